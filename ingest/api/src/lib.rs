@@ -1,0 +1,19 @@
+//! What a relay may know of an ingest node, and both sides must spell alike.
+//!
+//! Names, objects, windows, playlists, access tokens and the signatures between nodes: values and their bytes. Pure: no
+//! sockets, no clock, no files. The ingest gives these, the relay takes them; neither knows more of the other.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod name;
+pub mod node_auth;
+pub mod object;
+pub mod origin;
+pub mod playlist;
+pub mod run;
+pub mod window;
+
+pub use name::{RunId, StreamName};
+pub use run::Run;
+pub use object::{Object, Pair};
+pub use window::{Snapshot, Track};

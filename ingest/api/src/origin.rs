@@ -1,0 +1,168 @@
+//! Where an origin keeps what: the paths a relay asks an ingest node for.
+//!
+//! ```text
+//! GET /origin/1/streams                                     StreamList
+//! GET /origin/1/streams/NAME/window?after=V&wait_ms=N       Snapshot; holds while its version is V; 204 after N ms
+//! GET /origin/1/streams/NAME/TRACK/NUMBER                   an encoded Object
+//! GET /origin/1/streams/NAME/init/INIT                      an encoded Object
+//! ```
+//!
+//! All of them want a signed request and give a signed answer (`node_auth`). 404 where there is nothing (yet).
+//! In: a path or a route. Out: the other one. Pure.
+
+use crate::name::StreamName;
+use crate::window::Track;
+use serde::{Deserialize, Serialize};
+
+/// The longest a window request may be held, in milliseconds.
+pub const WAIT_MS_MAX: u64 = 30_000;
+
+/// What an origin can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// All streams.
+    Streams,
+    /// A stream's snapshot, as soon as its version is not `after`.
+    Window {
+        /// Which stream.
+        stream: StreamName,
+        /// The version the asker has; `None` for "whatever there is".
+        after: Option<u64>,
+        /// How long to hold, in milliseconds.
+        wait_ms: u64,
+    },
+    /// One track of one segment.
+    Segment {
+        /// Which stream.
+        stream: StreamName,
+        /// Which track.
+        track: Track,
+        /// Which number.
+        number: u64,
+    },
+    /// An init section.
+    Init {
+        /// Which stream.
+        stream: StreamName,
+        /// Its name, as `init-0123456789abcdef`.
+        init: String,
+    },
+}
+
+/// What `Route::Streams` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamList {
+    /// The answering node's name.
+    pub node: String,
+    /// Its streams.
+    pub streams: Vec<StreamEntry>,
+}
+
+/// One row of a `StreamList`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEntry {
+    /// Public name.
+    pub stream: StreamName,
+    /// Version of its snapshot.
+    pub version: u64,
+    /// Whether a publisher is connected.
+    pub live: bool,
+}
+
+/// Whether this is the name of an init section: `init-` and 16 hex digits.
+pub fn is_init_name(text: &str) -> bool {
+    text.strip_prefix("init-").is_some_and(|hash| {
+        hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+impl Route {
+    /// The path and query of this route.
+    pub fn to_path(&self) -> String {
+        match self {
+            Route::Streams => "/origin/1/streams".to_owned(),
+            Route::Window { stream, after, wait_ms } => {
+                let after = after.map_or(String::new(), |version| format!("after={version}&"));
+                format!("/origin/1/streams/{stream}/window?{after}wait_ms={wait_ms}")
+            }
+            Route::Segment { stream, track, number } => {
+                format!("/origin/1/streams/{stream}/{}/{number}", track.as_str())
+            }
+            Route::Init { stream, init } => format!("/origin/1/streams/{stream}/init/{init}"),
+        }
+    }
+
+    /// The route of a path and query; `None` for anything not written exactly as `to_path` writes it.
+    pub fn parse(path_and_query: &str) -> Option<Route> {
+        let route = Self::parse_loosely(path_and_query)?;
+        (route.to_path() == path_and_query).then_some(route)
+    }
+
+    fn parse_loosely(path_and_query: &str) -> Option<Route> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let rest = path.strip_prefix("/origin/1/streams")?;
+        let Some(rest) = rest.strip_prefix('/') else {
+            return rest.is_empty().then_some(Route::Streams);
+        };
+        let mut words = rest.split('/');
+        let stream: StreamName = words.next()?.parse().ok()?;
+        let route = match (words.next()?, words.next()) {
+            ("window", None) => {
+                let (mut after, mut wait_ms) = (None, 0);
+                for pair in query.split('&') {
+                    match pair.split_once('=')? {
+                        ("after", value) => after = Some(value.parse().ok()?),
+                        ("wait_ms", value) => wait_ms = value.parse().ok()?,
+                        _ => return None,
+                    }
+                }
+                (wait_ms <= WAIT_MS_MAX).then_some(Route::Window { stream, after, wait_ms })?
+            }
+            ("video", Some(number)) => {
+                Route::Segment { stream, track: Track::Video, number: number.parse().ok()? }
+            }
+            ("audio", Some(number)) => {
+                Route::Segment { stream, track: Track::Audio, number: number.parse().ok()? }
+            }
+            ("init", Some(init)) if is_init_name(init) => {
+                Route::Init { stream, init: init.to_owned() }
+            }
+            _ => return None,
+        };
+        words.next().is_none().then_some(route)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_and_paths_are_one_to_one() {
+        let stream: StreamName = "demo".parse().unwrap();
+        let routes = [
+            Route::Streams,
+            Route::Window { stream: stream.clone(), after: None, wait_ms: 0 },
+            Route::Window { stream: stream.clone(), after: Some(7), wait_ms: 30_000 },
+            Route::Segment { stream: stream.clone(), track: Track::Audio, number: u64::MAX },
+            Route::Init { stream, init: "init-0123456789abcdef".to_owned() },
+        ];
+        for route in routes {
+            assert_eq!(Route::parse(&route.to_path()), Some(route));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_route() {
+        for path in [
+            "/", "/origin/1/streams/", "/origin/1/streamsx", "/origin/1/streams/demo",
+            "/origin/1/streams/../video/1", "/origin/1/streams/demo/video/01",
+            "/origin/1/streams/demo/video/+1", "/origin/1/streams/demo/video/1/",
+            "/origin/1/streams/demo/video/1?x=1", "/origin/1/streams/demo/init/init-..",
+            "/origin/1/streams/demo/window", "/origin/1/streams/demo/window?wait_ms=30001",
+            "/origin/1/streams/demo/window?wait_ms=1&after=2",
+        ] {
+            assert_eq!(Route::parse(path), None, "{path}");
+        }
+    }
+}

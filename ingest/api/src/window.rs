@@ -1,0 +1,203 @@
+//! What an origin lists of a stream at one moment: the snapshot that playlists are a function of.
+//!
+//! In: JSON of an ingest node, or its own window. Out: plain values. Pure. Times are 90 kHz ticks of the run unless a
+//! name says otherwise.
+
+use crate::name::{RunId, StreamName};
+use releve_watermark::GopId;
+use serde::{Deserialize, Serialize};
+
+/// Ticks in a second of every media time that is not audio samples.
+pub const TICKS_PER_SECOND: i64 = 90_000;
+
+/// A track of a stream: at most one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Track {
+    /// H.264.
+    Video,
+    /// AAC.
+    Audio,
+}
+
+impl Track {
+    /// The word in paths: `video` or `audio`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Track::Video => "video",
+            Track::Audio => "audio",
+        }
+    }
+}
+
+/// A SHA-256, 64 hex digits as text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    /// The hash of these bytes.
+    pub fn of(bytes: &[u8]) -> Sha256 {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+        Sha256(hash)
+    }
+}
+
+impl std::fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Sha256, hex::FromHexError> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash)?;
+        Ok(Sha256(hash))
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(hash: Sha256) -> String {
+        hex::encode(hash.0)
+    }
+}
+
+/// A stream as an origin lists it at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Public name.
+    pub stream: StreamName,
+    /// Fencing term; a relay refuses lower ones than it has seen.
+    pub epoch: u64,
+    /// Differs whenever anything else here does; compare for equality only.
+    pub version: u64,
+    /// Whether a publisher is connected now.
+    pub live: bool,
+    /// `EXT-X-TARGETDURATION`, in seconds; fixed for a run.
+    pub target_duration_s: u32,
+    /// The tracks of the newest segment, video first.
+    pub tracks: Vec<TrackInfo>,
+    /// The listed segments: oldest first, numbers without a hole.
+    pub segments: Vec<Segment>,
+}
+
+/// What the multivariant playlist says of a track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackInfo {
+    /// Which one.
+    pub track: Track,
+    /// RFC 6381 name, as `avc1.64001f` or `mp4a.40.2`.
+    pub codec: String,
+    /// Highest bit rate of a segment of this run so far, in bits a second.
+    pub peak_bps: u64,
+    /// Mean bit rate of this run so far, in bits a second.
+    pub mean_bps: u64,
+    /// Picture width after cropping; 0 for audio.
+    pub width: u32,
+    /// Picture height after cropping; 0 for audio.
+    pub height: u32,
+    /// Frames in 1,000 seconds; 0 where unknown or audio.
+    pub millihertz: u32,
+    /// Audio channels; 0 for video.
+    pub channels: u32,
+}
+
+/// One listed segment, all tracks of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Media sequence number; never goes back, never names other bytes.
+    pub number: u64,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// Discontinuities of the stream before this segment: its `EXT-X-DISCONTINUITY-SEQUENCE`.
+    pub discontinuity: u64,
+    /// First tick.
+    pub start_90k: i64,
+    /// Length in ticks.
+    pub duration_90k: i64,
+    /// `EXT-X-PROGRAM-DATE-TIME` in Unix milliseconds: the run's anchor plus ticks.
+    pub date_unix_ms: i64,
+    /// Starts with an IDR (or has no video).
+    pub independent: bool,
+    /// The GOPs that start in it, in order.
+    pub gops: Vec<Gop>,
+    /// Its bytes, one entry a track, video first.
+    pub tracks: Vec<SegmentTrack>,
+}
+
+/// One track's bytes of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentTrack {
+    /// Which one.
+    pub track: Track,
+    /// Name of its init section, as `init-0123456789abcdef`: made from the hash of its bytes.
+    pub init: String,
+    /// Every viewer's length in bytes.
+    pub len: u64,
+    /// Hash of the encoded `Object`.
+    pub sha256: Sha256,
+    /// The parts that make it up, in order.
+    pub parts: Vec<Part>,
+}
+
+/// One part of a segment: the unit of publication.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Length in ticks.
+    pub duration_90k: i64,
+    /// Every viewer's length in bytes.
+    pub len: u64,
+    /// Starts with an IDR (or has no video).
+    pub independent: bool,
+    /// Hash of the encoded `Object` of this part alone.
+    pub sha256: Sha256,
+}
+
+/// How marking ended for a GOP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Marking {
+    /// Its IDR exists as A and B.
+    Marked,
+    /// Passed as it came.
+    Unmarked,
+    /// Not published, because the stream requires marks and there was none.
+    Withheld,
+}
+
+/// The record of one GOP: what tracing needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gop {
+    /// Its id.
+    #[serde(with = "gop_id")]
+    pub id: GopId,
+    /// First tick of its IDR.
+    pub start_90k: i64,
+    /// Marked, unmarked, withheld.
+    pub marking: Marking,
+    /// Slices that carry symbols; 0 unless marked.
+    pub slices: u16,
+    /// Version of the pattern key; 0 unless marked.
+    pub pattern_key: u32,
+    /// Version of the code key; 0 unless marked.
+    pub code_key: u32,
+}
+
+mod gop_id {
+    use super::GopId;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &GopId, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(id.0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<GopId, D::Error> {
+        let text = String::deserialize(from)?;
+        let mut id = [0; 16];
+        hex::decode_to_slice(text, &mut id).map_err(serde::de::Error::custom)?;
+        Ok(GopId(id))
+    }
+}

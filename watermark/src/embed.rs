@@ -1,0 +1,449 @@
+//! The pattern: from a decoded luma plane to the two planes that the variants are coded from.
+//!
+//! In: luma samples, what part of them is shown, a seed, a strength. Out: A = luma + pattern and B = luma − pattern.
+//! Pure and integers only: every node makes the same samples from the same picture.
+//!
+//! The pattern is a random grid of ±1 cells, 32 rows high in a picture of 720 and scaled with the height, so that all
+//! renditions of a source share its geometry. The mean of 5×5 cells is taken off, what is left is interpolated smoothly
+//! and weighed by what hides it: variance of 8×8 samples and luminance. Its values live on a grid of 8×8 samples and are
+//! interpolated to every sample in 1/64 levels; a fixed dither turns fractions of a level into samples.
+//!
+//! The seed belongs to one GOP of one source (`PatternSeed::derive`), so no pattern is ever seen twice, and it can be
+//! handed to a process that must not know the key. Samples outside the shown rows stay as they are.
+
+use crate::key::Key;
+use crate::position::GopId;
+use ring::hmac;
+use thiserror::Error;
+
+/// Strength unless the operator says otherwise, in 1/100 luma levels.
+pub const STRENGTH_DEFAULT: u16 = 35;
+/// Strongest pattern, in 1/100 luma levels: more than this is plainly visible.
+pub const STRENGTH_MAX: u16 = 200;
+/// Most samples a side.
+pub const SIDE_MAX: usize = 8192;
+
+/// Furthest that a sample moves, in 1/64 levels.
+const SHIFT_MAX: i32 = 3 * 64;
+/// Side of the square that one value of the field covers, in samples.
+const STEP: usize = 8;
+/// Rows of a cell in a picture of `CELL_OF_ROWS` rows.
+const CELL_ROWS: usize = 32;
+/// See `CELL_ROWS`.
+const CELL_OF_ROWS: usize = 720;
+/// Smallest cell, in 1/256 samples: two values of the field.
+const CELL_MIN_Q8: usize = 16 << 8;
+/// Side of the dither tile, in samples.
+const TILE: usize = 64;
+
+/// What a GOP's pattern is drawn from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PatternSeed(pub [u8; 32]);
+
+impl PatternSeed {
+    /// HMAC-SHA256(pattern key, label ‖ gop id).
+    pub fn derive(pattern: &Key, gop: GopId) -> PatternSeed {
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, pattern.secret()));
+        mac.update(b"releve pattern 1\0");
+        mac.update(&gop.0);
+        let mut seed = [0; 32];
+        seed.copy_from_slice(mac.sign().as_ref());
+        PatternSeed(seed)
+    }
+
+    /// `height` rows of `width` cells, ±64. Row r is the bits of HMAC-SHA256(seed, label ‖ r ‖ block), highest bit of
+    /// each byte first, 256 cells a block: wider and higher pictures have more cells, never other ones.
+    fn cells(&self, width: usize, height: usize) -> Vec<i32> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut cells = Vec::with_capacity(width * height);
+        for (row, _) in (0u32..).zip(0..height) {
+            for (block, first) in (0u32..).zip((0..width).step_by(256)) {
+                let mut mac = hmac::Context::with_key(&key);
+                mac.update(b"releve cells 1\0");
+                mac.update(&row.to_be_bytes());
+                mac.update(&block.to_be_bytes());
+                let bits = mac.sign();
+                let bits =
+                    bits.as_ref().iter().flat_map(|byte| (0..8).map(move |bit| byte << bit & 0x80 != 0));
+                cells.extend(bits.take(width - first).map(|set| if set { 64 } else { -64 }));
+            }
+        }
+        cells
+    }
+}
+
+impl std::fmt::Debug for PatternSeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PatternSeed(***)")
+    }
+}
+
+/// A decoded luma plane and the part of it that is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Luma<'a> {
+    /// `width × height` samples, rows from the top, no padding.
+    pub samples: &'a [u8],
+    /// Coded width, a multiple of 8.
+    pub width: usize,
+    /// Coded height, a multiple of 8.
+    pub height: usize,
+    /// First shown column; the cells are counted from it.
+    pub left: usize,
+    /// First shown row; the cells are counted from it.
+    pub top: usize,
+    /// Shown rows.
+    pub rows: usize,
+}
+
+/// What `embed` does not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EmbedError {
+    /// Sides that are no multiple of 8, too long, or do not match the samples.
+    #[error("a plane of {width} x {height} with {samples} samples cannot carry a pattern")]
+    Shape {
+        /// Width claimed.
+        width: usize,
+        /// Height claimed.
+        height: usize,
+        /// Samples given.
+        samples: usize,
+    },
+    /// Shown rows outside the plane, or none.
+    #[error("rows {top} to {top} + {rows} are not inside a plane of {height} rows")]
+    Rows {
+        /// First shown row.
+        top: usize,
+        /// Shown rows.
+        rows: usize,
+        /// Rows there are.
+        height: usize,
+    },
+    /// Over `STRENGTH_MAX`.
+    #[error("strength {0} is over {STRENGTH_MAX} hundredths of a level")]
+    Strength(u16),
+}
+
+/// The planes that A and B are coded from. `strength` is in 1/100 luma levels.
+///
+/// # Errors
+/// Names what does not fit; never panics.
+pub fn embed(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Result<(Vec<u8>, Vec<u8>), EmbedError> {
+    luma.check(strength)?;
+    let field = field(luma, seed, strength);
+    let (mut a, mut b) = (luma.samples.to_vec(), luma.samples.to_vec());
+    let (width, columns, lines) = (luma.width, luma.width / STEP, luma.height / STEP);
+    let mut values = vec![0i16; columns + 2];
+    for y in luma.top..luma.top + luma.rows {
+        // The field's values sit in the middle of their squares; outside the outermost ones they repeat.
+        let (above, below, weight) = between(y, lines);
+        let (above, below) = (&field[above * columns..][..columns], &field[below * columns..][..columns]);
+        for ((value, &above), &below) in values[1..].iter_mut().zip(above).zip(below) {
+            *value = ((above * (16 - weight) + below * weight) >> 4) as i16;
+        }
+        (values[0], values[columns + 1]) = (values[1], values[columns]);
+        let dither = &DITHER[y % TILE];
+        let row = y * width..(y + 1) * width;
+        shift_row(&luma.samples[row.clone()], &values, dither, &mut a[row.clone()], &mut b[row]);
+    }
+    Ok((a, b))
+}
+
+impl Luma<'_> {
+    fn check(&self, strength: u16) -> Result<(), EmbedError> {
+        let side = |side: usize| side > 0 && side <= SIDE_MAX && side.is_multiple_of(STEP);
+        if !side(self.width) || !side(self.height) || self.samples.len() != self.width * self.height {
+            return Err(EmbedError::Shape {
+                width: self.width,
+                height: self.height,
+                samples: self.samples.len(),
+            });
+        }
+        let last = self.top.checked_add(self.rows);
+        if self.rows == 0 || last.is_none_or(|last| last > self.height) {
+            return Err(EmbedError::Rows { top: self.top, rows: self.rows, height: self.height });
+        }
+        if strength > STRENGTH_MAX { Err(EmbedError::Strength(strength)) } else { Ok(()) }
+    }
+}
+
+/// One row of both variants. `values` has one value for each square and one more at either end.
+///
+/// Wrapping arithmetic, because checks keep the compiler from using vectors; nothing wraps: values are at most
+/// `SHIFT_MAX`, so no term exceeds 16 · 192 + 384 · 15, and no level 255 · 64 + 63 + 192.
+fn shift_row(samples: &[u8], values: &[i16], dither: &[i16; TILE], a: &mut [u8], b: &mut [u8]) {
+    const NEAR: [i16; STEP] = [9, 11, 13, 15, 1, 3, 5, 7];
+    let (samples, a, b) =
+        (samples.as_chunks::<STEP>().0, a.as_chunks_mut::<STEP>().0, b.as_chunks_mut::<STEP>().0);
+    let dither = dither.as_chunks::<STEP>().0.iter().cycle();
+    let values = values.windows(3);
+    for ((((samples, a), b), dither), values) in samples.iter().zip(a).zip(b).zip(dither).zip(values) {
+        // Samples 0–3 of a square lie between the value to the left and its own, 4–7 between its own and the right one.
+        let (left, here, right) = (values[0], values[1], values[2]);
+        for i in 0..STEP {
+            let (from, to) = if i < STEP / 2 { (left, here) } else { (here, right) };
+            let shift = from.wrapping_mul(16).wrapping_add(to.wrapping_sub(from).wrapping_mul(NEAR[i])) >> 4;
+            let level = i16::from(samples[i]).wrapping_mul(64).wrapping_add(dither[i]);
+            a[i] = (level.wrapping_add(shift) >> 6).clamp(0, 255) as u8;
+            b[i] = (level.wrapping_sub(shift) >> 6).clamp(0, 255) as u8;
+        }
+    }
+}
+
+/// The two field rows (or columns) that sample `at` lies between, and the weight of the second in sixteenths.
+fn between(at: usize, squares: usize) -> (usize, usize, i32) {
+    let sixteenths = 2 * at as i32 + 1 - STEP as i32;
+    let first = sixteenths >> 4;
+    let inside = |index: i32| index.clamp(0, squares as i32 - 1) as usize;
+    (inside(first), inside(first + 1), sixteenths & 15)
+}
+
+/// What each square of 8×8 samples is shifted by, in 1/64 levels.
+fn field(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Vec<i32> {
+    let (columns, lines) = (luma.width / STEP, luma.height / STEP);
+    let grid = Grid::new(luma, seed);
+    let mut field = Vec::with_capacity(columns * lines);
+    for line in 0..lines {
+        for column in 0..columns {
+            let (x, y) = (column * STEP + STEP / 2, line * STEP + STEP / 2);
+            let pattern = grid.at(x.saturating_sub(luma.left), y.saturating_sub(luma.top));
+            let square = &luma.samples[line * STEP * luma.width + column * STEP..];
+            let gain = gain(square, luma.width);
+            // The grid's rms is about 45 of 64, so 142 % make it one.
+            let shift = ((pattern * gain * 142 / 100) * i32::from(strength) / 100) >> 8;
+            field.push(shift.clamp(-SHIFT_MAX, SHIFT_MAX));
+        }
+    }
+    field
+}
+
+/// How much the eye forgives here, in 1/256: texture hides, darkness and white show.
+fn gain(square: &[u8], width: usize) -> i32 {
+    let (mut sum, mut squares) = (0u32, 0u32);
+    for row in square.chunks(width).take(STEP) {
+        // 64 samples: at most 64 · 255², so nothing wraps (see `shift_row` for why it may).
+        for &sample in row.first_chunk::<STEP>().into_iter().flatten() {
+            sum = sum.wrapping_add(sample.into());
+            squares = squares.wrapping_add(u32::from(sample).wrapping_mul(sample.into()));
+        }
+    }
+    let mean = (sum / 64) as i32;
+    let variance = (squares / 64).saturating_sub((sum / 64) * (sum / 64));
+    let texture = (154 + (variance << 8).isqrt() as i32).min(512); // 0.6 + deviation / 16, at most 2
+    let dark = ((mean - 10) * 256 / 50).clamp(64, 256);
+    let bright = ((250 - mean) * 256 / 20).clamp(0, 256);
+    (((texture * dark) >> 8) * bright) >> 8
+}
+
+/// The random cells, their local mean taken off.
+struct Grid {
+    cells: Vec<i32>,
+    width: usize,
+    /// Side of a cell in 1/256 samples.
+    side_q8: usize,
+}
+
+impl Grid {
+    fn new(luma: &Luma<'_>, seed: &PatternSeed) -> Grid {
+        let side_q8 = (((luma.rows * CELL_ROWS) << 8) / CELL_OF_ROWS).max(CELL_MIN_Q8);
+        let (width, height) = ((luma.width << 8) / side_q8 + 3, (luma.height << 8) / side_q8 + 3);
+        let raw = seed.cells(width, height);
+        let near = |at: usize, off: usize, size: usize| (at + off).saturating_sub(2).min(size - 1);
+        let cells = (0..raw.len())
+            .map(|index| {
+                let (x, y) = (index % width, index / width);
+                let around: i32 =
+                    (0..25).map(|off| raw[near(y, off / 5, height) * width + near(x, off % 5, width)]).sum();
+                raw[index] - around / 25
+            })
+            .collect();
+        Grid { cells, width, side_q8 }
+    }
+
+    /// The pattern there, about ±64, in samples from the first shown one.
+    fn at(&self, x: usize, y: usize) -> i32 {
+        let (column, across) = self.cell(x);
+        let (line, down) = self.cell(y);
+        let row = |line: usize| {
+            let cells = &self.cells[line * self.width + column..][..2];
+            cells[0] * (256 - across) + cells[1] * across
+        };
+        (row(line) * (256 - down) + row(line + 1) * down) >> 16
+    }
+
+    /// The cell a sample lies in, and how far towards the next one on a smooth step, in 1/256.
+    fn cell(&self, at: usize) -> (usize, i32) {
+        let (cell, rest) = ((at << 8) / self.side_q8, (at << 8) % self.side_q8);
+        let t = (rest * 256 / self.side_q8) as i32;
+        (cell, (t * t * (3 * 256 - 2 * t)) >> 16)
+    }
+}
+
+/// Fixed noise of 0 to 63, the same in every picture: no part of the mark.
+static DITHER: [[i16; TILE]; TILE] = dither();
+
+const fn dither() -> [[i16; TILE]; TILE] {
+    let mut tile = [[0; TILE]; TILE];
+    let mut y = 0;
+    while y < TILE {
+        let mut x = 0;
+        while x < TILE {
+            tile[y][x] = (mixed((y as u64) << 32 | x as u64) & 63) as i16;
+            x += 1;
+        }
+        y += 1;
+    }
+    tile
+}
+
+/// SplitMix64's output function.
+const fn mixed(z: u64) -> u64 {
+    let z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same, sample by sample as the definition says it.
+    fn plain(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> (Vec<u8>, Vec<u8>) {
+        let field = field(luma, seed, strength);
+        let (columns, lines) = (luma.width / STEP, luma.height / STEP);
+        let (mut a, mut b) = (luma.samples.to_vec(), luma.samples.to_vec());
+        for y in luma.top..luma.top + luma.rows {
+            let (above, below, down) = between(y, lines);
+            for x in 0..luma.width {
+                let (left, right, across) = between(x, columns);
+                let at = |column: usize| {
+                    (field[above * columns + column] * (16 - down) + field[below * columns + column] * down)
+                        >> 4
+                };
+                let shift = (at(left) * (16 - across) + at(right) * across) >> 4;
+                let dither = (mixed(((y % 64) as u64) << 32 | (x % 64) as u64) & 63) as i32;
+                let index = y * luma.width + x;
+                let level = i32::from(luma.samples[index]) * 64 + dither;
+                a[index] = ((level + shift) >> 6).clamp(0, 255) as u8;
+                b[index] = ((level - shift) >> 6).clamp(0, 255) as u8;
+            }
+        }
+        (a, b)
+    }
+
+    fn noise(width: usize, height: usize, seed: u64, low: u8, high: u8) -> Vec<u8> {
+        let span = u64::from(high - low) + 1;
+        (0..width * height).map(|i| low + (mixed(seed ^ i as u64) % span) as u8).collect()
+    }
+
+    fn whole(samples: &[u8], width: usize, height: usize) -> Luma<'_> {
+        Luma { samples, width, height, left: 0, top: 0, rows: height }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_fast_rows_are_the_plain_ones(
+            columns in 1usize..30, lines in 1usize..20, content: u64, seed: [u8; 32], strength in 0u16..=STRENGTH_MAX,
+            low in 0u8..200, span in 0u8..=55, left in 0usize..9, top in 0usize..8, cut in 0usize..8,
+        ) {
+            let (width, height) = (columns * STEP, lines * STEP);
+            let samples = noise(width, height, content, low, low + span);
+            let rows = (height - top).saturating_sub(cut).max(1);
+            let luma = Luma { samples: &samples, width, height, left, top, rows };
+            let seed = PatternSeed(seed);
+            prop_assert_eq!(embed(&luma, &seed, strength).unwrap(), plain(&luma, &seed, strength));
+        }
+    }
+
+    #[test]
+    fn a_and_b_lie_on_either_side_and_hidden_rows_stay() {
+        let samples = noise(320, 192, 5, 60, 180);
+        let luma = Luma { rows: 180, ..whole(&samples, 320, 192) };
+        let (a, b) = embed(&luma, &PatternSeed([3; 32]), 100).unwrap();
+        assert_eq!(a[180 * 320..], samples[180 * 320..]);
+        assert_eq!(b[180 * 320..], samples[180 * 320..]);
+        let shown = 180 * 320;
+        let moved = |plane: &[u8]| {
+            (0..shown).map(|i| (i64::from(plane[i]) - i64::from(samples[i])).abs()).sum::<i64>()
+        };
+        let apart =
+            (0..shown).map(|i| (i64::from(a[i]) - i64::from(b[i])).pow(2)).sum::<i64>() as f64 / shown as f64;
+        assert!(moved(&a) > 0 && moved(&b) > 0);
+        assert!((1.5..7.0).contains(&apart.sqrt()), "rms(A - B) is {}", apart.sqrt());
+        assert!((0..shown).all(|i| a[i].abs_diff(samples[i]) <= 4 && b[i].abs_diff(samples[i]) <= 4));
+        let mean: i64 = (0..shown).map(|i| i64::from(a[i]) - i64::from(b[i])).sum();
+        assert!(mean.abs() < shown as i64 / 3, "brightness moves by {mean} of {shown}");
+    }
+
+    #[test]
+    fn strength_nought_changes_nothing() {
+        let samples = noise(64, 64, 5, 0, 255);
+        let (a, b) = embed(&whole(&samples, 64, 64), &PatternSeed([3; 32]), 0).unwrap();
+        assert_eq!((&a, &b), (&samples, &samples));
+    }
+
+    /// Same seed, half the size: the signs of the pattern agree nearly everywhere.
+    #[test]
+    fn renditions_share_the_geometry() {
+        let (large, small) = (vec![128; 1280 * 720], vec![128; 640 * 360]);
+        let seed = PatternSeed([9; 32]);
+        let one = field(&whole(&large, 1280, 720), &seed, 100);
+        let two = field(&whole(&small, 640, 360), &seed, 100);
+        let (mut same, mut all) = (0, 0);
+        for line in 0..45 {
+            for column in 0..80 {
+                let mean: i32 =
+                    [0, 1, 160, 161].iter().map(|off| one[2 * line * 160 + 2 * column + off]).sum();
+                let other = two[line * 80 + column];
+                if mean.abs() > 40 && other.abs() > 10 {
+                    all += 1;
+                    same += i32::from(mean.signum() == other.signum());
+                }
+            }
+        }
+        assert!(all > 1_500 && same * 100 > all * 97, "{same} of {all}");
+    }
+
+    /// Any change here changes the bytes of marked streams: a new label version must come with it.
+    #[test]
+    fn known_answer() {
+        let samples = noise(128, 96, 7, 0, 255);
+        let seed = PatternSeed::derive(&Key::new(1, [0x33; 32]), GopId([7; 16]));
+        let (a, b) = embed(&Luma { rows: 90, ..whole(&samples, 128, 96) }, &seed, 35).unwrap();
+        let hash =
+            |plane: &[u8]| hex::encode(&ring::digest::digest(&ring::digest::SHA256, plane).as_ref()[..8]);
+        assert_eq!((hash(&a).as_str(), hash(&b).as_str()), ("5b39777f31a9b8b6", "efa1603f6c50711e"));
+    }
+
+    #[test]
+    fn every_gop_and_key_has_its_own_pattern() {
+        let key = Key::new(1, [1; 32]);
+        let seed = PatternSeed::derive(&key, GopId([1; 16]));
+        assert_eq!(seed, PatternSeed::derive(&key, GopId([1; 16])));
+        assert_ne!(seed, PatternSeed::derive(&key, GopId([2; 16])));
+        assert_ne!(seed, PatternSeed::derive(&Key::new(1, [2; 32]), GopId([1; 16])));
+        assert_eq!(format!("{seed:?}"), "PatternSeed(***)");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let samples = vec![0; 64];
+        let good = whole(&samples, 8, 8);
+        let seed = PatternSeed([0; 32]);
+        assert!(embed(&good, &seed, 35).is_ok());
+        let long = vec![90; SIDE_MAX * 8];
+        assert!(embed(&whole(&long, SIDE_MAX, 8), &seed, 35).is_ok());
+        assert!(embed(&whole(&long, 8, SIDE_MAX), &seed, 35).is_ok());
+        assert!(matches!(
+            embed(&Luma { width: 9, ..good }, &seed, 35),
+            Err(EmbedError::Shape { width: 9, .. })
+        ));
+        assert!(matches!(embed(&Luma { height: 16, ..good }, &seed, 35), Err(EmbedError::Shape { .. })));
+        assert!(matches!(embed(&Luma { rows: 9, ..good }, &seed, 35), Err(EmbedError::Rows { .. })));
+        assert!(matches!(embed(&Luma { rows: 0, ..good }, &seed, 35), Err(EmbedError::Rows { .. })));
+        assert!(matches!(embed(&Luma { top: usize::MAX, ..good }, &seed, 35), Err(EmbedError::Rows { .. })));
+        assert_eq!(embed(&good, &seed, 201), Err(EmbedError::Strength(201)));
+    }
+}

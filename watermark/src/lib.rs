@@ -1,0 +1,14 @@
+//! Forensic watermark: which variant a viewer gets, what the variants look like, and (later) who a leak came from.
+//!
+//! Depends on no other part of Relève: the ingest asks it for patterns, a relay for symbols, and `releve-trace` reads
+//! both back. Pure: bytes and integers in, bytes and integers out; only the `releve-trace` program touches files.
+#![forbid(unsafe_code)]
+
+pub mod codeword;
+pub mod embed;
+pub mod key;
+pub mod position;
+
+pub use codeword::{Codebook, Symbol, WatermarkId};
+pub use key::{Key, KeyRing};
+pub use position::{GopId, Position};
