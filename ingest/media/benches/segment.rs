@@ -1,0 +1,98 @@
+//! How fast units become segments, beside a plain copy of the same bytes in the same run.
+//!
+//! `cargo bench -p media`. A segment costs two SHA-256 passes (part and segment) and one copy; the copy alone is the
+//! yardstick `copy_*`.
+
+use bytes::Bytes;
+use divan::Bencher;
+use divan::counter::BytesCount;
+use ingest_api::{Run, RunId};
+use media::segment::Segmenter;
+use media::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
+use std::sync::Arc;
+
+fn main() {
+    divan::main();
+}
+
+const PICTURES: i64 = 300;
+
+fn run() -> Run {
+    Run {
+        id: RunId([1; 8]),
+        stream: "bench".parse().expect("a plain name"),
+        anchor_unix_ms: 0,
+        first_number: 0,
+        first_discontinuity: 0,
+        target_duration_s: 4,
+        part_90k: 45_000,
+    }
+}
+
+/// Ten seconds at 30 pictures a second with 48 kHz audio.
+fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
+    let avcc = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000668ebe3cb22c0";
+    let avcc = Bytes::from(hex::decode(avcc).expect("hex"));
+    let video = VideoConfig::of_avcc(avcc).expect("a real avcC");
+    let audio = AudioConfig::of_asc(Bytes::from_static(&[0x11, 0x90])).expect("a real ASC");
+    let mut units = vec![Unit::VideoConfig(Arc::new(video)), Unit::AudioConfig(Arc::new(audio))];
+    let size = bits_per_second / 8 / 30;
+    let mut bytes = 0;
+    for n in 0..PICTURES {
+        let data = Bytes::from(vec![n as u8; size]);
+        bytes += size;
+        let pieces = vec![Piece::Common(data)];
+        let (dts_90k, idr) = (n * 3_000, n % 60 == 0);
+        units.push(Unit::Video(AccessUnit { dts_90k, composition_90k: 6_000, idr, gop: None, pieces }));
+        if n % 16 < 10 || n % 2 == 0 {
+            let data = Bytes::from(vec![n as u8; 340]);
+            bytes += 340;
+            units.push(Unit::Audio(AudioFrame { time_90k: dts_90k, data }));
+        }
+    }
+    (units, bytes)
+}
+
+#[divan::bench(args = [6, 50])]
+fn segment_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    let (units, bytes) = units(mbps * 1_000_000);
+    bencher.counter(BytesCount::new(bytes)).with_inputs(|| units.clone()).bench_values(|units| {
+        let mut segmenter = Segmenter::begin(run());
+        let mut outputs = 0;
+        for unit in units {
+            outputs += divan::black_box(segmenter.push(unit)).len();
+        }
+        outputs + divan::black_box(segmenter.gone()).len()
+    });
+}
+
+#[divan::bench(args = [6, 50])]
+fn copy_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    let (units, bytes) = units(mbps * 1_000_000);
+    let whole: Vec<Bytes> = units
+        .iter()
+        .filter_map(|unit| match unit {
+            Unit::Video(AccessUnit { pieces, .. }) => match &pieces[..] {
+                [Piece::Common(data)] => Some(data.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    bencher.counter(BytesCount::new(bytes)).bench(|| {
+        // As the segmenter: a buffer of 4 s at a time.
+        for segment in whole.chunks(120) {
+            let mut copy = Vec::with_capacity(segment.iter().map(Bytes::len).sum());
+            segment.iter().for_each(|data| copy.extend_from_slice(data));
+            divan::black_box(copy);
+        }
+    });
+}
+
+#[divan::bench(args = [50])]
+fn sha256_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    let data = vec![7u8; mbps * 1_000_000 / 8 * 4];
+    bencher
+        .counter(BytesCount::new(data.len()))
+        .bench(|| ingest_api::window::Sha256::of(divan::black_box(&data)));
+}

@@ -1,0 +1,384 @@
+//! From a publisher's messages to units: one feed for one connection of a publisher.
+//!
+//! In: RTMP audio, video and data messages with their timestamps, in order. Out: `Unit`s in order, or an error that names
+//! timestamp and byte. Pure; `snapshot` and `restore` carry the whole state.
+//!
+//! **Start.** What comes first decides where the run goes on, so nothing is stamped before it is known: with a video
+//! configuration that is the first IDR picture, and audio from before it is dropped; without one it is the first audio
+//! frame, once `ALONE_MS` of audio came alone. That unit lands on the tick the feed was given, whatever its timestamp.
+//!
+//! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag. After an error, a changed configuration or a
+//! missing start the feed waits for the next IDR picture, since the ones between refer to what is not there.
+
+use crate::config::ConfigError;
+use crate::flv::{Audio, FlvError, Video};
+use crate::saved::{self, SavedError};
+use crate::timeline::{Event, Timeline};
+use crate::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
+use bytes::Bytes;
+use ingest_api::Track;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Audio without any video configuration for this long is a stream without video.
+pub const ALONE_MS: i32 = 1_000;
+/// The largest access unit, in bytes: an uncompressed-looking 4K IDR is under 8 MB.
+pub const ACCESS_UNIT_BYTES_MAX: usize = 16 << 20;
+/// The largest audio frame, in bytes: AAC ends at 768 bytes a channel (ISO/IEC 14496-3 §4.5.3).
+pub const AUDIO_FRAME_BYTES_MAX: usize = 16 << 10;
+/// Audio frames that wait for the start: over 2 s at 96 kHz. The oldest is dropped and counted.
+pub const WAITING_FRAMES_MAX: usize = 256;
+/// Notes kept until they are taken; further ones are dropped, the counts go on.
+const NOTES_MAX: usize = 64;
+
+/// Which message it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// RTMP type 8.
+    Audio,
+    /// RTMP type 9.
+    Video,
+    /// RTMP types 15 and 18; nothing here needs them.
+    Data,
+}
+
+/// Why a message is refused. The feed stays usable.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FeedError {
+    /// The FLV head.
+    #[error("message at {timestamp_ms} ms: {source}")]
+    Flv {
+        /// RTMP timestamp.
+        timestamp_ms: u32,
+        /// What is wrong.
+        source: FlvError,
+    },
+    /// A sequence header.
+    #[error("sequence header at {timestamp_ms} ms: {source}")]
+    Config {
+        /// RTMP timestamp.
+        timestamp_ms: u32,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// The NAL units of a picture.
+    #[error("picture at {timestamp_ms} ms, byte {offset} of its NAL units: {why}")]
+    Nal {
+        /// RTMP timestamp.
+        timestamp_ms: u32,
+        /// Where, after the FLV head.
+        offset: usize,
+        /// What is wrong.
+        why: NalFault,
+    },
+    /// Over `ACCESS_UNIT_BYTES_MAX` or `AUDIO_FRAME_BYTES_MAX`.
+    #[error("{track:?} unit of {len} bytes at {timestamp_ms} ms is over the limit")]
+    Large {
+        /// Which track.
+        track: Track,
+        /// RTMP timestamp.
+        timestamp_ms: u32,
+        /// Its length.
+        len: usize,
+    },
+}
+
+/// What is wrong with length-prefixed NAL units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NalFault {
+    /// The length prefix is cut.
+    #[error("the length prefix is cut")]
+    Prefix,
+    /// The NAL unit is longer than what is left.
+    #[error("a NAL unit of {len} bytes where {left} are left")]
+    Length {
+        /// What its prefix says.
+        len: u32,
+        /// What there is.
+        left: usize,
+    },
+    /// A NAL unit without a byte.
+    #[error("an empty NAL unit")]
+    Empty,
+    /// `forbidden_zero_bit` is set.
+    #[error("this is no NAL unit head")]
+    Head,
+}
+
+/// Something worth a metric or a log line that is no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Note {
+    /// A timestamp that was not taken as it came.
+    Time(Event),
+    /// The feed began: which track landed on the start tick.
+    Started(Track),
+}
+
+/// How often what happened; only ever grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Timestamps of another clock.
+    pub jumps: u64,
+    /// Timestamps moved forward.
+    pub bumps: u64,
+    /// Units dropped because nothing could start with them.
+    pub dropped: u64,
+    /// Messages without use here.
+    pub ignored: u64,
+}
+
+/// One publisher connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    timeline: Timeline,
+    video: Option<Arc<VideoConfig>>,
+    audio: Option<Arc<AudioConfig>>,
+    started: bool,
+    needs_idr: bool,
+    /// Audio before the start.
+    waiting: VecDeque<(u32, Bytes)>,
+    counts: Counts,
+    notes: Vec<Note>,
+}
+
+impl Feed {
+    /// A feed whose first unit lands on `start_90k`: the segmenter's `next_tick`.
+    pub fn new(start_90k: i64) -> Feed {
+        Feed {
+            timeline: Timeline::start(start_90k),
+            video: None,
+            audio: None,
+            started: false,
+            needs_idr: true,
+            waiting: VecDeque::new(),
+            counts: Counts::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes one message and gives the units it makes, in order.
+    ///
+    /// # Errors
+    /// Media that cannot be what it claims, or another codec. The message is dropped and the feed goes on; whether the
+    /// publisher stays is the caller's choice.
+    pub fn push(&mut self, kind: Kind, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
+        match kind {
+            Kind::Data => {
+                self.counts.ignored += 1;
+                Ok(Vec::new())
+            }
+            Kind::Video => self.video(timestamp_ms, payload).inspect_err(|_| self.needs_idr = true),
+            Kind::Audio => self.audio(timestamp_ms, payload),
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// What happened how often since the beginning.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The whole state.
+    pub fn snapshot(&self) -> Vec<u8> {
+        saved::write(self)
+    }
+
+    /// A feed that goes on where `snapshot` was taken.
+    ///
+    /// # Errors
+    /// Bytes that are not such a state.
+    pub fn restore(bytes: &[u8]) -> Result<Feed, SavedError> {
+        let feed: Feed = saved::read("the feed", bytes)?;
+        let fault = |what| Err(SavedError::Value { room: "the feed", what });
+        if feed.waiting.len() > WAITING_FRAMES_MAX || feed.notes.len() > NOTES_MAX {
+            return fault("a queue is longer than it may be");
+        }
+        if feed.video.as_ref().is_some_and(|video| !matches!(video.length_size, 1 | 2 | 4)) {
+            return fault("a NAL length size");
+        }
+        Ok(feed)
+    }
+
+    fn video(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
+        match Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })? {
+            Video::Config(avcc) => {
+                if self.video.as_ref().is_some_and(|now| now.avcc == avcc) {
+                    return Ok(Vec::new());
+                }
+                let config = VideoConfig::of_avcc(avcc)
+                    .map_err(|source| FeedError::Config { timestamp_ms, source })?;
+                let config = Arc::new(config);
+                self.video = Some(config.clone());
+                self.needs_idr = true;
+                Ok(vec![Unit::VideoConfig(config)])
+            }
+            Video::Frame { composition_ms, data, .. } => self.picture(timestamp_ms, composition_ms, data),
+            Video::End | Video::Ignored(_) => {
+                self.counts.ignored += 1;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn picture(
+        &mut self,
+        timestamp_ms: u32,
+        composition_ms: i32,
+        data: Bytes,
+    ) -> Result<Vec<Unit>, FeedError> {
+        let Some(config) = &self.video else {
+            self.counts.dropped += 1;
+            return Ok(Vec::new());
+        };
+        if data.len() > ACCESS_UNIT_BYTES_MAX {
+            return Err(FeedError::Large { track: Track::Video, timestamp_ms, len: data.len() });
+        }
+        let picture = nal_units(&data, config.length_size).map_err(|(offset, why)| FeedError::Nal {
+            timestamp_ms,
+            offset,
+            why,
+        })?;
+        let idr = match picture {
+            Picture::None => {
+                self.counts.ignored += 1;
+                return Ok(Vec::new());
+            }
+            Picture::Idr => true,
+            Picture::Other => false,
+        };
+        if self.needs_idr && !idr {
+            self.counts.dropped += 1;
+            return Ok(Vec::new());
+        }
+        self.needs_idr = false;
+        let dts_90k = self.stamp(Track::Video, timestamp_ms);
+        let composition_90k = composition_ms * 90; // 24 bits times 90 fits 32
+        let pieces = vec![Piece::Common(data)];
+        let mut units = vec![Unit::Video(AccessUnit { dts_90k, composition_90k, idr, gop: None, pieces })];
+        if !self.started {
+            self.start(Track::Video);
+            for (ms, data) in std::mem::take(&mut self.waiting) {
+                if (ms.wrapping_sub(timestamp_ms) as i32) < 0 {
+                    self.counts.dropped += 1;
+                    continue;
+                }
+                let time_90k = self.stamp(Track::Audio, ms);
+                units.push(Unit::Audio(AudioFrame { time_90k, data }));
+            }
+        }
+        Ok(units)
+    }
+
+    fn audio(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
+        match Audio::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })? {
+            Audio::Config(asc) => {
+                if self.audio.as_ref().is_some_and(|now| now.asc == asc) {
+                    return Ok(Vec::new());
+                }
+                let config =
+                    AudioConfig::of_asc(asc).map_err(|source| FeedError::Config { timestamp_ms, source })?;
+                let config = Arc::new(config);
+                self.audio = Some(config.clone());
+                self.counts.dropped += self.waiting.len() as u64;
+                self.waiting.clear();
+                Ok(vec![Unit::AudioConfig(config)])
+            }
+            Audio::Frame(data) => self.sound(timestamp_ms, data),
+            Audio::Ignored(_) => {
+                self.counts.ignored += 1;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn sound(&mut self, timestamp_ms: u32, data: Bytes) -> Result<Vec<Unit>, FeedError> {
+        if self.audio.is_none() || data.is_empty() {
+            self.counts.dropped += 1;
+            return Ok(Vec::new());
+        }
+        if data.len() > AUDIO_FRAME_BYTES_MAX {
+            return Err(FeedError::Large { track: Track::Audio, timestamp_ms, len: data.len() });
+        }
+        if self.started {
+            let time_90k = self.stamp(Track::Audio, timestamp_ms);
+            return Ok(vec![Unit::Audio(AudioFrame { time_90k, data })]);
+        }
+        if self.waiting.len() == WAITING_FRAMES_MAX {
+            self.waiting.pop_front();
+            self.counts.dropped += 1;
+        }
+        let oldest = self.waiting.front().map_or(timestamp_ms, |(ms, _)| *ms);
+        self.waiting.push_back((timestamp_ms, data));
+        let alone = self.video.is_none() && (timestamp_ms.wrapping_sub(oldest) as i32) >= ALONE_MS;
+        if !alone {
+            return Ok(Vec::new());
+        }
+        self.start(Track::Audio);
+        let waiting = std::mem::take(&mut self.waiting);
+        let frames = waiting.into_iter().map(|(ms, data)| {
+            let time_90k = self.stamp(Track::Audio, ms);
+            Unit::Audio(AudioFrame { time_90k, data })
+        });
+        Ok(frames.collect())
+    }
+
+    fn start(&mut self, track: Track) {
+        self.started = true;
+        self.note(Note::Started(track));
+    }
+
+    fn stamp(&mut self, track: Track, timestamp_ms: u32) -> i64 {
+        let stamp = self.timeline.push(track, timestamp_ms);
+        if let Some(event) = stamp.event {
+            match event {
+                Event::Jump { .. } => self.counts.jumps += 1,
+                Event::Bump { .. } => self.counts.bumps += 1,
+            }
+            self.note(Note::Time(event));
+        }
+        stamp.time_90k
+    }
+
+    fn note(&mut self, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
+    }
+}
+
+/// What the NAL units of a message make.
+enum Picture {
+    /// No slice: parameter sets, SEI, or nothing.
+    None,
+    Idr,
+    Other,
+}
+
+/// Walks length-prefixed NAL units (ISO/IEC 14496-15 §5.3.2); a fault comes with its byte.
+fn nal_units(data: &[u8], length_size: u8) -> Result<Picture, (usize, NalFault)> {
+    let size = usize::from(length_size);
+    let (mut at, mut picture) = (0, Picture::None);
+    while at < data.len() {
+        let prefix = data.get(at..at + size).ok_or((at, NalFault::Prefix))?;
+        let len = prefix.iter().fold(0u32, |len, byte| len << 8 | u32::from(*byte));
+        let body = &data[at + size..];
+        let nal = body.get(..len as usize).ok_or((at, NalFault::Length { len, left: body.len() }))?;
+        let head = *nal.first().ok_or((at, NalFault::Empty))?;
+        if head & 0x80 != 0 {
+            return Err((at + size, NalFault::Head));
+        }
+        match head & 0x1f {
+            5 => picture = Picture::Idr,
+            1..=4 if matches!(picture, Picture::None) => picture = Picture::Other,
+            _ => {}
+        }
+        at += size + nal.len();
+    }
+    Ok(picture)
+}

@@ -1,0 +1,107 @@
+//! FLV tag bodies as RTMP carries them: the head says what the rest is.
+//!
+//! In: the payload of an RTMP audio or video message. Out: a `Video` or an `Audio` that shares the payload's bytes, or an
+//! error that names the codec or the byte. Pure. Adobe FLV 10.1 Annex E.4; Enhanced RTMP v2 (FourCC packets).
+//!
+//! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets. Every other codec is refused by name: a
+//! publisher must hear why, not watch a stream that never appears.
+
+mod audio;
+mod video;
+
+pub use audio::Audio;
+pub use video::Video;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// Why a payload that is not wrong is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// No bytes at all.
+    Empty,
+    /// A command to a player (seek marks).
+    Command,
+    /// Metadata of a FourCC packet (colour information).
+    Metadata,
+    /// A packet type without use here.
+    PacketType(u8),
+}
+
+/// Why a payload is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FlvError {
+    /// The head is cut.
+    #[error("the FLV tag head ends at byte {len}, before it is complete")]
+    Short {
+        /// Bytes there are.
+        len: usize,
+    },
+    /// A video codec other than H.264.
+    #[error("video codec {0} is not supported: publish H.264 (AVC)")]
+    VideoCodec(String),
+    /// An audio codec other than AAC.
+    #[error("audio codec {0} is not supported: publish AAC")]
+    AudioCodec(String),
+    /// Several tracks in one message.
+    #[error("Enhanced RTMP multitrack packets are not supported: publish one {0} track")]
+    Multitrack(&'static str),
+}
+
+/// A payload that is read from the front.
+struct Head {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Head {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], FlvError> {
+        let mut taken = [0; N];
+        let from = self
+            .bytes
+            .get(self.at..)
+            .and_then(|rest| rest.get(..N))
+            .ok_or(FlvError::Short { len: self.bytes.len() })?;
+        taken.copy_from_slice(from);
+        self.at += N;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, FlvError> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), FlvError> {
+        let to = self.at.saturating_add(count);
+        if to > self.bytes.len() {
+            return Err(FlvError::Short { len: self.bytes.len() });
+        }
+        self.at = to;
+        Ok(())
+    }
+
+    /// Skips `ModEx` prefixes: finer timestamps and the like. Gives the packet type after them.
+    fn after_modifiers(&mut self, mut packet: u8) -> Result<u8, FlvError> {
+        while packet == MOD_EX {
+            let mut size = usize::from(self.byte()?) + 1;
+            if size == 256 {
+                size = usize::from(u16::from_be_bytes(self.take()?)) + 1;
+            }
+            self.skip(size)?;
+            packet = self.byte()? & 0x0f;
+        }
+        Ok(packet)
+    }
+
+    /// Everything not yet read, shared.
+    fn rest(self) -> Bytes {
+        self.bytes.slice(self.at..)
+    }
+}
+
+const MOD_EX: u8 = 7;
+
+/// A FourCC as text that cannot hurt a log.
+fn fourcc_text(fourcc: [u8; 4]) -> String {
+    fourcc.escape_ascii().to_string()
+}

@@ -1,0 +1,191 @@
+//! Video tag bodies (FLV 10.1 §E.4.3, Enhanced RTMP v2 "Enhanced Video").
+
+use super::{FlvError, Head, Ignored, fourcc_text};
+use bytes::Bytes;
+
+/// What a video message holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Video {
+    /// An `AVCDecoderConfigurationRecord`.
+    Config(Bytes),
+    /// Length-prefixed NAL units of one access unit.
+    Frame {
+        /// What the FLV head says; the NAL units have the last word.
+        key: bool,
+        /// Presentation minus decode time, in milliseconds.
+        composition_ms: i32,
+        /// The NAL units.
+        data: Bytes,
+    },
+    /// The publisher's end mark.
+    End,
+    /// Nothing to do.
+    Ignored(Ignored),
+}
+
+const ENHANCED: u8 = 0x80;
+const COMMAND: u8 = 5;
+const AVC: u8 = 7;
+
+impl Video {
+    /// Reads the payload of an RTMP video message.
+    ///
+    /// # Errors
+    /// A cut head, another codec, several tracks.
+    pub fn parse(payload: Bytes) -> Result<Video, FlvError> {
+        let mut head = Head { bytes: payload, at: 0 };
+        if head.bytes.is_empty() {
+            return Ok(Video::Ignored(Ignored::Empty));
+        }
+        let first = head.byte()?;
+        if first & ENHANCED != 0 { enhanced(first, head) } else { legacy(first, head) }
+    }
+}
+
+fn legacy(first: u8, mut head: Head) -> Result<Video, FlvError> {
+    let (frame, codec) = (first >> 4, first & 0x0f);
+    if frame == COMMAND {
+        return Ok(Video::Ignored(Ignored::Command));
+    }
+    if codec != AVC {
+        let name = match codec {
+            2 => "Sorenson H.263",
+            3 | 6 => "Screen video",
+            4 | 5 => "VP6",
+            12 => "HEVC (unofficial codec id 12)",
+            13 => "AV1 (unofficial codec id 13)",
+            _ => return Err(FlvError::VideoCodec(format!("id {codec}"))),
+        };
+        return Err(FlvError::VideoCodec(name.to_owned()));
+    }
+    let packet = head.byte()?;
+    let composition_ms = signed_24(head.take()?);
+    Ok(match packet {
+        0 => Video::Config(head.rest()),
+        1 => Video::Frame { key: is_key(frame), composition_ms, data: head.rest() },
+        2 => Video::End,
+        other => Video::Ignored(Ignored::PacketType(other)),
+    })
+}
+
+fn enhanced(first: u8, mut head: Head) -> Result<Video, FlvError> {
+    let frame = first >> 4 & 0x07;
+    let packet = head.after_modifiers(first & 0x0f)?;
+    if packet == 6 {
+        return Err(FlvError::Multitrack("video"));
+    }
+    if frame == COMMAND && packet != 4 {
+        return Ok(Video::Ignored(Ignored::Command));
+    }
+    let fourcc = head.take::<4>()?;
+    if &fourcc != b"avc1" {
+        let name = match &fourcc {
+            b"hvc1" => "HEVC (hvc1)".to_owned(),
+            b"av01" => "AV1 (av01)".to_owned(),
+            b"vp09" => "VP9 (vp09)".to_owned(),
+            b"vp08" => "VP8 (vp08)".to_owned(),
+            b"vvc1" => "VVC (vvc1)".to_owned(),
+            other => fourcc_text(*other),
+        };
+        return Err(FlvError::VideoCodec(name));
+    }
+    Ok(match packet {
+        0 => Video::Config(head.rest()),
+        1 => {
+            let composition_ms = signed_24(head.take()?);
+            Video::Frame { key: is_key(frame), composition_ms, data: head.rest() }
+        }
+        2 => Video::End,
+        3 => Video::Frame { key: is_key(frame), composition_ms: 0, data: head.rest() },
+        4 => Video::Ignored(Ignored::Metadata),
+        other => Video::Ignored(Ignored::PacketType(other)),
+    })
+}
+
+fn is_key(frame: u8) -> bool {
+    matches!(frame, 1 | 4)
+}
+
+/// SI24: sign in bit 23.
+fn signed_24([a, b, c]: [u8; 3]) -> i32 {
+    i32::from_be_bytes([a, b, c, 0]) >> 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use scuffle_flv::video::VideoData;
+    use scuffle_flv::video::body::{VideoTagBody, legacy::LegacyVideoTagBody};
+    use scuffle_flv::video::header::{VideoTagHeaderData, legacy as oracle};
+
+    fn parse(bytes: &[u8]) -> Result<Video, FlvError> {
+        Video::parse(Bytes::copy_from_slice(bytes))
+    }
+
+    #[test]
+    fn old_heads() {
+        assert_eq!(parse(&[0x17, 0, 0, 0, 0, 1, 2]), Ok(Video::Config(Bytes::from_static(&[1, 2]))));
+        let frame =
+            |key, composition_ms| Video::Frame { key, composition_ms, data: Bytes::from_static(&[9]) };
+        assert_eq!(parse(&[0x17, 1, 0, 0, 67, 9]), Ok(frame(true, 67)));
+        assert_eq!(parse(&[0x27, 1, 0xff, 0xff, 0xdf, 9]), Ok(frame(false, -33)));
+        assert_eq!(parse(&[0x17, 2, 0, 0, 0]), Ok(Video::End));
+        assert_eq!(parse(&[0x57, 0]), Ok(Video::Ignored(Ignored::Command)));
+        assert_eq!(parse(&[]), Ok(Video::Ignored(Ignored::Empty)));
+        assert_eq!(parse(&[0x17, 1, 0]), Err(FlvError::Short { len: 3 }));
+    }
+
+    #[test]
+    fn fourcc_heads() {
+        assert_eq!(parse(b"\x90avc1cfg"), Ok(Video::Config(Bytes::from_static(b"cfg"))));
+        let frame =
+            |key, composition_ms| Video::Frame { key, composition_ms, data: Bytes::from_static(b"nal") };
+        assert_eq!(parse(b"\x91avc1\0\0\x21nal"), Ok(frame(true, 33)));
+        assert_eq!(parse(b"\xa3avc1nal"), Ok(frame(false, 0)));
+        assert_eq!(parse(b"\x97\x02\0\0\0\x03avc1nal"), Ok(frame(true, 0)), "a nanosecond offset is skipped");
+    }
+
+    #[test]
+    fn other_codecs_are_named() {
+        for (bytes, name) in [
+            (&b"\x90hvc1"[..], "HEVC"),
+            (b"\x90av01", "AV1"),
+            (b"\x90vp09", "VP9"),
+            (b"\x1c\0\0\0\0", "HEVC"),
+            (b"\x22", "H.263"),
+            (b"\x90\n\0xy", "\\n\\x00xy"),
+        ] {
+            let error = parse(bytes).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        assert_eq!(parse(b"\x96\x00avc1"), Err(FlvError::Multitrack("video")));
+    }
+
+    proptest! {
+        /// Frames are the same bytes and times that scuffle-flv sees. (Not fed to it: metadata, whose decoder can abort.)
+        #[test]
+        fn agrees_with_scuffle_on_old_heads(first in any::<u8>(), rest in proptest::collection::vec(any::<u8>(), 4..40)) {
+            let payload: Bytes = [&[first & 0x7f][..], &rest].concat().into();
+            let oracle = VideoData::demux(&mut std::io::Cursor::new(payload.clone()));
+            let Ok(ours) = Video::parse(payload) else { return Ok(()) };
+            if let Video::Frame { composition_ms, data, .. } = ours {
+                let oracle = oracle.expect("scuffle-flv refuses a frame that we take");
+                let VideoTagBody::Legacy(LegacyVideoTagBody::Other { data: theirs }) = oracle.body else {
+                    panic!("scuffle-flv sees no frame")
+                };
+                prop_assert_eq!(data, theirs);
+                let VideoTagHeaderData::Legacy(oracle::LegacyVideoTagHeader::AvcPacket(
+                    oracle::LegacyVideoTagHeaderAvcPacket::Nalu { composition_time_offset })) = oracle.header.data else {
+                    panic!("scuffle-flv sees another head")
+                };
+                prop_assert_eq!(composition_ms as u32 & 0x00ff_ffff, composition_time_offset);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Audio time: samples are counted, the publisher's milliseconds are an anchor.
+//!
+//! In: frames with the times they came under. Out: the sample each starts with. Pure.
+//!
+//! Milliseconds jitter, samples do not: a frame starts where the last one ended. Only where its own time is off by more
+//! than a frame does that count: later leaves a gap, earlier is an overlap and the frame is dropped, since a decode time
+//! never goes back.
+
+use super::report::{DropCause, Output, Report};
+use crate::container::cmaf::AUDIO_FRAME_SAMPLES;
+use crate::unit::AudioFrame;
+use bytes::Bytes;
+use ingest_api::Track;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Frames that wait for a picture: 20 s at 96 kHz.
+pub(super) const QUEUE_FRAMES_MAX: usize = 2_048;
+/// Bytes that wait for a picture: 20 s at over 1 Mb/s.
+pub(super) const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// Audio later than this against its picture is given up, in seconds.
+const LATE_S: u64 = 3;
+
+const FRAME: u64 = AUDIO_FRAME_SAMPLES as u64;
+const TICKS: u128 = ingest_api::window::TICKS_PER_SECOND as u128;
+
+/// The audio track's clock and the frames that wait for their part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AudioClock {
+    queue: VecDeque<Waiting>,
+    queue_bytes: usize,
+    generation: u64,
+    /// Samples a second that `end` counts in.
+    rate: u32,
+    /// First sample after the last frame.
+    end: u64,
+    /// Whether `end` is where the next frame belongs, or only where it may start.
+    anchored: bool,
+    /// Frames that may be there beyond `end`: unknown after a restart.
+    guard: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Waiting {
+    generation: u64,
+    time_90k: i64,
+    data: Bytes,
+}
+
+/// Where a frame goes.
+pub(super) struct Placed {
+    /// Its first sample.
+    pub(super) sample: u64,
+    /// The same as a tick, rounded down.
+    pub(super) tick_90k: i64,
+    /// Where the frame before it ended, as a tick.
+    pub(super) before_90k: i64,
+}
+
+impl Default for AudioClock {
+    fn default() -> AudioClock {
+        AudioClock {
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            generation: 0,
+            rate: ingest_api::window::TICKS_PER_SECOND as u32,
+            end: 0,
+            anchored: false,
+            guard: 0,
+        }
+    }
+}
+
+impl AudioClock {
+    /// After a restart only the end of the last segment is known; its audio may go on for up to two frames beyond.
+    pub(super) fn after(tick_90k: i64) -> AudioClock {
+        AudioClock { end: tick_90k.max(0) as u64, guard: 2, ..AudioClock::default() }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Frames from here on belong to another configuration.
+    pub(super) fn next_config(&mut self) {
+        self.generation += 1;
+    }
+
+    /// The next frame anchors anew, not before the last one's end; frames still waiting lie beyond it.
+    pub(super) fn publisher_left(&mut self, out: &mut Vec<Output>) {
+        out.extend(self.queue.drain(..).map(|frame| dropped(frame.time_90k, DropCause::AfterEnd)));
+        self.queue_bytes = 0;
+        self.anchored = false;
+        self.generation += 1;
+    }
+
+    pub(super) fn set_rate(&mut self, rate: u32) {
+        if rate != self.rate {
+            let end = u128::from(self.end) * u128::from(rate);
+            self.end = end.div_ceil(u128::from(self.rate)) as u64;
+            self.rate = rate;
+            self.anchored = false;
+        }
+        self.end += std::mem::take(&mut self.guard) * FRAME;
+    }
+
+    /// Ticks of one frame, rounded up.
+    pub(super) fn frame_90k(&self) -> i64 {
+        (u128::from(FRAME) * TICKS).div_ceil(u128::from(self.rate)) as i64
+    }
+
+    /// Where the last frame ended, as a tick, rounded down.
+    pub(super) fn end_90k(&self) -> i64 {
+        self.tick(self.end)
+    }
+
+    /// The decode time of an empty fragment for a part that starts at this tick.
+    ///
+    /// It stays where the last frame ended, since frames may only be late, and follows the part at `LATE_S`: what comes
+    /// later than that is dropped, so that players find the track near its place.
+    pub(super) fn nothing_at(&mut self, tick_90k: i64) -> u64 {
+        let place = self.sample(tick_90k);
+        let floor = place.saturating_sub(LATE_S * u64::from(self.rate));
+        if floor > self.end {
+            self.end = if self.anchored { floor } else { place };
+        }
+        self.end
+    }
+
+    /// Keeps a frame until its part closes.
+    pub(super) fn wait(&mut self, frame: AudioFrame, out: &mut Vec<Output>) {
+        self.queue_bytes += frame.data.len();
+        let (time_90k, data) = (frame.time_90k, frame.data);
+        self.queue.push_back(Waiting { generation: self.generation, time_90k, data });
+        while self.queue.len() > QUEUE_FRAMES_MAX || self.queue_bytes > QUEUE_BYTES_MAX {
+            let Some(oldest) = self.queue.pop_front() else { break };
+            self.queue_bytes -= oldest.data.len();
+            out.push(dropped(oldest.time_90k, DropCause::Queue));
+        }
+    }
+
+    /// The next waiting frame before a tick that is of this generation, placed.
+    pub(super) fn next_before(
+        &mut self,
+        tick_90k: i64,
+        generation: u64,
+        number: u64,
+        out: &mut Vec<Output>,
+    ) -> Option<(u64, Bytes)> {
+        while self.queue.front()?.time_90k < tick_90k {
+            let frame = self.queue.pop_front()?;
+            self.queue_bytes -= frame.data.len();
+            if frame.generation != generation {
+                out.push(dropped(frame.time_90k, DropCause::OtherConfig));
+                continue;
+            }
+            if let Some(placed) = self.place(frame.time_90k, number, out) {
+                return Some((placed.sample, frame.data));
+            }
+        }
+        None
+    }
+
+    /// Counts a frame in; `None` where it would lie over the last one by more than a frame.
+    pub(super) fn place(&mut self, time_90k: i64, number: u64, out: &mut Vec<Output>) -> Option<Placed> {
+        let (own, before) = (self.sample(time_90k), self.end);
+        if own + FRAME < before {
+            out.push(dropped(time_90k, DropCause::Overlap));
+            return None;
+        }
+        let sample = if own > before + FRAME {
+            if self.anchored {
+                out.push(Output::Report(Report::AudioReanchored { number, samples: own - before }));
+            }
+            own
+        } else if self.anchored {
+            before
+        } else {
+            own.max(before)
+        };
+        self.anchored = true;
+        self.end = sample + FRAME;
+        Some(Placed { sample, tick_90k: self.tick(sample), before_90k: self.tick(before) })
+    }
+
+    /// The bounds that `restore` relies on.
+    pub(super) fn is_sane(&self, ticks_max: i64) -> bool {
+        let times = self.queue.iter().all(|frame| (0..=ticks_max).contains(&frame.time_90k));
+        let bytes: usize = self.queue.iter().map(|frame| frame.data.len()).sum();
+        times
+            && bytes == self.queue_bytes
+            && self.queue.len() <= QUEUE_FRAMES_MAX
+            && bytes <= QUEUE_BYTES_MAX
+            && (1..=96_000).contains(&self.rate)
+            && self.end <= (ticks_max as u64) * 2
+            && self.guard <= 2
+            && self.generation < 1 << 60
+    }
+
+    /// Rounded to the nearest sample.
+    fn sample(&self, tick_90k: i64) -> u64 {
+        let samples = u128::from(tick_90k.max(0) as u64) * u128::from(self.rate);
+        ((samples + TICKS / 2) / TICKS) as u64
+    }
+
+    fn tick(&self, sample: u64) -> i64 {
+        (u128::from(sample) * TICKS / u128::from(self.rate)) as i64
+    }
+}
+
+fn dropped(time_90k: i64, why: DropCause) -> Output {
+    Output::Report(Report::Dropped { track: Track::Audio, time_90k, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(rate: u32) -> AudioClock {
+        let mut clock = AudioClock::default();
+        clock.set_rate(rate);
+        clock
+    }
+
+    #[test]
+    fn rounded_milliseconds_are_counted_not_followed() {
+        let (mut clock, mut out) = (clock(44_100), Vec::new());
+        for frame in 0u64..10_000 {
+            let ms = (frame * 1_024 * 1_000 / 44_100) as i64;
+            assert_eq!(clock.place(ms * 90, 1, &mut out).unwrap().sample, frame * 1_024);
+        }
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn beyond_a_frame_a_gap_is_left_and_an_overlap_dropped() {
+        let (mut clock, mut out) = (clock(48_000), Vec::new());
+        assert_eq!(clock.place(0, 1, &mut out).unwrap().sample, 0);
+        assert_eq!(clock.place(3_840, 1, &mut out).unwrap().sample, 1_024, "one frame late is jitter");
+        assert_eq!(clock.place(90_000, 1, &mut out).unwrap().sample, 48_000);
+        assert_eq!(out, [Output::Report(Report::AudioReanchored { number: 1, samples: 48_000 - 2_048 })]);
+        assert!(clock.place(80_000, 1, &mut out).is_none());
+        assert_eq!(out[1], dropped(80_000, DropCause::Overlap));
+        assert_eq!(clock.place(91_920, 1, &mut out).unwrap().sample, 49_024);
+    }
+
+    #[test]
+    fn another_rate_never_takes_the_end_back() {
+        let (mut clock, mut out) = (clock(48_000), Vec::new());
+        clock.place(90_000, 1, &mut out);
+        clock.set_rate(44_100);
+        let placed = clock.place(90_000, 1, &mut out).unwrap();
+        assert_eq!(placed.sample, (49_024u64 * 44_100).div_ceil(48_000));
+    }
+}

@@ -1,0 +1,193 @@
+//! The feed as a publisher meets it: starts, clocks, configurations, and messages that are wrong.
+#![allow(clippy::unwrap_used)] // a test says what it expects by failing loudly, its helpers too
+
+use bytes::Bytes;
+use ingest_api::Track;
+use media::feed::{Feed, FeedError, Kind, NalFault, Note};
+use media::timeline::Event;
+use media::unit::Unit;
+use proptest::prelude::*;
+
+const AVCC: &str = "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000668ebe3cb22c0";
+
+fn video_config() -> Bytes {
+    [&[0x17, 0, 0, 0, 0][..], &hex::decode(AVCC).unwrap()].concat().into()
+}
+
+fn audio_config() -> Bytes {
+    Bytes::from_static(&[0xaf, 0, 0x11, 0x90])
+}
+
+/// One NAL unit of a type, under whatever FLV key flag.
+fn picture(nal: u8, key: bool) -> Bytes {
+    Bytes::from(vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 67, 0, 0, 0, 2, nal, 0x88])
+}
+
+fn sound() -> Bytes {
+    Bytes::from_static(&[0xaf, 1, 0x21, 0x10])
+}
+
+fn shape(units: &[Unit]) -> Vec<(char, i64)> {
+    let one = |unit: &Unit| match unit {
+        Unit::VideoConfig(_) => ('V', 0),
+        Unit::AudioConfig(_) => ('A', 0),
+        Unit::Video(unit) => (if unit.idr { 'i' } else { 'p' }, unit.dts_90k / 90),
+        Unit::Audio(frame) => ('a', frame.time_90k / 90),
+    };
+    units.iter().map(one).collect()
+}
+
+fn feed(start_90k: i64, messages: &[(Kind, u32, Bytes)]) -> (Feed, Vec<(char, i64)>) {
+    let mut feed = Feed::new(start_90k);
+    let units = messages.iter().flat_map(|(kind, ms, bytes)| feed.push(*kind, *ms, bytes.clone()).unwrap());
+    let shape = shape(&units.collect::<Vec<_>>());
+    (feed, shape)
+}
+
+use Kind::{Audio, Data, Video};
+
+#[test]
+fn the_first_idr_lands_on_the_start_tick_with_the_audio_beside_it() {
+    let (mut feed, units) = feed(
+        900_000,
+        &[
+            (Data, 0, Bytes::from_static(b"\x02\0\nonMetaData")),
+            (Video, 5_000, video_config()),
+            (Audio, 5_000, audio_config()),
+            (Audio, 5_000, sound()),
+            (Video, 5_000, picture(0x41, false)),
+            (Audio, 5_021, sound()),
+            (Audio, 5_043, sound()),
+            (Video, 5_033, picture(0x65, true)),
+            (Audio, 5_064, sound()),
+        ],
+    );
+    assert_eq!(units, [('V', 0), ('A', 0), ('i', 10_000), ('a', 10_010), ('a', 10_031)]);
+    assert_eq!(feed.take_notes(), [Note::Started(Track::Video)]);
+    assert_eq!((feed.counts().dropped, feed.counts().ignored), (3, 1));
+}
+
+#[test]
+fn audio_alone_starts_after_a_second_with_nothing_lost() {
+    let mut messages = vec![(Audio, 0, audio_config())];
+    messages.extend((0..60).map(|n| (Audio, 700 + n * 21, sound())));
+    let (_, units) = feed(0, &messages);
+    assert_eq!(units.len(), 61);
+    assert_eq!((units[1], units[60]), (('a', 0), ('a', 59 * 21)));
+}
+
+#[test]
+fn nal_units_say_what_is_an_idr_not_the_flag() {
+    let (_, units) = feed(
+        0,
+        &[
+            (Video, 0, video_config()),
+            (Video, 0, picture(0x41, true)),
+            (Video, 33, picture(0x65, false)),
+            (Video, 67, picture(0x41, true)),
+            (Video, 70, picture(0x06, true)),
+        ],
+    );
+    assert_eq!(units, [('V', 0), ('i', 0), ('p', 34)]);
+}
+
+#[test]
+fn a_repeated_configuration_is_silent_and_another_one_waits_for_its_idr() {
+    let mut other = video_config().to_vec();
+    *other.last_mut().unwrap() = 0xc1;
+    let (_, units) = feed(
+        0,
+        &[
+            (Video, 0, video_config()),
+            (Audio, 0, audio_config()),
+            (Video, 0, picture(0x65, true)),
+            (Video, 10, video_config()),
+            (Audio, 10, audio_config()),
+            (Video, 33, picture(0x41, false)),
+            (Video, 40, other.into()),
+            (Video, 67, picture(0x41, false)),
+            (Video, 100, picture(0x65, true)),
+        ],
+    );
+    assert_eq!(units, [('V', 0), ('A', 0), ('i', 0), ('p', 33), ('V', 0), ('i', 100)]);
+}
+
+#[test]
+fn faults_name_time_and_byte_and_the_feed_goes_on() {
+    let (mut feed, _) = feed(0, &[(Video, 0, video_config()), (Video, 0, picture(0x65, true))]);
+    let nal = |nals: &[u8]| Bytes::from([&[0x27, 1, 0, 0, 0][..], nals].concat());
+    for (nals, offset, why) in [
+        (&[0, 0, 0, 1, 0x41, 0, 0][..], 5, NalFault::Prefix),
+        (&[0, 0, 0, 9, 0x41], 0, NalFault::Length { len: 9, left: 1 }),
+        (&[0xff, 0xff, 0xff, 0xff, 0x41], 0, NalFault::Length { len: u32::MAX, left: 1 }),
+        (&[0, 0, 0, 0], 0, NalFault::Empty),
+        (&[0, 0, 0, 1, 0xc1], 4, NalFault::Head),
+    ] {
+        assert_eq!(feed.push(Video, 40, nal(nals)), Err(FeedError::Nal { timestamp_ms: 40, offset, why }));
+    }
+    assert_eq!(feed.push(Video, 50, picture(0x41, false)), Ok(vec![]), "it refers to what was refused");
+    assert_eq!(shape(&feed.push(Video, 67, picture(0x65, false)).unwrap()), [('i', 67)]);
+    let error = feed.push(Video, 80, Bytes::from_static(b"\x91hvc1\0\0\0x")).unwrap_err().to_string();
+    assert!(error.contains("HEVC") && error.contains("80 ms"), "{error}");
+}
+
+#[test]
+fn jumps_are_noted() {
+    let (mut feed, units) = feed(
+        0,
+        &[
+            (Video, 9_000, video_config()),
+            (Video, 9_000, picture(0x65, true)),
+            (Video, 9_033, picture(0x41, false)),
+            (Video, 0, picture(0x65, true)),
+            (Video, 33, picture(0x41, false)),
+        ],
+    );
+    assert_eq!(units, [('V', 0), ('i', 0), ('p', 33), ('i', 66), ('p', 99)]);
+    let jump = Note::Time(Event::Jump { track: Track::Video, from_ms: 9_033, to_ms: 0 });
+    assert_eq!(feed.take_notes(), [Note::Started(Track::Video), jump]);
+    assert_eq!(feed.counts().jumps, 1);
+}
+
+proptest! {
+    /// A state taken between any two messages goes on as if nothing had happened.
+    #[test]
+    fn a_cut_at_every_message_changes_nothing(
+        messages in proptest::collection::vec((0u8..6, prop_oneof![0u32..4_000, any::<u32>()]), 1..80),
+    ) {
+        let mut straight = Feed::new(77);
+        let mut carried = Feed::new(77);
+        for (what, ms) in messages {
+            let (kind, bytes) = match what {
+                0 => (Video, video_config()),
+                1 => (Audio, audio_config()),
+                2 => (Video, picture(0x65, true)),
+                3 => (Video, picture(0x41, false)),
+                4 => (Audio, sound()),
+                _ => (Video, Bytes::from_static(&[0x27, 1, 0, 0, 0, 9])),
+            };
+            carried = Feed::restore(&carried.snapshot()).unwrap();
+            prop_assert_eq!(carried.push(kind, ms, bytes.clone()), straight.push(kind, ms, bytes));
+        }
+        prop_assert_eq!(carried.snapshot(), straight.snapshot());
+    }
+
+    #[test]
+    fn any_payload_is_answered(messages in proptest::collection::vec(
+        (any::<bool>(), any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..40,
+    )) {
+        let mut feed = Feed::new(0);
+        feed.push(Video, 0, video_config()).unwrap();
+        feed.push(Audio, 0, audio_config()).unwrap();
+        for (video, ms, bytes) in messages {
+            let head: &[u8] = if video { &[0x17, 1, 0, 0, 0] } else { &[0xaf, 1] };
+            let _ = feed.push(if video { Video } else { Audio }, ms, [head, &bytes].concat().into());
+            let _ = feed.push(if video { Video } else { Audio }, ms, bytes.into());
+        }
+    }
+
+    #[test]
+    fn any_state_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Feed::restore(&bytes);
+    }
+}

@@ -1,0 +1,256 @@
+//! Real media: what ffmpeg publishes comes out of feed and segmenter as files that ffmpeg reads without a word, picture
+//! for picture. Needs `ffmpeg` and `ffprobe`; without them it says SKIP, or fails under `RELEVE_REQUIRE_TOOLS=1`.
+#![allow(clippy::unwrap_used)] // a test says what it expects by failing loudly, its helpers too
+
+use bytes::Bytes;
+use ingest_api::window::Segment;
+use ingest_api::{Run, RunId, Track};
+use media::feed::{Feed, Kind};
+use media::segment::{DropCause, Output, Report, Segmenter};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn tools() -> bool {
+    let there = ["ffmpeg", "ffprobe"].iter().all(|tool| Command::new(tool).arg("-version").output().is_ok());
+    if !there {
+        assert!(
+            std::env::var("RELEVE_REQUIRE_TOOLS").as_deref() != Ok("1"),
+            "ffmpeg and ffprobe are required"
+        );
+        println!("SKIP: ffmpeg or ffprobe is not on the PATH");
+    }
+    there
+}
+
+/// Runs a tool; it must succeed and say nothing on standard error. Gives its standard output.
+fn quiet(tool: &str, args: &[&str]) -> String {
+    let output = Command::new(tool).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim().is_empty(), "{tool} {args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The messages of an FLV file (FLV 10.1 §E.3).
+fn messages(flv: &Bytes) -> Vec<(Kind, u32, Bytes)> {
+    let (mut at, mut all) = (13, Vec::new());
+    while at + 11 <= flv.len() {
+        let head = &flv[at..at + 11];
+        let len = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
+        let time = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
+        let kind = match head[0] {
+            8 => Kind::Audio,
+            9 => Kind::Video,
+            _ => Kind::Data,
+        };
+        all.push((kind, time, flv.slice(at + 11..at + 11 + len)));
+        at += 11 + len + 4;
+    }
+    all
+}
+
+fn run() -> Run {
+    Run {
+        id: RunId([3; 8]),
+        stream: "real".parse().unwrap(),
+        anchor_unix_ms: 1_700_000_000_000,
+        first_number: 1,
+        first_discontinuity: 0,
+        target_duration_s: 2,
+        part_90k: 45_000,
+    }
+}
+
+struct Files {
+    folder: tempfile::TempDir,
+    records: Vec<Segment>,
+    reports: Vec<Report>,
+    outputs: Vec<Output>,
+}
+
+impl Files {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Publishes messages and writes `video.mp4` and `audio.mp4`: init and all segments.
+fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
+    let mut feed = Feed::new(0);
+    let mut segmenter = Segmenter::begin(run());
+    let mut outputs = Vec::new();
+    for (kind, time, bytes) in messages {
+        for unit in feed.push(*kind, *time, bytes.clone()).unwrap() {
+            outputs.extend(segmenter.push(unit));
+        }
+    }
+    outputs.extend(segmenter.gone());
+    let (mut files, mut records, mut reports) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
+    for output in &outputs {
+        match output {
+            Output::Init { track, object, .. } => {
+                files[usize::from(*track == Track::Audio)].extend_from_slice(&object.a)
+            }
+            Output::Segment { record, video, audio } => {
+                records.push(record.clone());
+                for (file, object) in files.iter_mut().zip([video, audio]) {
+                    file.extend(object.iter().flat_map(|object| object.a.iter()));
+                }
+            }
+            Output::Report(report) => reports.push(report.clone()),
+            Output::Part { .. } => {}
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, file) in ["video.mp4", "audio.mp4"].iter().zip(&files) {
+        std::fs::write(folder.path().join(name), file).unwrap();
+    }
+    Files { folder, records, reports, outputs }
+}
+
+fn make_flv(folder: &Path, extra: &[&str]) -> PathBuf {
+    let path = folder.join("source.flv");
+    let mut args = vec!["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30:duration=7"];
+    args.extend(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=7"]);
+    args.extend(["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "30", "-sc_threshold", "0"]);
+    args.extend(["-c:a", "aac", "-b:a", "96k", "-shortest"]);
+    args.extend(extra);
+    let text = path.to_str().unwrap();
+    args.extend(["-f", "flv", text]);
+    quiet("ffmpeg", &args);
+    path
+}
+
+fn hashes(path: &Path, stream: &str) -> Vec<String> {
+    let args = [
+        "-v",
+        "error",
+        "-i",
+        path.to_str().unwrap(),
+        "-map",
+        stream,
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "framemd5",
+        "-",
+    ];
+    let text = quiet("ffmpeg", &args);
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    rows.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
+}
+
+/// (pts, dts) of each packet, in seconds.
+fn packets(path: &Path, stream: &str) -> Vec<(f64, f64)> {
+    let entries = ["-show_entries", "packet=pts_time,dts_time", "-of", "csv=p=0", path.to_str().unwrap()];
+    let text = quiet("ffprobe", &[&["-v", "warning", "-select_streams", stream][..], &entries].concat());
+    let row = |line: &str| {
+        let mut words = line.split(',').map(|word| word.parse::<f64>().unwrap());
+        (words.next().unwrap(), words.next().unwrap())
+    };
+    text.lines().filter(|line| !line.is_empty()).map(row).collect()
+}
+
+#[test]
+fn every_picture_and_frame_comes_out_as_it_went_in() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_flv(folder.path(), &[]);
+    let messages = messages(&std::fs::read(&source).unwrap().into());
+    let files = publish(&messages);
+    // Sound beyond the decode time of the end is given up when the publisher leaves; nothing else is.
+    let tail = files.reports.len();
+    let after_end =
+        |r: &Report| matches!(r, Report::Dropped { track: Track::Audio, why: DropCause::AfterEnd, .. });
+    assert!(tail <= 4 && files.reports.iter().all(after_end), "{:?}", files.reports);
+    assert_eq!(files.records.iter().map(|r| r.duration_90k).collect::<Vec<_>>()[..3], [180_000; 3]);
+    let (video, audio) = (files.path("video.mp4"), files.path("audio.mp4"));
+
+    let expected = hashes(&source, "0:v");
+    assert_eq!(expected.len(), 210);
+    assert_eq!(hashes(&video, "0:v"), expected);
+    let (from, to) = (packets(&source, "v"), packets(&video, "v"));
+    assert_eq!(from.len(), to.len());
+    let shift = to[0].1 - from[0].1;
+    for (from, to) in from.iter().zip(&to) {
+        assert!(
+            (to.0 - from.0 - shift).abs() < 1e-4 && (to.1 - from.1 - shift).abs() < 1e-4,
+            "{from:?} {to:?}"
+        );
+    }
+    assert!(to.windows(2).all(|pair| pair[0].1 < pair[1].1), "decode times grow");
+
+    // Audio: all frames from the first picture on, at their places to within the milliseconds of FLV.
+    let (from, to) = (packets(&source, "a"), packets(&audio, "a"));
+    let skipped = from.len() - tail - to.len();
+    assert!(skipped <= 3, "{skipped} audio frames lie before the first picture");
+    for (from, to) in from[skipped..].iter().zip(&to) {
+        assert!((to.0 - from.0 - shift).abs() < 0.0015, "{from:?} {to:?}");
+    }
+    let step = 1_024.0 / 44_100.0;
+    assert!(to.windows(2).all(|pair| (pair[1].1 - pair[0].1 - step).abs() < 1e-4), "audio counts samples");
+    assert_eq!(hashes(&audio, "0:a").len(), to.len());
+}
+
+#[test]
+fn a_segment_alone_behind_its_init_plays() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_flv(folder.path(), &["-g", "60"]);
+    let files = publish(&messages(&std::fs::read(&source).unwrap().into()));
+    let init = |wanted| {
+        let found = files.outputs.iter().find_map(|output| match output {
+            Output::Init { track, object, .. } if *track == wanted => Some(object.a.clone()),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    for output in &files.outputs {
+        let Output::Segment { record, video: Some(video), audio: Some(audio) } = output else { continue };
+        for (track, object, letter) in [(Track::Video, video, "v"), (Track::Audio, audio, "a")] {
+            let path = files.path("one.mp4");
+            std::fs::write(&path, [&init(track)[..], &object.a].concat()).unwrap();
+            let first = packets(&path, letter)[0].1;
+            let start = record.start_90k as f64 / 90_000.0;
+            let first = if record.number == 1 { start } else { first }; // sound may begin later than pictures
+            assert!(
+                (first - start).abs() < 0.025,
+                "{track:?} of {} starts at {first}, not {start}",
+                record.number
+            );
+        }
+    }
+}
+
+#[test]
+fn long_gops_and_empty_fragments_are_read_without_a_word() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_flv(folder.path(), &["-g", "300"]);
+    let mut messages = messages(&std::fs::read(&source).unwrap().into());
+    // Two and a half seconds of silence.
+    messages.retain(|(kind, time, _)| *kind != Kind::Audio || !(2_000..4_500).contains(time));
+    let files = publish(&messages);
+    assert_eq!(files.reports.iter().filter(|report| matches!(report, Report::LongGop { .. })).count(), 1);
+    assert!(files.reports.iter().any(|report| matches!(report, Report::AudioReanchored { .. })));
+    assert_eq!(hashes(&files.path("video.mp4"), "0:v"), hashes(&source, "0:v"));
+    let audio = packets(&files.path("audio.mp4"), "a");
+    assert!(audio.windows(2).any(|pair| pair[1].1 - pair[0].1 > 2.4));
+    assert!(files.records.iter().all(|record| record.duration_90k <= 220_000));
+}
+
+#[test]
+fn the_bytes_are_the_same_twice() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_flv(folder.path(), &[]);
+    let messages = messages(&std::fs::read(&source).unwrap().into());
+    assert!(publish(&messages).outputs == publish(&messages).outputs);
+}
