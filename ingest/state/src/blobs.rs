@@ -1,0 +1,34 @@
+//! Blobs: immutable bytes under a name, as an object store keeps them.
+//!
+//! Init sections live here, so that a restarted node still has what its listed segments need.
+
+use crate::coordinator::Error;
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// The longest blob name, in bytes.
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// Whether a text may name a blob: words of `[a-z0-9._-]`, not starting with a dot, joined by `/`.
+pub fn is_blob_name(name: &str) -> bool {
+    let word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with('.')
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+    };
+    name.len() <= NAME_BYTES_MAX && name.split('/').all(word)
+}
+
+/// Immutable named bytes.
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// Stores bytes under a new name; whole and durable when it returns, never half. The same bytes again are `Ok`,
+    /// others under a used name `Error::Conflict`.
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error>;
+    /// The bytes, or `None`.
+    async fn get(&self, name: &str) -> Result<Option<Bytes>, Error>;
+    /// Names that start with `prefix`, sorted.
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Error>;
+    /// Forgets a name; nothing happens if it is unknown.
+    async fn delete(&self, name: &str) -> Result<(), Error>;
+}

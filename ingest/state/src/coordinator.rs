@@ -1,0 +1,180 @@
+//! The coordinator: streams, epochs, runs, committed segments, nodes and revocations.
+//!
+//! In: small records. Out: the same, or an `Error` that says whether trying again can help. When a call that changes
+//! something returns `Ok`, the change is durable.
+
+use crate::stream_key::KeyHash;
+use async_trait::async_trait;
+use ingest_api::window::Segment;
+use ingest_api::{Run, StreamName};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a publisher may do about marking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MarkPolicy {
+    /// A stream or GOP that cannot be marked is not published.
+    Require,
+    /// What cannot be marked passes unmarked, loudly.
+    #[default]
+    Prefer,
+    /// Nothing is marked.
+    Off,
+}
+
+/// A stream that publishers may push.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// Public name.
+    pub name: StreamName,
+    /// Public half of the stream key: finds the record.
+    pub key_id: String,
+    /// Hash of its secret half.
+    pub key_hash: KeyHash,
+    /// Marking.
+    pub mark: MarkPolicy,
+}
+
+/// A viewer who may no longer watch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// The account.
+    pub viewer: String,
+    /// When it was revoked, Unix seconds. Tokens and sessions of that viewer made up to then are void.
+    pub at_unix_s: u64,
+}
+
+/// A node that others may want to reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// What it is.
+    pub role: NodeRole,
+    /// Base URL for its users: viewers of a relay, relays of an ingest.
+    pub url: String,
+    /// Base URL of its admin listener.
+    pub admin_url: String,
+    /// Last sign of life, Unix milliseconds.
+    pub seen_unix_ms: u64,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Takes publishers.
+    Ingest,
+    /// Serves viewers.
+    Relay,
+}
+
+/// Shared state of the cluster's control side.
+#[async_trait]
+pub trait Coordinator: Send + Sync {
+    /// Adds a stream. `Error::Exists` when the name or key id is taken.
+    async fn add_stream(&self, stream: StreamRecord) -> Result<(), Error>;
+    /// Replaces the record of a stream that exists. `Error::NotFound` otherwise.
+    async fn update_stream(&self, stream: StreamRecord) -> Result<(), Error>;
+    /// Removes a stream; its numbers stay used. `Error::NotFound` when there is none.
+    async fn remove_stream(&self, name: &StreamName) -> Result<(), Error>;
+    /// All streams, by name.
+    async fn streams(&self) -> Result<Vec<StreamRecord>, Error>;
+    /// One stream.
+    async fn stream(&self, name: &StreamName) -> Result<Option<StreamRecord>, Error>;
+    /// The stream whose key has this id.
+    async fn stream_by_key_id(&self, key_id: &str) -> Result<Option<StreamRecord>, Error>;
+
+    /// The stream's fencing term; 0 before the first holder.
+    async fn epoch(&self, stream: &StreamName) -> Result<u64, Error>;
+    /// Raises the epoch from `from` to `from + 1`: compare and swap. `Error::Stale` with the real one when it differs.
+    async fn advance_epoch(&self, stream: &StreamName, from: u64) -> Result<u64, Error>;
+
+    /// Records a run before its first segment. `Error::Conflict` when its first number is not above all used ones.
+    async fn begin_run(&self, run: &Run) -> Result<(), Error>;
+    /// The stream's newest run.
+    async fn latest_run(&self, stream: &StreamName) -> Result<Option<Run>, Error>;
+    /// Records a segment before it is listed, with its GOPs. The same record again is `Ok`; another one under a used
+    /// number, or a number that is not the next, is `Error::Conflict`.
+    async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error>;
+    /// The stream's highest committed segment.
+    async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error>;
+    /// The record of one committed segment.
+    async fn segment(&self, stream: &StreamName, number: u64) -> Result<Option<Segment>, Error>;
+
+    /// Revokes a viewer.
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error>;
+    /// Revocations recorded after `cursor` (0 for all), oldest first, and the cursor to go on from.
+    async fn revocations(&self, cursor: u64) -> Result<(Vec<Revocation>, u64), Error>;
+
+    /// Announces a node, or renews its sign of life.
+    async fn announce(&self, node: NodeRecord) -> Result<(), Error>;
+    /// All nodes ever announced, by name.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error>;
+}
+
+/// Why shared state did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The name or id is taken.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// There is nothing of that name.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// Somebody else was faster; the fencing term is this one now.
+    #[error("the epoch is {0} already")]
+    Stale(u64),
+    /// The record contradicts one that is durable.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store itself failed; trying again may help.
+    #[error("the state store failed: {0}")]
+    Store(String),
+}
+
+/// Whether a run may begin: its first number must be above every used one. Shared by the back-ends.
+pub(crate) fn check_run(run: &Run, latest: Option<&Run>, last: Option<&Segment>) -> Result<(), Error> {
+    let used = last.map(|segment| segment.number);
+    if used.is_some_and(|used| run.first_number <= used) {
+        return Err(Error::Conflict(format!(
+            "run {} would begin with number {}, but {} is used",
+            run.id,
+            run.first_number,
+            used.unwrap_or_default()
+        )));
+    }
+    if latest.is_some_and(|latest| latest.id == run.id && latest != run) {
+        return Err(Error::Conflict(format!("run {} exists with another record", run.id)));
+    }
+    Ok(())
+}
+
+/// Whether a segment may be committed: `Ok(true)` as a new record, `Ok(false)` when it is there already. Shared by the
+/// back-ends.
+pub(crate) fn check_next(
+    segment: &Segment,
+    known: Option<&Segment>,
+    last: Option<&Segment>,
+    run: Option<&Run>,
+) -> Result<bool, Error> {
+    let number = segment.number;
+    if let Some(known) = known {
+        return match known == segment {
+            true => Ok(false),
+            false => Err(Error::Conflict(format!("number {number} is used for another segment"))),
+        };
+    }
+    let Some(run) = run.filter(|run| run.id == segment.run) else {
+        return Err(Error::Conflict(format!("segment {number} belongs to run {}, which is not the newest", segment.run)));
+    };
+    let next = match last {
+        Some(last) if last.run == run.id => last.number + 1,
+        _ => run.first_number,
+    };
+    match number == next {
+        true => Ok(true),
+        false => Err(Error::Conflict(format!("segment {number} is not the next one, which is {next}"))),
+    }
+}

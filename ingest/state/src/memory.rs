@@ -1,0 +1,196 @@
+//! All of the shared state in memory: for tests, and as the reference that the other back-ends are compared with.
+//!
+//! Nothing is durable; otherwise every answer is the one the traits promise.
+
+use crate::blobs::{Blobs, is_blob_name};
+use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord, check_next, check_run};
+use crate::ledger::{Ledger, SessionRecord};
+use async_trait::async_trait;
+use bytes::Bytes;
+use ingest_api::window::Segment;
+use ingest_api::{Run, StreamName};
+use releve_watermark::WatermarkId;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Shared state that ends with the process.
+#[derive(Debug, Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: BTreeMap<StreamName, StreamRecord>,
+    epochs: BTreeMap<StreamName, u64>,
+    runs: BTreeMap<StreamName, Run>,
+    segments: BTreeMap<(StreamName, u64), Segment>,
+    revocations: Vec<Revocation>,
+    nodes: BTreeMap<String, NodeRecord>,
+    sessions: Vec<SessionRecord>,
+    viewers: BTreeMap<String, WatermarkId>,
+    blobs: BTreeMap<String, Bytes>,
+}
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn last(&self, stream: &StreamName) -> Option<&Segment> {
+        self.segments.range((stream.clone(), 0)..=(stream.clone(), u64::MAX)).next_back().map(|(_, s)| s)
+    }
+}
+
+#[async_trait]
+impl Coordinator for Memory {
+    async fn add_stream(&self, stream: StreamRecord) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.streams.contains_key(&stream.name) {
+            return Err(Error::Exists(format!("stream `{}`", stream.name)));
+        }
+        if state.streams.values().any(|other| other.key_id == stream.key_id) {
+            return Err(Error::Exists("the key id".to_owned()));
+        }
+        state.streams.insert(stream.name.clone(), stream);
+        Ok(())
+    }
+
+    async fn update_stream(&self, stream: StreamRecord) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.streams.values().any(|other| other.key_id == stream.key_id && other.name != stream.name) {
+            return Err(Error::Exists("the key id".to_owned()));
+        }
+        match state.streams.get_mut(&stream.name) {
+            Some(record) => *record = stream,
+            None => return Err(Error::NotFound(format!("stream `{}`", stream.name))),
+        }
+        Ok(())
+    }
+
+    async fn remove_stream(&self, name: &StreamName) -> Result<(), Error> {
+        let removed = self.state().streams.remove(name);
+        removed.map(|_| ()).ok_or_else(|| Error::NotFound(format!("stream `{name}`")))
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamRecord>, Error> {
+        Ok(self.state().streams.values().cloned().collect())
+    }
+
+    async fn stream(&self, name: &StreamName) -> Result<Option<StreamRecord>, Error> {
+        Ok(self.state().streams.get(name).cloned())
+    }
+
+    async fn stream_by_key_id(&self, key_id: &str) -> Result<Option<StreamRecord>, Error> {
+        Ok(self.state().streams.values().find(|stream| stream.key_id == key_id).cloned())
+    }
+
+    async fn epoch(&self, stream: &StreamName) -> Result<u64, Error> {
+        Ok(self.state().epochs.get(stream).copied().unwrap_or(0))
+    }
+
+    async fn advance_epoch(&self, stream: &StreamName, from: u64) -> Result<u64, Error> {
+        let mut state = self.state();
+        let epoch = state.epochs.entry(stream.clone()).or_insert(0);
+        if *epoch != from {
+            return Err(Error::Stale(*epoch));
+        }
+        *epoch += 1;
+        Ok(*epoch)
+    }
+
+    async fn begin_run(&self, run: &Run) -> Result<(), Error> {
+        let mut state = self.state();
+        check_run(run, state.runs.get(&run.stream), state.last(&run.stream))?;
+        state.runs.insert(run.stream.clone(), run.clone());
+        Ok(())
+    }
+
+    async fn latest_run(&self, stream: &StreamName) -> Result<Option<Run>, Error> {
+        Ok(self.state().runs.get(stream).cloned())
+    }
+
+    async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+        let mut state = self.state();
+        let place = (stream.clone(), segment.number);
+        let known = state.segments.get(&place);
+        if check_next(segment, known, state.last(stream), state.runs.get(stream))? {
+            state.segments.insert(place, segment.clone());
+        }
+        Ok(())
+    }
+
+    async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error> {
+        Ok(self.state().last(stream).cloned())
+    }
+
+    async fn segment(&self, stream: &StreamName, number: u64) -> Result<Option<Segment>, Error> {
+        Ok(self.state().segments.get(&(stream.clone(), number)).cloned())
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        self.state().revocations.push(revocation);
+        Ok(())
+    }
+
+    async fn revocations(&self, cursor: u64) -> Result<(Vec<Revocation>, u64), Error> {
+        let state = self.state();
+        let from = usize::try_from(cursor).unwrap_or(usize::MAX).min(state.revocations.len());
+        Ok((state.revocations[from..].to_vec(), state.revocations.len() as u64))
+    }
+
+    async fn announce(&self, node: NodeRecord) -> Result<(), Error> {
+        self.state().nodes.insert(node.name.clone(), node);
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        Ok(self.state().nodes.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Ledger for Memory {
+    async fn record_session(&self, record: SessionRecord) -> Result<(), Error> {
+        let mut state = self.state();
+        state.viewers.entry(record.viewer.clone()).or_insert(record.watermark_id);
+        state.sessions.push(record);
+        Ok(())
+    }
+
+    async fn sessions_of(&self, viewer: &str) -> Result<Vec<SessionRecord>, Error> {
+        Ok(self.state().sessions.iter().filter(|record| record.viewer == viewer).cloned().collect())
+    }
+
+    async fn register(&self) -> Result<Vec<(String, WatermarkId)>, Error> {
+        Ok(self.state().viewers.iter().map(|(viewer, id)| (viewer.clone(), *id)).collect())
+    }
+}
+
+#[async_trait]
+impl Blobs for Memory {
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        if !is_blob_name(name) {
+            return Err(Error::Conflict(format!("`{}` is no blob name", name.escape_default())));
+        }
+        match self.state().blobs.entry(name.to_owned()).or_insert_with(|| bytes.clone()) == &bytes {
+            true => Ok(()),
+            false => Err(Error::Conflict(format!("blob {name} exists with other bytes"))),
+        }
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        Ok(self.state().blobs.get(name).cloned())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        Ok(self.state().blobs.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.state().blobs.remove(name);
+        Ok(())
+    }
+}
