@@ -1,0 +1,282 @@
+//! `relevectl`: the operator's hand on a Relève set-up.
+//!
+//! Works on the state folder, so that it needs no running node: streams, access tokens, revocations, status.
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use ingest_api::StreamName;
+use ingest_api::access::{self, Claims};
+use releve_ingest::state_dir::{KeyKind, StateDir};
+use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRole, Revocation, StreamRecord};
+use releve_state::sqlite::Sqlite;
+use releve_state::{KeyHash, StreamKey};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A node that has not been heard of for this long is called silent, in milliseconds: three announcements missed.
+const SILENT_MS: u64 = 15_000;
+
+#[derive(Parser)]
+#[command(version, about = "Streams, tokens, revocations and status of a Relève set-up")]
+struct Args {
+    /// State folder.
+    #[arg(long, env = "RELEVE_DIR", default_value = "/var/lib/releve")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the state folder and its keys; doing it again changes nothing.
+    Init,
+    /// Streams and their stream keys.
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Access tokens for viewers.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Viewers.
+    #[command(subcommand)]
+    Viewer(ViewerCommand),
+    /// Streams and nodes at a glance.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum StreamCommand {
+    /// Add a stream; prints its stream key, this once.
+    Add {
+        /// Public name: letters, digits, `_`, `-`.
+        name: StreamName,
+        /// What to do about marking.
+        #[arg(long, value_enum, default_value_t = Mark::Prefer)]
+        mark: Mark,
+    },
+    /// List streams.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a stream a new key; prints it, this once. The old one ends at once.
+    RotateKey {
+        /// Public name.
+        name: StreamName,
+    },
+    /// Remove a stream. Its publisher is closed; its numbers stay used.
+    Remove {
+        /// Public name.
+        name: StreamName,
+    },
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make an access token; prints one playlist URL per relay.
+    Mint {
+        /// The stream it opens.
+        #[arg(long)]
+        stream: StreamName,
+        /// The account that watches.
+        #[arg(long)]
+        viewer: String,
+        /// How long it lets in, in seconds.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+        ttl: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum ViewerCommand {
+    /// End all sessions and tokens a viewer has now, on every relay, within 5 seconds.
+    Revoke {
+        /// The account.
+        viewer: String,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mark {
+    /// Publish nothing that is not marked.
+    Require,
+    /// Mark what fits, pass the rest.
+    Prefer,
+    /// Mark nothing.
+    Off,
+}
+
+impl From<Mark> for MarkPolicy {
+    fn from(mark: Mark) -> MarkPolicy {
+        match mark {
+            Mark::Require => MarkPolicy::Require,
+            Mark::Prefer => MarkPolicy::Prefer,
+            Mark::Off => MarkPolicy::Off,
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let dir = StateDir::at(&args.dir);
+    if let Command::Init = args.command {
+        dir.init()?;
+        open(&dir)?;
+        eprintln!("state folder {} is ready", args.dir.display());
+        return Ok(());
+    }
+    if !dir.database().exists() {
+        bail!("{} is no state folder; `relevectl --dir DIR init` makes one", args.dir.display());
+    }
+    let state = open(&dir)?;
+    match args.command {
+        Command::Init => Ok(()),
+        Command::Stream(command) => stream(&state, command).await,
+        Command::Token(TokenCommand::Mint { stream, viewer, ttl }) => {
+            mint(&dir, &state, stream, viewer, ttl).await
+        }
+        Command::Viewer(ViewerCommand::Revoke { viewer }) => {
+            check_viewer(&viewer)?;
+            state.revoke(Revocation { viewer, at_unix_s: unix_ms() / 1000 }).await?;
+            Ok(())
+        }
+        Command::Status { json } => status(&state, json).await,
+    }
+}
+
+fn open(dir: &StateDir) -> Result<Sqlite> {
+    let path = dir.database();
+    Sqlite::open(&path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
+    match command {
+        StreamCommand::Add { name, mark } => {
+            let key = StreamKey::generate()?;
+            let record = StreamRecord {
+                name: name.clone(),
+                key_id: key.id().to_owned(),
+                key_hash: KeyHash::of(&key),
+                mark: mark.into(),
+            };
+            state.add_stream(record).await?;
+            eprintln!("stream key of `{name}`, shown this once; push to rtmp://HOST/live with it:");
+            println!("{}", key.expose());
+        }
+        StreamCommand::List { json } => {
+            let streams = state.streams().await?;
+            if json {
+                let rows: Vec<_> = streams.iter().map(|s| json!({"name": s.name, "mark": s.mark})).collect();
+                println!("{}", json!(rows));
+            } else {
+                streams.iter().for_each(|s| println!("{}\t{}", s.name, word(s.mark)));
+            }
+        }
+        StreamCommand::RotateKey { name } => {
+            let Some(mut record) = state.stream(&name).await? else { bail!("there is no stream `{name}`") };
+            let key = StreamKey::generate()?;
+            record.key_id = key.id().to_owned();
+            record.key_hash = KeyHash::of(&key);
+            state.update_stream(record).await?;
+            eprintln!("new stream key of `{name}`, shown this once; the old one no longer works:");
+            println!("{}", key.expose());
+        }
+        StreamCommand::Remove { name } => state.remove_stream(&name).await?,
+    }
+    Ok(())
+}
+
+async fn mint(dir: &StateDir, state: &Sqlite, stream: StreamName, viewer: String, ttl: u64) -> Result<()> {
+    check_viewer(&viewer)?;
+    if state.stream(&stream).await?.is_none() {
+        bail!("there is no stream `{stream}`; `relevectl stream list` shows what there is");
+    }
+    let relays: Vec<_> =
+        state.nodes().await?.into_iter().filter(|node| node.role == NodeRole::Relay).collect();
+    if relays.is_empty() {
+        bail!("no relay has announced itself yet; start one, then mint again");
+    }
+    let claims = Claims {
+        stream: stream.clone(),
+        viewer,
+        enter_until_unix_s: unix_ms() / 1000 + ttl,
+        watch_until_unix_s: None,
+    };
+    let token = access::mint(&dir.keys(KeyKind::Access)?, &claims);
+    for relay in relays {
+        println!("{}/live/{stream}/index.m3u8?token={token}", relay.url);
+    }
+    Ok(())
+}
+
+async fn status(state: &Sqlite, as_json: bool) -> Result<()> {
+    let now = unix_ms();
+    let mut streams = Vec::new();
+    for stream in state.streams().await? {
+        let last = state.last_segment(&stream.name).await?;
+        let epoch = state.epoch(&stream.name).await?;
+        streams.push((stream, epoch, last));
+    }
+    let nodes = state.nodes().await?;
+    if as_json {
+        let streams: Vec<_> = streams
+            .iter()
+            .map(|(stream, epoch, last)| {
+                json!({
+                    "name": stream.name, "mark": stream.mark, "epoch": epoch,
+                    "last_segment": last.as_ref().map(|s| s.number),
+                    "last_segment_end_unix_ms": last.as_ref().map(|s| s.date_unix_ms + s.duration_90k / 90),
+                })
+            })
+            .collect();
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|node| {
+                let silent_ms = now.saturating_sub(node.seen_unix_ms);
+                json!({
+                    "name": node.name, "role": node.role, "url": node.url, "admin_url": node.admin_url,
+                    "alive": silent_ms < SILENT_MS, "seen_ms_ago": silent_ms,
+                })
+            })
+            .collect();
+        println!("{}", json!({"streams": streams, "nodes": nodes}));
+        return Ok(());
+    }
+    println!("{:<24} {:<8} {:>6} {:>12}", "STREAM", "MARK", "EPOCH", "LAST SEGMENT");
+    for (stream, epoch, last) in streams {
+        let number = last.map_or("-".to_owned(), |segment| segment.number.to_string());
+        println!("{:<24} {:<8} {epoch:>6} {number:>12}", stream.name.to_string(), word(stream.mark));
+    }
+    println!("\n{:<16} {:<7} {:<8} URL", "NODE", "ROLE", "STATE");
+    for node in nodes {
+        let role = if node.role == NodeRole::Ingest { "ingest" } else { "relay" };
+        let alive = if now.saturating_sub(node.seen_unix_ms) < SILENT_MS { "alive" } else { "silent" };
+        println!("{:<16} {role:<7} {alive:<8} {}", node.name, node.url);
+    }
+    Ok(())
+}
+
+fn check_viewer(viewer: &str) -> Result<()> {
+    if !access::is_viewer_name(viewer) {
+        bail!("a viewer has 1 to {} bytes and no control characters", access::VIEWER_BYTES_MAX);
+    }
+    Ok(())
+}
+
+fn word(mark: MarkPolicy) -> &'static str {
+    match mark {
+        MarkPolicy::Require => "require",
+        MarkPolicy::Prefer => "prefer",
+        MarkPolicy::Off => "off",
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,176 @@
+//! The configuration of an ingest node.
+//!
+//! In: TOML text and the environment. Out: a checked `Config`, or an error that names the key. Pure: the caller reads the
+//! file and the environment. Every key can be overridden by `RELEVE_INGEST_` and its name in capitals.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// What goes before a key's name in the environment.
+pub const ENV_PREFIX: &str = "RELEVE_INGEST_";
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a person at a terminal.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All keys of an ingest node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name, unique in the cluster: letters, digits, `_`, `-`.
+    pub name: String,
+    /// The state folder: `state.db`, `keys/`, `blobs/`.
+    pub dir: PathBuf,
+    /// Where publishers connect.
+    #[serde(default = "rtmp_listen")]
+    pub rtmp_listen: SocketAddr,
+    /// Where relays fetch.
+    #[serde(default = "origin_listen")]
+    pub origin_listen: SocketAddr,
+    /// Where operators look: metrics, health, status. Keep it off public addresses.
+    #[serde(default = "admin_listen")]
+    pub admin_listen: SocketAddr,
+    /// The URL relays reach the origin by, when it is not its listen address.
+    #[serde(default)]
+    pub origin_url: Option<String>,
+    /// Target duration of segments in seconds, 1 to 10.
+    #[serde(default = "segment_seconds")]
+    pub segment_seconds: u32,
+    /// Segments a playlist lists, 3 to 60.
+    #[serde(default = "window_segments")]
+    pub window_segments: usize,
+    /// Marking processes, 1 to 64; one marks some twenty 1080p30 streams.
+    #[serde(default = "mark_workers")]
+    pub mark_workers: usize,
+    /// Log lines for people or machines.
+    #[serde(default)]
+    pub log: LogFormat,
+}
+
+fn rtmp_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 1935))
+}
+fn origin_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8090))
+}
+fn admin_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8091))
+}
+fn segment_seconds() -> u32 {
+    2
+}
+fn window_segments() -> usize {
+    10
+}
+fn mark_workers() -> usize {
+    1
+}
+
+/// Why a configuration is not one.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong kind.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A value out of its range.
+    #[error("`{key}` is {value}, but must be {wanted}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What it may be.
+        wanted: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads TOML text, then the environment over it.
+    ///
+    /// # Errors
+    /// Names the key and what it may be.
+    pub fn parse(
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let mut table: toml::Table = text.parse()?;
+        for (name, value) in env {
+            if let Some(key) = name.strip_prefix(ENV_PREFIX) {
+                table.insert(key.to_ascii_lowercase(), literal(&value));
+            }
+        }
+        let config: Config = table.try_into()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let range = |key, value: String, ok: bool, wanted| match ok {
+            true => Ok(()),
+            false => Err(ConfigError::Range { key, value, wanted }),
+        };
+        let name_ok = self.name.parse::<ingest_api::StreamName>().is_ok();
+        range("name", self.name.clone(), name_ok, "1 to 64 letters, digits, `_` or `-`")?;
+        let seconds = self.segment_seconds;
+        range("segment_seconds", seconds.to_string(), (1..=10).contains(&seconds), "1 to 10")?;
+        let listed = self.window_segments;
+        range("window_segments", listed.to_string(), (3..=60).contains(&listed), "3 to 60")?;
+        let workers = self.mark_workers;
+        range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")
+    }
+}
+
+/// A value from the environment: a TOML literal where it reads as one (numbers, lists), a string otherwise.
+fn literal(value: &str) -> toml::Value {
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    match parsed {
+        Some(value @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => value,
+        _ => toml::Value::String(value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "name = \"a\"\ndir = \"/tmp/x\"\n";
+
+    fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::parse(text, env.iter().map(|(k, v)| (k.to_string(), v.to_string())))
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let config = parse(
+            LEAST,
+            &[("RELEVE_INGEST_SEGMENT_SECONDS", "4"), ("RELEVE_INGEST_RTMP_LISTEN", "127.0.0.1:0"), ("HOME", "/")],
+        )
+        .unwrap();
+        assert_eq!((config.segment_seconds, config.rtmp_listen.port()), (4, 0));
+        assert_eq!(config.window_segments, 10);
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, env, named) in [
+            (format!("{LEAST}segment_second = 2"), vec![], "segment_second"),
+            (format!("{LEAST}segment_seconds = 20"), vec![], "segment_seconds"),
+            (format!("{LEAST}rtmp_listen = \"x\""), vec![], "rtmp_listen"),
+            (LEAST.to_owned(), vec![("RELEVE_INGEST_COLOUR", "red")], "colour"),
+            ("dir = \"/tmp\"".to_owned(), vec![], "name"),
+            (LEAST.to_owned(), vec![("RELEVE_INGEST_NAME", "a/b")], "name"),
+        ] {
+            let error = parse(&text, &env).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

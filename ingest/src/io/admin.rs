@@ -1,0 +1,85 @@
+//! The admin listener: metrics, health and status for operators.
+//!
+//! ```text
+//! GET /metrics   Prometheus text        GET /livez   200 while the process answers
+//! GET /status    JSON, one row a stream GET /readyz  200 while publishers are taken and the state store answers
+//! ```
+//!
+//! No secrets in any of it. Bind it to an address that only operators reach.
+
+use crate::io::http::{Answer, answer, plain};
+use crate::io::streams::Streams;
+use crate::metrics;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use prometheus_client::registry::Registry;
+use releve_state::coordinator::Coordinator;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long the state store may take to count as answering.
+const STATE_MAX: Duration = Duration::from_secs(2);
+
+/// What the admin listener answers from.
+pub struct Admin {
+    /// This node's name.
+    pub node: String,
+    /// Counters.
+    pub registry: Registry,
+    /// The streams of this node.
+    pub streams: Arc<Streams>,
+    /// The state store.
+    pub state: Arc<dyn Coordinator>,
+    /// Turns true when the node stops.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Admin {
+    /// Answers one request.
+    pub async fn answer(self: Arc<Admin>, request: Request<Incoming>) -> Answer {
+        if request.method() != Method::GET {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match request.uri().path() {
+            "/metrics" => {
+                let text = metrics::render(&self.registry);
+                answer(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+            }
+            "/livez" => plain(StatusCode::OK, "alive\n"),
+            "/readyz" => self.ready().await,
+            "/status" => self.status(),
+            _ => plain(StatusCode::NOT_FOUND, "not here; try /metrics, /livez, /readyz, /status\n"),
+        }
+    }
+
+    async fn ready(&self) -> Answer {
+        if *self.stop.borrow() {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        match timeout(STATE_MAX, self.state.streams()).await {
+            Ok(Ok(_)) => plain(StatusCode::OK, "ready\n"),
+            _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the state store does not answer\n"),
+        }
+    }
+
+    fn status(&self) -> Answer {
+        let rows: Vec<_> = self
+            .streams
+            .all()
+            .into_iter()
+            .map(|(stream, slot)| {
+                let snapshot = slot.window.borrow().snapshot();
+                json!({
+                    "stream": stream, "live": snapshot.live, "epoch": snapshot.epoch,
+                    "segments": snapshot.segments.len(),
+                    "last_segment": snapshot.segments.last().map(|segment| segment.number),
+                })
+            })
+            .collect();
+        let body = json!({"node": self.node, "role": "ingest", "streams": rows}).to_string();
+        answer(StatusCode::OK, "application/json", body)
+    }
+}

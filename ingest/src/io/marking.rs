@@ -1,0 +1,226 @@
+//! One stream's way through the marking processes.
+//!
+//! In: units of the feed. Out: the same units, IDR pictures with their GOP record and, where it worked, as pairs of
+//! slices; nothing else is changed. What does not fit or fails passes or stays out as the stream's policy says, and is
+//! reported. Touches the pool of marking processes.
+
+use crate::metrics::Metrics;
+use anyhow::Context as _;
+use bytes::{Bytes, BytesMut};
+use ingest_api::window::{Gop, Marking as Outcome};
+use ingest_api::{RunId, StreamName};
+use mark::{Misfit, Plan, Pool, PoolConfig};
+use media::unit::{AccessUnit, Piece, Unit, VideoConfig};
+use releve_state::coordinator::MarkPolicy;
+use releve_watermark::embed::{PatternSeed, STRENGTH_DEFAULT};
+use releve_watermark::{GopId, Key};
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+
+/// What the ingest needs of the watermark's keys.
+#[derive(Clone)]
+pub struct Keys {
+    /// Draws the patterns.
+    pub pattern: Key,
+    /// Version of the code key that relays draw symbols with; the key itself stays with them.
+    pub code_version: u32,
+}
+
+/// A stream that must be marked cannot be.
+#[derive(Debug, Error)]
+#[error("{0}; set the stream to `--mark prefer` to publish it unmarked")]
+pub struct Refusal(#[from] Misfit);
+
+/// The pool of marking processes: this program, started as `mark-worker`.
+///
+/// # Errors
+/// When this program's own path is unknown.
+pub fn pool(workers: usize) -> anyhow::Result<Pool> {
+    let program = std::env::current_exe().context("this program's own path is unknown")?;
+    Ok(Pool::new(PoolConfig { workers, ..PoolConfig::new(program, &["mark-worker"]) }))
+}
+
+/// One stream's marking.
+pub struct Marking {
+    stream: StreamName,
+    policy: MarkPolicy,
+    keys: Keys,
+    pool: Arc<Pool>,
+    metrics: Metrics,
+    config: Option<Arc<VideoConfig>>,
+    /// How to mark the current configuration; `None` while it cannot be.
+    plan: Option<Plan>,
+    /// PPS ids the stream was seen to use besides those of its configuration.
+    taken: Vec<u32>,
+    /// The next IDR starts a new plan.
+    plan_again: bool,
+    /// Video bytes since the last IDR, that one included.
+    gop_bytes: u64,
+    reports: Vec<(&'static str, String)>,
+}
+
+impl Marking {
+    /// Marking of a stream that has sent nothing yet.
+    pub fn new(
+        stream: StreamName,
+        keys: Keys,
+        pool: Arc<Pool>,
+        metrics: Metrics,
+    ) -> Marking {
+        Marking {
+            stream,
+            policy: MarkPolicy::default(),
+            keys,
+            pool,
+            metrics,
+            config: None,
+            plan: None,
+            taken: Vec::new(),
+            plan_again: false,
+            gop_bytes: 0,
+            reports: Vec::new(),
+        }
+    }
+
+    /// A new publisher, under the stream's policy of now: nothing of the last one decides about its pictures.
+    pub fn restart(&mut self, policy: MarkPolicy) {
+        self.policy = policy;
+        self.config = None;
+        self.plan = None;
+        self.taken.clear();
+        self.plan_again = false;
+        self.gop_bytes = 0;
+    }
+
+    /// What happened since the last call: a word for the metric and a sentence for the log.
+    pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Takes one unit and gives what goes on: usually itself.
+    ///
+    /// # Errors
+    /// When the stream requires marks and its configuration cannot be marked.
+    pub async fn apply(&mut self, unit: Unit, run: RunId) -> Result<Vec<Unit>, Refusal> {
+        match unit {
+            Unit::VideoConfig(config) => {
+                self.taken.clear();
+                self.plan_again = false;
+                Ok(vec![self.configure(config)?])
+            }
+            Unit::Video(picture) => self.picture(picture, run).await,
+            other => Ok(vec![other]),
+        }
+    }
+
+    /// Plans for a configuration; the one that is published names our own PPS beside the stream's.
+    fn configure(&mut self, config: Arc<VideoConfig>) -> Result<Unit, Refusal> {
+        self.config = Some(config.clone());
+        self.plan = None;
+        if self.policy == MarkPolicy::Off {
+            return Ok(Unit::VideoConfig(config));
+        }
+        match Plan::avoiding(&config.avcc, &self.taken) {
+            Ok(plan) => {
+                let published = VideoConfig { avcc: plan.avcc().clone(), ..(*config).clone() };
+                self.plan = Some(plan);
+                Ok(Unit::VideoConfig(Arc::new(published)))
+            }
+            Err(misfit) => {
+                self.misfit(misfit)?;
+                Ok(Unit::VideoConfig(config))
+            }
+        }
+    }
+
+    fn misfit(&mut self, misfit: Misfit) -> Result<(), Refusal> {
+        if self.policy == MarkPolicy::Require {
+            return Err(Refusal(misfit));
+        }
+        self.reports.push(("unmarkable", format!("the stream goes out unmarked: {misfit}")));
+        Ok(())
+    }
+
+    async fn picture(&mut self, mut picture: AccessUnit, run: RunId) -> Result<Vec<Unit>, Refusal> {
+        let mut out = Vec::with_capacity(2);
+        let bytes = joined(&picture.pieces);
+        if let Some(plan) = &self.plan
+            && let Err(misfit) = plan.admits(&bytes)
+        {
+            self.plan = None;
+            match misfit {
+                Misfit::OwnPpsTaken(id) => {
+                    self.taken.push(id);
+                    self.plan_again = true;
+                }
+                misfit => self.misfit(misfit)?,
+            }
+        }
+        // A new configuration starts with an IDR; until then no picture refers to our PPS, so nothing is wrong.
+        if picture.idr
+            && std::mem::take(&mut self.plan_again)
+            && let Some(config) = self.config.clone()
+        {
+            out.push(self.configure(config)?);
+        }
+        let size = bytes.len() as u64;
+        if !picture.idr {
+            self.gop_bytes += size;
+            out.push(Unit::Video(picture));
+            return Ok(out);
+        }
+        let previous_gop_bytes = std::mem::replace(&mut self.gop_bytes, size);
+        let gop = GopId::derive(self.stream.as_str(), &run.0, picture.dts_90k);
+        let mut record = Gop {
+            id: gop,
+            start_90k: picture.dts_90k,
+            marking: Outcome::Unmarked,
+            slices: 0,
+            pattern_key: 0,
+            code_key: 0,
+        };
+        if let Some(plan) = &self.plan {
+            let seed = PatternSeed::derive(&self.keys.pattern, gop);
+            let job = plan.job(bytes, seed, previous_gop_bytes, STRENGTH_DEFAULT);
+            let started = Instant::now();
+            match self.pool.mark(job).await {
+                Ok(marked) => {
+                    self.metrics.mark_seconds.observe(started.elapsed().as_secs_f64());
+                    picture.pieces = marked.pieces;
+                    record.marking = Outcome::Marked;
+                    record.slices = marked.slices;
+                    record.pattern_key = self.keys.pattern.version;
+                    record.code_key = self.keys.code_version;
+                }
+                Err(error) if self.policy == MarkPolicy::Require => {
+                    // The segmenter keeps its record and none of its bytes.
+                    record.marking = Outcome::Withheld;
+                    self.reports.push(("withheld", format!("a GOP was not marked and is withheld: {error}")));
+                }
+                Err(error) => {
+                    self.reports.push(("unmarked", format!("a GOP goes out unmarked: {error}")));
+                }
+            }
+        }
+        picture.gop = Some(record);
+        out.push(Unit::Video(picture));
+        Ok(out)
+    }
+}
+
+/// A unit's bytes in one piece; the feed gives them so, and nothing is copied then.
+fn joined(pieces: &[Piece]) -> Bytes {
+    match pieces {
+        [Piece::Common(bytes)] => bytes.clone(),
+        pieces => {
+            let mut all = BytesMut::new();
+            for piece in pieces {
+                match piece {
+                    Piece::Common(bytes) | Piece::Pair { a: bytes, .. } => all.extend_from_slice(bytes),
+                }
+            }
+            all.freeze()
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! An ingest node, put together: opens the state, starts every task, stops them in order.
+//!
+//! In: a `Config`. Out: a running `Node` with the addresses it listens on. This is the one place that knows all rooms.
+
+use crate::config::Config;
+use crate::io::admin::Admin;
+use crate::io::admission::Admission;
+use crate::io::marking::{Keys, Marking, pool};
+use crate::io::origin::Origin;
+use crate::io::publish::{self, Context};
+use crate::io::rtmp::{self, Door};
+use crate::io::streams::{Begin, Streams};
+use crate::io::http;
+use crate::log::Gate;
+use crate::metrics::Metrics;
+use crate::state_dir::{KeyKind, StateDir};
+use anyhow::{Context as _, Result};
+use ingest_api::StreamName;
+use media::window::Window;
+use releve_state::coordinator::{Coordinator, NodeRecord, NodeRole, StreamRecord};
+use releve_state::local::Local;
+use releve_state::sqlite::Sqlite;
+use releve_state::Blobs;
+use socket2::{Domain, Socket, Type};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// How often stream records are read again, and the node shows a sign of life: a new key works at once (it is looked up),
+/// an ended one within this.
+const REFRESH: Duration = Duration::from_secs(2);
+/// How long streams have to record their last segment when the node stops.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Segments kept after they left the playlist, for players that are behind.
+const KEPT_EXTRA: usize = 6;
+
+/// A running ingest node.
+pub struct Node {
+    /// Where publishers connect.
+    pub rtmp: SocketAddr,
+    /// Where relays fetch.
+    pub origin: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    streams: Arc<Streams>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    publishing: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// Starts a node; every listener is ready when this returns.
+///
+/// # Errors
+/// Names what could not be read, opened or bound.
+pub async fn start(config: Config) -> Result<Node> {
+    let dir = StateDir::at(&config.dir);
+    let keys = Keys {
+        pattern: dir.keys(KeyKind::Pattern)?.current().clone(),
+        code_version: dir.keys(KeyKind::Code)?.current().version,
+    };
+    let cluster = dir.keys(KeyKind::Cluster)?;
+    let database = dir.database();
+    let state: Arc<dyn Coordinator> =
+        Arc::new(Sqlite::open(&database).with_context(|| format!("cannot open {}", database.display()))?);
+    let blobs: Arc<dyn Blobs> =
+        Arc::new(Local::open(dir.blobs()).with_context(|| format!("cannot open {}", dir.blobs().display()))?);
+    let (metrics, registry) = Metrics::new();
+    let pool = Arc::new(pool(config.mark_workers).context("the marking processes cannot start")?);
+
+    let rtmp_listener = bind(config.rtmp_listen)?;
+    let origin_listener = bind(config.origin_listen)?;
+    let admin_listener = bind(config.admin_listen)?;
+    let (rtmp_at, origin_at, admin_at) =
+        (rtmp_listener.local_addr()?, origin_listener.local_addr()?, admin_listener.local_addr()?);
+
+    let publishing = Arc::new(Mutex::new(JoinSet::new()));
+    let spawn = {
+        let (config, state, blobs, metrics) = (config.clone(), state.clone(), blobs.clone(), metrics.clone());
+        let publishing = publishing.clone();
+        move |record: &StreamRecord, begins: mpsc::Receiver<Begin>| {
+            let window = new_window(&record.name, &config);
+            let (out, published) = watch::channel(Arc::new(window.clone()));
+            let context = Context {
+                stream: record.name.clone(),
+                target_duration_s: config.segment_seconds,
+                state: state.clone(),
+                blobs: blobs.clone(),
+                marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),
+                metrics: metrics.clone(),
+            };
+            let mut tasks = publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            tasks.spawn(publish::run(context, window, begins, out));
+            published
+        }
+    };
+    let streams = Arc::new(Streams::new(state.clone(), metrics.clone(), Box::new(spawn)));
+    streams.refresh().await.context("cannot read the streams")?;
+
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let door = Door {
+        streams: streams.clone(),
+        admission: Admission::default(),
+        metrics: metrics.clone(),
+        gate: Arc::default(),
+    };
+    tasks.spawn(rtmp::listen(rtmp_listener, door, stopping.clone()));
+    let origin = Arc::new(Origin {
+        node: config.name.clone(),
+        cluster,
+        streams: streams.clone(),
+        blobs,
+        metrics,
+        gate: Gate::default(),
+    });
+    tasks.spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
+    let admin = Arc::new(Admin {
+        node: config.name.clone(),
+        registry,
+        streams: streams.clone(),
+        state: state.clone(),
+        stop: stopping.clone(),
+    });
+    tasks.spawn(http::serve(admin_listener, stopping.clone(), move |request| admin.clone().answer(request)));
+    let record = NodeRecord {
+        name: config.name.clone(),
+        role: NodeRole::Ingest,
+        url: config.origin_url.clone().unwrap_or_else(|| format!("http://{origin_at}")),
+        admin_url: format!("http://{admin_at}"),
+        seen_unix_ms: 0,
+    };
+    tasks.spawn(keep_fresh(streams.clone(), state, record, stopping));
+    info!(name = config.name, rtmp = %rtmp_at, origin = %origin_at, admin = %admin_at, "ingest node ready");
+    Ok(Node { rtmp: rtmp_at, origin: origin_at, admin: admin_at, streams, stop, tasks, publishing })
+}
+
+/// Reads what `start` would read, and binds nothing.
+///
+/// # Errors
+/// Names what is missing or wrong.
+pub fn check(config: &Config) -> Result<()> {
+    let dir = StateDir::at(&config.dir);
+    for kind in [KeyKind::Pattern, KeyKind::Code, KeyKind::Cluster] {
+        dir.keys(kind)?;
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Closes publishers, records what they sent, and ends every task.
+    pub async fn stop(mut self) {
+        info!("stopping");
+        self.streams.close_all();
+        // The listeners stay until the last segments are listed: relays fetch them now.
+        let drained = async {
+            while self.streams.all().iter().any(|(_, slot)| slot.window.borrow().snapshot().live) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(DRAIN_MAX, drained).await.is_err() {
+            warn!("a stream did not record its last segment in time");
+        }
+        self.stop.send_replace(true);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = timeout(DRAIN_MAX, ended).await;
+        self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).abort_all();
+    }
+}
+
+fn new_window(stream: &StreamName, config: &Config) -> Window {
+    // Versions of two processes never meet, so that a relay sees a restarted node's window as new.
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64) << 16;
+    let listed = config.window_segments;
+    Window::new(stream.clone(), config.segment_seconds, listed, listed + KEPT_EXTRA, seed)
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let bound = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        TcpListener::from_std(socket.into())
+    };
+    bound().with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Reads stream records again and shows a sign of life, every `REFRESH`.
+async fn keep_fresh(
+    streams: Arc<Streams>,
+    state: Arc<dyn Coordinator>,
+    mut record: NodeRecord,
+    mut stop: watch::Receiver<bool>,
+) {
+    let gate = Gate::default();
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        record.seen_unix_ms = now;
+        let fresh = async {
+            streams.refresh().await?;
+            state.announce(record.clone()).await
+        };
+        if let Err(error) = fresh.await
+            && let Some(held_back) = gate.pass()
+        {
+            warn!(%error, held_back, "the state store does not answer; streams go on as they are");
+        }
+        tokio::select! {
+            () = sleep(REFRESH) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}

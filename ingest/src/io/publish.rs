@@ -1,0 +1,335 @@
+//! The task of one stream: media messages in, listed segments out.
+//!
+//! It alone owns the stream's feed, segmenter and window. For each message: feed → marking → segmenter; for each finished
+//! segment: durable record first, then the window that relays see (invariant 3). Whoever reads gets an immutable window.
+//! Touches the state store, the blobs and the marking processes; no sockets.
+
+use crate::io::marking::{Marking, Refusal};
+use crate::io::streams::{Begin, Kick, Queued};
+use crate::metrics::{Metrics, OfStream, OfStreamAnd};
+use ingest_api::window::Segment;
+use ingest_api::{Run, RunId, StreamName};
+use media::feed::{Feed, FeedError, Kind, Note};
+use media::segment::{Output, Report, Segmenter};
+use media::timeline::Event;
+use media::window::Window;
+use releve_state::Blobs;
+use releve_state::coordinator::{Coordinator, Error as StateError};
+use ring::rand::{SecureRandom, SystemRandom};
+use rtmp::MediaKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+/// How long a slot waits for its publisher: back within it, the run goes on; later, a new one begins.
+pub const GRACE: Duration = Duration::from_secs(30);
+/// Longest part in ticks: 0.33 s, what LL-HLS players do well with.
+const PART_90K: i64 = 30_000;
+/// Longest pause between two tries of the state store.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// How long the state store may be away before the publisher is closed.
+const STATE_AWAY_MAX: Duration = Duration::from_secs(20);
+
+/// What a stream's task works with.
+pub struct Context {
+    /// The stream.
+    pub stream: StreamName,
+    /// `EXT-X-TARGETDURATION` of new runs, in seconds.
+    pub target_duration_s: u32,
+    /// Runs and segments.
+    pub state: Arc<dyn Coordinator>,
+    /// Init sections.
+    pub blobs: Arc<dyn Blobs>,
+    /// The way to the marking processes.
+    pub marking: Marking,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Runs a stream until its slot is gone.
+pub async fn run(context: Context, window: Window, mut begins: mpsc::Receiver<Begin>, out: watch::Sender<Arc<Window>>) {
+    let mut stream = Stream { context, window, out, segmenter: None, run: RunId([0; 8]), live: None, gone_at: None };
+    loop {
+        tokio::select! {
+            biased;
+            begin = begins.recv() => match begin {
+                Some(begin) => {
+                    stream.gone().await;
+                    stream.begin(begin).await;
+                }
+                None => return stream.gone().await,
+            },
+            queued = next(&mut stream.live) => match queued {
+                Some(queued) => stream.take(queued.message).await,
+                None => stream.gone().await,
+            },
+        }
+    }
+}
+
+async fn next(live: &mut Option<Live>) -> Option<Queued> {
+    match live {
+        Some(live) => live.media.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A publisher that holds the slot.
+struct Live {
+    feed: Feed,
+    media: mpsc::Receiver<Queued>,
+    kick: watch::Sender<Option<Kick>>,
+}
+
+struct Stream {
+    context: Context,
+    window: Window,
+    out: watch::Sender<Arc<Window>>,
+    /// `None` before the first publisher and after a record that contradicts ours.
+    segmenter: Option<Segmenter>,
+    /// The segmenter's run.
+    run: RunId,
+    live: Option<Live>,
+    gone_at: Option<Instant>,
+}
+
+impl Stream {
+    async fn begin(&mut self, begin: Begin) {
+        let late = self.gone_at.take().is_some_and(|at| at.elapsed() > GRACE);
+        if late {
+            self.segmenter = None;
+        }
+        if self.segmenter.is_none() {
+            match self.open_run(late).await {
+                Ok((run, epoch, segmenter)) => {
+                    self.run = run.id;
+                    self.window.set_epoch(epoch);
+                    self.window.begin(&run);
+                    self.segmenter = Some(segmenter);
+                }
+                Err(error) => {
+                    error!(stream = %self.context.stream, %error, "no run can begin, publisher closed");
+                    begin.kick.send_replace(Some(Kick::NoState));
+                    return;
+                }
+            }
+        }
+        let start = self.segmenter.as_ref().map_or(0, Segmenter::next_tick);
+        self.context.marking.restart(begin.mark);
+        self.live = Some(Live { feed: Feed::new(start), media: begin.media, kick: begin.kick });
+        self.window.set_live(true);
+        self.publish();
+    }
+
+    /// Goes on with the newest run if it ended within the grace time, else begins one.
+    async fn open_run(&self, late: bool) -> Result<(Run, u64, Segmenter), StateError> {
+        let Context { stream, state, target_duration_s, .. } = &self.context;
+        let now_unix_ms = unix_ms();
+        // Whoever held the stream before, in another process perhaps, is fenced from here on.
+        let epoch = state.advance_epoch(stream, state.epoch(stream).await?).await?;
+        let last = state.last_segment(stream).await?;
+        if let (Some(last), Some(run), false) = (&last, state.latest_run(stream).await?, late) {
+            let ended_unix_ms = last.date_unix_ms + last.duration_90k / 90;
+            let within_grace = (now_unix_ms - ended_unix_ms) < GRACE.as_millis() as i64;
+            if last.run == run.id && within_grace && run.target_duration_s == *target_duration_s {
+                info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
+                let segmenter = Segmenter::resume(run.clone(), last);
+                return Ok((run, epoch, segmenter));
+            }
+        }
+        let mut id = [0; 8];
+        SystemRandom::new().fill(&mut id).map_err(|_| StateError::Store("no random bytes".to_owned()))?;
+        let run = Run {
+            id: RunId(id),
+            stream: stream.clone(),
+            anchor_unix_ms: now_unix_ms,
+            first_number: last.as_ref().map_or(0, |last| last.number + 1),
+            first_discontinuity: last.as_ref().map_or(0, |last| last.discontinuity + 1),
+            target_duration_s: *target_duration_s,
+            part_90k: PART_90K,
+        };
+        state.begin_run(&run).await?;
+        info!(%stream, run = %run.id, number = run.first_number, "run begins");
+        Ok((run.clone(), epoch, Segmenter::begin(run)))
+    }
+
+    async fn take(&mut self, message: rtmp::Message) {
+        let of = OfStream { stream: self.context.stream.to_string() };
+        self.context.metrics.media_bytes.get_or_create(&of).inc_by(message.payload.len() as u64);
+        let Some(live) = &mut self.live else { return };
+        let kind = match message.kind {
+            MediaKind::Audio => Kind::Audio,
+            MediaKind::Video => Kind::Video,
+            MediaKind::Data => Kind::Data,
+        };
+        let units = match live.feed.push(kind, message.timestamp, message.payload) {
+            Ok(units) => units,
+            Err(error) => return self.bad_media(error).await,
+        };
+        for note in live.feed.take_notes() {
+            self.note(note);
+        }
+        for unit in units {
+            let Some(run) = self.segmenter.as_ref().map(|_| self.run) else { return };
+            match self.context.marking.apply(unit, run).await {
+                Ok(units) => {
+                    for unit in units {
+                        self.segment(unit).await;
+                    }
+                }
+                Err(refusal) => return self.refuse(refusal).await,
+            }
+        }
+        for (word, text) in self.context.marking.take_reports() {
+            self.report(word, &text);
+        }
+    }
+
+    async fn segment(&mut self, unit: media::unit::Unit) {
+        let Some(segmenter) = &mut self.segmenter else { return };
+        let outputs = segmenter.push(unit);
+        self.carry_out(outputs).await;
+    }
+
+    async fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Init { name, object, info, .. } => {
+                    let blob = format!("init/{name}");
+                    if let Err(error) = self.context.blobs.put(&blob, object.encode()).await {
+                        warn!(stream = %self.context.stream, %error, "init section not stored; it is lost with a restart");
+                    }
+                    self.window.add_init(name, object, info);
+                }
+                Output::Part { .. } => {}
+                Output::Segment { record, video, audio } => {
+                    if !self.commit(&record).await {
+                        return;
+                    }
+                    for gop in &record.gops {
+                        self.count_gop(gop.marking);
+                    }
+                    let of = OfStream { stream: self.context.stream.to_string() };
+                    self.context.metrics.segments.get_or_create(&of).inc();
+                    if let Err(error) = self.window.push(record, video, audio) {
+                        error!(stream = %self.context.stream, %error, "segment not listed");
+                    }
+                    self.publish();
+                }
+                Output::Report(report) => self.reported(report),
+            }
+        }
+    }
+
+    /// Makes a segment's record durable; while the store is away the publisher waits with us.
+    async fn commit(&mut self, segment: &Segment) -> bool {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match self.context.state.commit_segment(&self.context.stream, segment).await {
+                Ok(()) => {
+                    self.context.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+                    return true;
+                }
+                Err(StateError::Store(why)) if started.elapsed() < STATE_AWAY_MAX => {
+                    self.report("state-away", &format!("segment {} waits: {why}", segment.number));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+                Err(error) => {
+                    error!(stream = %self.context.stream, number = segment.number, %error, "segment not recorded, publisher closed");
+                    self.segmenter = None;
+                    self.kick(Kick::NoState);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The publisher has left: what it sent is published, nothing else changes.
+    async fn gone(&mut self) {
+        if self.live.take().is_none() {
+            return;
+        }
+        let outputs = self.segmenter.as_mut().map(Segmenter::gone).unwrap_or_default();
+        self.carry_out(outputs).await;
+        self.gone_at = Some(Instant::now());
+        self.window.set_live(false);
+        self.publish();
+    }
+
+    /// A picture that is damaged is left out, and the feed waits for the next IDR; a codec that is not spoken here ends
+    /// the publisher.
+    async fn bad_media(&mut self, error: FeedError) {
+        if matches!(error, FeedError::Nal { .. } | FeedError::Large { .. }) {
+            return self.report("bad-unit", &error.to_string());
+        }
+        warn!(stream = %self.context.stream, %error, "publisher closed: bad media");
+        self.kick(Kick::BadMedia);
+        self.gone().await;
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) {
+        warn!(stream = %self.context.stream, %refusal, "publisher closed: the stream requires marks");
+        self.kick(Kick::BadMedia);
+        self.gone().await;
+    }
+
+    fn kick(&self, kick: Kick) {
+        if let Some(live) = &self.live {
+            live.kick.send_replace(Some(kick));
+        }
+    }
+
+    fn publish(&self) {
+        self.out.send_replace(Arc::new(self.window.clone()));
+    }
+
+    fn count_gop(&self, marking: ingest_api::window::Marking) {
+        use ingest_api::window::Marking::{Marked, Unmarked, Withheld};
+        let kind = match marking {
+            Marked => "marked",
+            Unmarked => "unmarked",
+            Withheld => "withheld",
+        };
+        let of = OfStreamAnd { stream: self.context.stream.to_string(), kind };
+        self.context.metrics.gops.get_or_create(&of).inc();
+    }
+
+    fn note(&self, note: Note) {
+        match note {
+            Note::Started(_) => {}
+            Note::Time(Event::Jump { .. }) => self.report("time-jump", &format!("{note:?}")),
+            Note::Time(Event::Bump { .. }) => self.report("time-bump", &format!("{note:?}")),
+        }
+    }
+
+    fn reported(&self, report: Report) {
+        let kind = match report {
+            Report::LongGop { .. } => "long-gop",
+            Report::AudioReanchored { .. } => "audio-gap",
+            Report::EmptyAudio { .. } => "no-audio",
+            Report::EmptyVideo { .. } => "no-video",
+            Report::Oversize { .. } => "oversize",
+            Report::Hole { .. } => "hole",
+            Report::Dropped { .. } => "dropped",
+            Report::BadPair { .. } => "bad-pair",
+            Report::BadConfig { .. } => "bad-config",
+        };
+        self.report(kind, &format!("{report:?}"));
+    }
+
+    fn report(&self, kind: &'static str, text: &str) {
+        let of = OfStreamAnd { stream: self.context.stream.to_string(), kind };
+        // One line for the first of a kind, then the counter tells.
+        if self.context.metrics.reports.get_or_create(&of).inc() == 0 {
+            warn!(stream = %self.context.stream, kind, "{text}");
+        }
+    }
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,251 @@
+//! RTMP connections: sockets around `rtmp::Session`.
+//!
+//! In: a listener. Out: media messages into the claimed slot. One task a connection; it reads, feeds the session, carries
+//! out what the session wants and waits when its stream's queue is full. A broken peer ends its own connection only.
+
+use crate::io::admission::{Admission, Pass};
+use crate::io::streams::{Claim, ClaimError, Kick, Streams};
+use crate::log::Gate;
+use crate::metrics::{Because, Metrics};
+use ring::rand::{SecureRandom, SystemRandom};
+use rtmp::{Event, Reject, Session};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// A publisher that sends nothing for this long is gone; encoders send audio or video many times a second.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A peer that does not take our few bytes for this long is gone.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// A wrong key costs this long, so that guessing is slow: 64 connections an address make 64 guesses a second at the most.
+const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
+/// One read: 20 ms of 25 Mb/s.
+const READ_BYTES: usize = 64 << 10;
+/// One read of a peer that has not published: a handshake fits.
+const STRANGER_READ_BYTES: usize = 8 << 10;
+
+/// Everything a connection may use.
+#[derive(Clone)]
+pub struct Door {
+    /// The streams of this node.
+    pub streams: Arc<Streams>,
+    /// Places for strangers.
+    pub admission: Admission,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Lets one line about refused peers a second pass.
+    pub gate: Arc<Gate>,
+}
+
+/// Accepts publishers until told to stop.
+pub async fn listen(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((socket, peer)) => match door.admission.enter(peer.ip()) {
+                Some(pass) => drop(tokio::spawn(connection(socket, peer, pass, door.clone()))),
+                None => door.refused(peer, "too-many", "too many connections that do not publish"),
+            },
+            Err(error) => {
+                // Out of descriptors or memory: waiting lets others finish, stopping would end the service.
+                door.refused(([0, 0, 0, 0], 0).into(), "accept", &error.to_string());
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+impl Door {
+    fn refused(&self, peer: SocketAddr, reason: &'static str, words: &str) {
+        self.metrics.refused.get_or_create(&Because { reason }).inc();
+        if let Some(held_back) = self.gate.pass() {
+            warn!(%peer, reason, held_back, "publisher refused: {words}");
+        }
+    }
+}
+
+/// How a connection ended.
+enum End {
+    /// The peer closed, or stopped publishing and left.
+    Left,
+    /// The session found something wrong.
+    Protocol(rtmp::Error),
+    /// The stream closed it.
+    Kicked(Kick),
+    /// The key opens nothing, or the slot is taken.
+    NoSlot(ClaimError),
+    /// Nothing came for `SILENCE_MAX`, or it took nothing for `WRITE_MAX`.
+    Silent,
+    /// The socket failed.
+    Socket(std::io::Error),
+}
+
+async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: Door) {
+    door.metrics.connections.inc();
+    let _ = socket.set_nodelay(true);
+    let mut random = [0; 1528];
+    let end = match SystemRandom::new().fill(&mut random) {
+        Ok(()) => {
+            let start = Instant::now();
+            let session = Session::new(rtmp::Config::default(), 0, random);
+            Connection { session, start, peer, pass: Some(pass), claim: None, door: &door }
+                .run(&mut socket)
+                .await
+        }
+        Err(_) => End::Socket(std::io::Error::other("the system gave no random bytes")),
+    };
+    door.metrics.connections.dec();
+    match end {
+        End::Left => info!(%peer, "publisher left"),
+        End::Protocol(error) => door.refused(peer, error.reason(), &error.to_string()),
+        End::Kicked(kick) => door.refused(peer, kick.words().1, kick.words().0),
+        End::NoSlot(error) => {
+            let reason = match &error {
+                ClaimError::WrongKey => "wrong-key",
+                ClaimError::InUse(_) => "in-use",
+                ClaimError::State(_) => "no-state",
+                ClaimError::Stopping => "stopping",
+            };
+            door.refused(peer, reason, &error.to_string());
+        }
+        End::Silent => door.refused(peer, "silent", "sent or took nothing for 10 s"),
+        End::Socket(error) => door.refused(peer, "socket", &error.to_string()),
+    }
+}
+
+struct Connection<'a> {
+    session: Session,
+    start: Instant,
+    peer: SocketAddr,
+    /// Held until the first accepted publish.
+    pass: Option<Pass>,
+    claim: Option<Claim>,
+    door: &'a Door,
+}
+
+impl Connection<'_> {
+    fn now(&self) -> rtmp::Millis {
+        self.start.elapsed().as_millis() as rtmp::Millis
+    }
+
+    async fn run(mut self, socket: &mut TcpStream) -> End {
+        let end = match self.steps(socket).await {
+            Ok(()) => End::Left,
+            Err(end) => end,
+        };
+        if let End::Kicked(kick) = &end {
+            self.session.close(kick.words().0);
+        }
+        // The last status may be on its way out; whoever does not take it does not get it.
+        let _ = timeout(Duration::from_secs(1), self.transmit(socket)).await;
+        let _ = timeout(Duration::from_secs(1), socket.shutdown()).await;
+        end
+    }
+
+    async fn steps(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+        let mut buffer = vec![0; STRANGER_READ_BYTES];
+        loop {
+            let due = self.session.poll_timeout().map_or(SILENCE_MAX, |at| {
+                Duration::from_millis(at.saturating_sub(self.now())).min(SILENCE_MAX)
+            });
+            let read = tokio::select! {
+                read = timeout(due, socket.read(&mut buffer)) => read,
+                kick = kicked(self.claim.as_mut()) => return Err(End::Kicked(kick)),
+            };
+            match read {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(Ok(count)) => {
+                    let now = self.now();
+                    let fed = self.session.handle_input(now, &buffer[..count]);
+                    self.events(socket).await?;
+                    fed.map_err(End::Protocol)?;
+                }
+                Ok(Err(error)) => return Err(End::Socket(error)),
+                Err(_) if due >= SILENCE_MAX => return Err(End::Silent),
+                Err(_) => {
+                    let now = self.now();
+                    self.session.handle_timeout(now).map_err(End::Protocol)?;
+                }
+            }
+            self.write(socket).await?;
+            if self.claim.is_some() && buffer.len() < READ_BYTES {
+                buffer.resize(READ_BYTES, 0);
+            }
+        }
+    }
+
+    async fn events(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Connect { .. } => {}
+                Event::Publish { name, .. } => self.publish(socket, name.expose()).await?,
+                Event::Media(message) => {
+                    let Some(claim) = &mut self.claim else { continue };
+                    if !claim.send(message).await {
+                        return Err(End::Kicked(claim.kicked.borrow().unwrap_or(Kick::Stopping)));
+                    }
+                }
+                Event::Unpublish => self.claim = None,
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, socket: &mut TcpStream, key: &str) -> Result<(), End> {
+        // A key may come with a query, as `KEY?x=y`; only the key counts.
+        let key = key.split('?').next().unwrap_or_default();
+        self.claim = None;
+        match self.door.streams.claim(key, self.peer.ip()).await {
+            Ok((stream, claim)) => {
+                info!(peer = %self.peer, %stream, "publisher accepted");
+                self.claim = Some(claim);
+                self.pass = None;
+                self.session.accept_publish();
+                self.write(socket).await
+            }
+            Err(error) => {
+                if matches!(error, ClaimError::WrongKey) {
+                    sleep(WRONG_KEY_DELAY).await;
+                }
+                self.session.reject_publish(match error {
+                    ClaimError::WrongKey => Reject::BadName,
+                    _ => Reject::InUse,
+                });
+                Err(End::NoSlot(error))
+            }
+        }
+    }
+
+    async fn write(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+        match timeout(WRITE_MAX, self.transmit(socket)).await {
+            Ok(written) => written.map_err(End::Socket),
+            Err(_) => Err(End::Silent),
+        }
+    }
+
+    async fn transmit(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
+        while let Some(bytes) = self.session.poll_transmit() {
+            socket.write_all(&bytes).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the stream wants this connection closed; for ever while there is no claim.
+async fn kicked(claim: Option<&mut Claim>) -> Kick {
+    match claim {
+        None => std::future::pending().await,
+        Some(claim) => match claim.kicked.wait_for(Option::is_some).await {
+            Ok(kick) => kick.unwrap_or(Kick::Stopping),
+            Err(_) => Kick::Stopping,
+        },
+    }
+}

@@ -1,0 +1,299 @@
+//! The streams of this node: their slots, and who holds them.
+//!
+//! In: a publisher with a stream key. Out: a `Claim` on the stream's slot, or why not. Each stream has one `publish` task;
+//! a claim is the sending end of its queue. Touches the state store (stream records) and memory.
+
+use crate::metrics::Metrics;
+use crate::slot::{self, Decision, Holder};
+use ingest_api::StreamName;
+use media::window::Window;
+use releve_state::coordinator::{Coordinator, Error as StateError, MarkPolicy, StreamRecord};
+use releve_state::stream_key::{self, StreamKey};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// Media bytes of one publisher that may wait for its stream's task: two key pictures of 100 Mb/s video while the one
+/// before them is being marked. A full queue makes the publisher's connection wait.
+pub const QUEUE_BYTES: usize = 16 << 20;
+/// Messages that may wait, whatever their size: 16 MiB of 20-byte audio would otherwise be 800,000 of them.
+const QUEUE_MESSAGES: usize = 1024;
+
+/// Why a publisher's connection is closed by its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// A newer connection with the same key took the slot.
+    Replaced,
+    /// The stream was removed or its key changed.
+    KeyEnded,
+    /// What it sends cannot be published.
+    BadMedia,
+    /// The state store does not answer.
+    NoState,
+    /// The node stops.
+    Stopping,
+}
+
+impl Kick {
+    /// The reason in words for the publisher, and for the metric's label.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Kick::Replaced => ("a newer connection with this key took over", "replaced"),
+            Kick::KeyEnded => ("this stream key has ended", "key-ended"),
+            Kick::BadMedia => ("the media cannot be published, see the server's log", "bad-media"),
+            Kick::NoState => ("the server cannot record segments at the moment", "no-state"),
+            Kick::Stopping => ("the server is stopping", "stopping"),
+        }
+    }
+}
+
+/// A media message on its way to the stream's task; its bytes count until it is taken.
+pub struct Queued {
+    /// The message.
+    pub message: rtmp::Message,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// What a stream's task is told when a publisher takes the slot.
+pub struct Begin {
+    /// The publisher's messages; ends when it leaves.
+    pub media: mpsc::Receiver<Queued>,
+    /// Closes the publisher's connection.
+    pub kick: watch::Sender<Option<Kick>>,
+    /// What to do about marking while this publisher is here.
+    pub mark: MarkPolicy,
+}
+
+/// One stream of this node.
+pub struct Slot {
+    record: RwLock<StreamRecord>,
+    holder: Mutex<Option<Held>>,
+    begin: mpsc::Sender<Begin>,
+    /// What the stream lists now.
+    pub window: watch::Receiver<Arc<Window>>,
+}
+
+struct Held {
+    claim: u64,
+    peer: IpAddr,
+    last_media_ms: Arc<AtomicU64>,
+    kick: watch::Sender<Option<Kick>>,
+}
+
+/// A publisher's hold on a slot; dropping it frees the slot.
+pub struct Claim {
+    id: u64,
+    slot: Arc<Slot>,
+    started: Instant,
+    last_media_ms: Arc<AtomicU64>,
+    bytes: Arc<Semaphore>,
+    media: mpsc::Sender<Queued>,
+    metrics: Metrics,
+    /// Turns to `Some` when the connection must close.
+    pub kicked: watch::Receiver<Option<Kick>>,
+}
+
+/// Why a publisher gets no slot.
+#[derive(Debug, Error)]
+pub enum ClaimError {
+    /// No stream has this key. The same answer, in the same time, whether the id or the secret is wrong.
+    #[error("no stream has this key")]
+    WrongKey,
+    /// A live publisher holds the slot.
+    #[error("`{0}` has a live publisher already")]
+    InUse(StreamName),
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Starts the task of a stream: given its record and queue, gives the window it publishes.
+pub type Spawn = dyn Fn(&StreamRecord, mpsc::Receiver<Begin>) -> watch::Receiver<Arc<Window>> + Send + Sync;
+
+/// All streams of the node.
+pub struct Streams {
+    state: Arc<dyn Coordinator>,
+    spawn: Box<Spawn>,
+    slots: RwLock<BTreeMap<StreamName, Arc<Slot>>>,
+    next_claim: AtomicU64,
+    started: Instant,
+    metrics: Metrics,
+}
+
+impl Streams {
+    /// No streams yet; `refresh` reads them.
+    pub fn new(state: Arc<dyn Coordinator>, metrics: Metrics, spawn: Box<Spawn>) -> Streams {
+        Streams {
+            state,
+            spawn,
+            slots: RwLock::default(),
+            next_claim: AtomicU64::new(1),
+            started: Instant::now(),
+            metrics,
+        }
+    }
+
+    /// Brings the slots in line with the stream records: new ones appear, publishers whose key has ended are closed.
+    ///
+    /// # Errors
+    /// When the state store does not answer; everything then stays as it is.
+    pub async fn refresh(&self) -> Result<(), StateError> {
+        let records = self.state.streams().await?;
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        for record in &records {
+            match slots.get(&record.name) {
+                Some(slot) => slot.renew(record),
+                None => {
+                    slots.insert(record.name.clone(), self.open(record));
+                }
+            }
+        }
+        slots.retain(|name, slot| {
+            let stays = records.iter().any(|record| &record.name == name);
+            if !stays {
+                slot.close(Kick::KeyEnded);
+            }
+            stays
+        });
+        Ok(())
+    }
+
+    fn open(&self, record: &StreamRecord) -> Arc<Slot> {
+        let (begin, begins) = mpsc::channel(1);
+        let window = (self.spawn)(record, begins);
+        Arc::new(Slot { record: RwLock::new(record.clone()), holder: Mutex::default(), begin, window })
+    }
+
+    /// The slot of a stream.
+    pub fn get(&self, name: &StreamName) -> Option<Arc<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All slots, by name.
+    pub fn all(&self) -> Vec<(StreamName, Arc<Slot>)> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().map(|(name, slot)| (name.clone(), slot.clone())).collect()
+    }
+
+    /// Gives a publisher the slot its key opens.
+    ///
+    /// # Errors
+    /// `ClaimError`; the slot's holder is untouched then.
+    pub async fn claim(&self, key: &str, peer: IpAddr) -> Result<(StreamName, Claim), ClaimError> {
+        let presented = StreamKey::parse(key).ok();
+        let record = match &presented {
+            Some(key) => self.state.stream_by_key_id(key.id()).await?,
+            None => None,
+        };
+        let allowed = presented.is_some_and(|key| stream_key::verify(record.as_ref(), &key));
+        let Some(record) = record.filter(|_| allowed) else { return Err(ClaimError::WrongKey) };
+        let slot = self.slot_for(&record);
+        let claim = self.hold(&slot, peer).ok_or_else(|| ClaimError::InUse(record.name.clone()))?;
+        let begin = Begin { media: claim.1, kick: claim.2, mark: record.mark };
+        slot.begin.send(begin).await.map_err(|_| ClaimError::Stopping)?;
+        Ok((record.name, claim.0))
+    }
+
+    fn slot_for(&self, record: &StreamRecord) -> Arc<Slot> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(record.name.clone()).or_insert_with(|| self.open(record));
+        slot.renew(record);
+        slot.clone()
+    }
+
+    fn hold(
+        &self,
+        slot: &Arc<Slot>,
+        peer: IpAddr,
+    ) -> Option<(Claim, mpsc::Receiver<Queued>, watch::Sender<Option<Kick>>)> {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let mut holder = slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = holder.as_ref().map(|held| Holder {
+            peer: held.peer,
+            last_media_ms: held.last_media_ms.load(Ordering::Relaxed),
+        });
+        match slot::decide(current, peer, now_ms) {
+            Decision::Refuse => return None,
+            Decision::Take => {}
+            Decision::Replace => {
+                if let Some(held) = holder.take() {
+                    held.kick.send_replace(Some(Kick::Replaced));
+                }
+            }
+        }
+        let id = self.next_claim.fetch_add(1, Ordering::Relaxed);
+        let (kick, kicked) = watch::channel(None);
+        let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
+        let last_media_ms = Arc::new(AtomicU64::new(now_ms));
+        *holder = Some(Held { claim: id, peer, last_media_ms: last_media_ms.clone(), kick: kick.clone() });
+        self.metrics.publishers.inc();
+        let claim = Claim {
+            id,
+            slot: slot.clone(),
+            started: self.started,
+            last_media_ms,
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            media: sender,
+            metrics: self.metrics.clone(),
+            kicked,
+        };
+        Some((claim, media, kick))
+    }
+
+    /// Closes every publisher: the node stops.
+    pub fn close_all(&self) {
+        self.all().iter().for_each(|(_, slot)| slot.close(Kick::Stopping));
+    }
+}
+
+impl Slot {
+    /// Takes over a changed record; a holder whose key it no longer is must go.
+    fn renew(&self, record: &StreamRecord) {
+        let mut known = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        if known.key_hash != record.key_hash {
+            self.close(Kick::KeyEnded);
+        }
+        *known = record.clone();
+    }
+
+    fn close(&self, kick: Kick) {
+        if let Some(held) = self.holder.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            held.kick.send_replace(Some(kick));
+        }
+    }
+
+    /// Whether a publisher holds the slot.
+    pub fn is_held(&self) -> bool {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+impl Claim {
+    /// Queues a message for the stream; waits while the queue is full. `false` when the stream no longer takes any.
+    pub async fn send(&self, message: rtmp::Message) -> bool {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        self.last_media_ms.store(now_ms, Ordering::Relaxed);
+        let cost = message.payload.len().clamp(1, QUEUE_BYTES) as u32;
+        match self.bytes.clone().acquire_many_owned(cost).await {
+            Ok(permit) => self.media.send(Queued { message, _bytes: permit }).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut holder = self.slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if holder.as_ref().is_some_and(|held| held.claim == self.id) {
+            *holder = None;
+        }
+        self.metrics.publishers.dec();
+    }
+}

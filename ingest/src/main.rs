@@ -1,0 +1,91 @@
+//! `releve-ingest`: takes publishers, gives relays marked segments.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use releve_ingest::config::Config;
+use releve_ingest::io::node::{self, Node};
+use releve_ingest::log;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Parser)]
+#[command(version, about = "Relève ingest node: RTMP in, marked CMAF segments out")]
+struct Args {
+    /// Configuration (TOML). Every key can be overridden by RELEVE_INGEST_ and its name in capitals.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Read the configuration and the keys, say what is wrong with them, and end.
+    #[arg(long)]
+    check_config: bool,
+    /// Write the addresses in use to this file, as JSON, when every listener is ready.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// A marking process; the node starts these itself.
+    #[command(hide = true)]
+    MarkWorker,
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    if let Some(Role::MarkWorker) = args.role {
+        return Ok(mark::worker::main());
+    }
+    let config = read_config(args.config.as_deref())?;
+    if args.check_config {
+        node::check(&config)?;
+        println!("the configuration is fine");
+        return Ok(ExitCode::SUCCESS);
+    }
+    log::start(config.log);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config, args.ready_file.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_config(path: Option<&Path>) -> Result<Config> {
+    let text = match path {
+        Some(path) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => String::new(),
+    };
+    let named = path.map_or("the environment".to_owned(), |path| path.display().to_string());
+    Config::parse(&text, std::env::vars()).with_context(|| format!("wrong configuration in {named}"))
+}
+
+async fn serve(config: Config, ready_file: Option<&Path>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let node = node::start(config).await?;
+    if let Some(path) = ready_file {
+        write_ready(path, &node).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    // Tells systemd (Type=notify); without it nothing happens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    node.stop().await;
+    Ok(())
+}
+
+/// Whole or not at all: written beside its name and renamed.
+fn write_ready(path: &Path, node: &Node) -> std::io::Result<()> {
+    let addresses = serde_json::json!({
+        "rtmp": node.rtmp.to_string(), "origin": node.origin.to_string(), "admin": node.admin.to_string(),
+    });
+    let beside = path.with_extension("new");
+    fs::write(&beside, format!("{addresses}\n"))?;
+    fs::rename(beside, path)
+}

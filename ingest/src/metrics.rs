@@ -1,0 +1,98 @@
+//! What an ingest node counts, in Prometheus' text format.
+//!
+//! Names follow Prometheus' rules: prefix `releve_ingest_`, base units, `_total` on counters. Labels are streams and small
+//! fixed sets of words; never a peer, a key or a viewer.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Label: the stream's public name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfStream {
+    /// Public name.
+    pub stream: String,
+}
+
+/// Labels: a stream and one word of a fixed set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfStreamAnd {
+    /// Public name.
+    pub stream: String,
+    /// What happened.
+    pub kind: &'static str,
+}
+
+/// Label: why something was refused or closed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Because {
+    /// One of a fixed set of words.
+    pub reason: &'static str,
+}
+
+/// All counters of the node; cheap to clone, clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Open RTMP connections.
+    pub connections: Gauge,
+    /// Publishers that hold a slot.
+    pub publishers: Gauge,
+    /// RTMP connections refused or closed by us.
+    pub refused: Family<Because, Counter>,
+    /// Bytes of media messages taken.
+    pub media_bytes: Family<OfStream, Counter>,
+    /// Segments published.
+    pub segments: Family<OfStream, Counter>,
+    /// GOPs, by how marking ended.
+    pub gops: Family<OfStreamAnd, Counter>,
+    /// Things worth knowing about a feed: jumps, long GOPs, missing audio.
+    pub reports: Family<OfStreamAnd, Counter>,
+    /// From an IDR's arrival to its marked pair.
+    pub mark_seconds: Histogram,
+    /// From a finished segment to its durable record.
+    pub commit_seconds: Histogram,
+    /// Origin requests refused for their signature.
+    pub origin_denied: Counter,
+}
+
+impl Metrics {
+    /// Counters at zero, and the registry that prints them.
+    pub fn new() -> (Metrics, Registry) {
+        let metrics = Metrics {
+            connections: Gauge::default(),
+            publishers: Gauge::default(),
+            refused: Family::default(),
+            media_bytes: Family::default(),
+            segments: Family::default(),
+            gops: Family::default(),
+            reports: Family::default(),
+            mark_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 10)),
+            commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 12)),
+            origin_denied: Counter::default(),
+        };
+        let mut registry = Registry::with_prefix("releve_ingest");
+        let m = metrics.clone();
+        registry.register("connections", "Open RTMP connections", m.connections);
+        registry.register("publishers", "Publishers that hold a slot", m.publishers);
+        registry.register("refused", "RTMP connections refused or closed by the node", m.refused);
+        registry.register_with_unit("media", "Media messages taken", Unit::Bytes, m.media_bytes);
+        registry.register("segments", "Segments published", m.segments);
+        registry.register("gops", "GOPs by how marking ended", m.gops);
+        registry.register("reports", "Events of a feed worth knowing", m.reports);
+        registry.register_with_unit("mark", "IDR to marked pair", Unit::Seconds, m.mark_seconds);
+        registry.register_with_unit("commit", "Segment to durable record", Unit::Seconds, m.commit_seconds);
+        registry.register("origin_denied", "Origin requests refused for their signature", m.origin_denied);
+        (metrics, registry)
+    }
+}
+
+/// The whole registry as text.
+pub fn render(registry: &Registry) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = text::encode(&mut out, registry);
+    out
+}
