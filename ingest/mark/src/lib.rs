@@ -1,0 +1,31 @@
+//! Marking: the IDR of a GOP becomes two variants, slice by slice; every other byte passes untouched.
+//!
+//! ```text
+//! avcC → Plan (fits? our own PPS, the new avcC)
+//! IDR access unit → Host (what is in it) ─┐
+//! Plan + access unit + seed → Job ─► worker process: decode → ±pattern → code A and B → re-head ─► Coded
+//!                                         └─► assemble: common bytes as they came, slices as A/B pairs of equal length
+//! ```
+//!
+//! Pure are `h264`, `plan`, `host`, `splice`, `pad`, `rate`, `wire` and all of `job` but the codec it calls. Effects:
+//! `sandbox` and `worker` in the child process that decodes (a publisher's bytes meet C++ code there and nowhere else),
+//! `pool` in the parent, which runs the children and believes nothing they say. ISO/IEC 14496-10 and 14496-15;
+//! `research/idr-openh264.md` has the measurements.
+#![forbid(unsafe_code)]
+
+pub mod fuzzing;
+pub mod h264;
+pub mod host;
+pub mod job;
+pub mod pad;
+pub mod plan;
+pub mod pool;
+pub mod rate;
+pub mod sandbox;
+pub mod splice;
+pub mod wire;
+pub mod worker;
+
+pub use job::{Job, MarkError, Marked, mark};
+pub use plan::{Misfit, Plan};
+pub use pool::{Pool, PoolConfig, PoolCounts, PoolError};

@@ -1,0 +1,72 @@
+//! The child process: reads jobs from its standard input, writes replies to its standard output.
+//!
+//! In: frames (`wire`). Out: frames, and a line on standard error for each wall that is missing. Touches nothing else,
+//! and cannot (`sandbox`). Ends when its input ends. It serves one job at a time; a panic or a crash ends the process
+//! and the pool starts another.
+
+use crate::wire::{self, HEADER_BYTES, Kind};
+use crate::{job, sandbox};
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+/// Body of the process. Call it first thing, with no other thread running.
+pub fn main() -> ExitCode {
+    let missing = sandbox::enter();
+    let mut text = String::new();
+    for wall in &missing {
+        eprintln!("mark worker: no {wall}");
+        text.push_str(&format!("{wall}\n"));
+    }
+    match serve(&mut io::stdin().lock(), &mut io::stdout().lock(), &text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mark worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves jobs until the input ends at a frame's edge.
+///
+/// # Errors
+/// When the input is no frame or ends inside one, or the output is gone.
+pub fn serve(input: &mut impl Read, output: &mut impl Write, missing: &str) -> io::Result<()> {
+    output.write_all(&wire::hello(missing))?;
+    output.flush()?;
+    let mut header = [0; HEADER_BYTES];
+    loop {
+        if input.read(&mut header[..1])? == 0 {
+            return Ok(());
+        }
+        input.read_exact(&mut header[1..])?;
+        let (kind, length) = wire::read_header(&header).map_err(io::Error::other)?;
+        if kind != Kind::Job {
+            return Err(io::Error::other(wire::WireError::Kind(kind as u8)));
+        }
+        let mut body = Vec::new();
+        if input.take(length as u64).read_to_end(&mut body)? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (id, work) = wire::read_job(&body).map_err(io::Error::other)?;
+        // Without it the last renewal goes on counting: the pool's deadline is shorter anyway.
+        let _ = sandbox::renew_cpu();
+        let reply = job::code(&work).map_err(|error| error.to_string());
+        output.write_all(&wire::reply(id, &reply))?;
+        output.flush()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_that_is_no_job_ends_it() {
+        let mut output = Vec::new();
+        assert!(serve(&mut &b""[..], &mut output, "one wall").is_ok());
+        assert_eq!(output, wire::hello("one wall"));
+        assert!(serve(&mut &b"GET / HTTP/1.1\r\n\r\n"[..], &mut Vec::new(), "").is_err());
+        assert!(serve(&mut &b"RLM"[..], &mut Vec::new(), "").is_err());
+        assert!(serve(&mut &wire::hello("me too")[..], &mut Vec::new(), "").is_err());
+    }
+}
