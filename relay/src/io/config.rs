@@ -1,0 +1,231 @@
+//! The configuration: a TOML file, every key of which the environment can override.
+//!
+//! `RELEVE_RELAY_<KEY>` overrides the key of that name; `RELEVE_RELAY_ORIGINS` is a list with commas. A key that is not
+//! known, in the file or in the environment, is an error that names it.
+
+use crate::node::Limits;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use toml::{Table, Value};
+
+/// How environment variables of the relay begin.
+pub const ENV_PREFIX: &str = "RELEVE_RELAY_";
+
+/// What an operator decides.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name, unique in the cluster.
+    pub name: String,
+    /// Where viewers come in. Port 0 lets the system choose.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Where metrics and health are; never the viewers' address.
+    #[serde(default = "default_admin_listen")]
+    pub admin_listen: SocketAddr,
+    /// Base URL that viewers reach this relay, or the balancer before it, by. Without it: `http://` and the listener.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// Base URLs of the ingest nodes, as `http://host:port`.
+    pub origins: Vec<String>,
+    /// Folder of the key files `access.key`, `session.key`, `cluster.key`, `code.key` and `bias.key`.
+    pub keys_dir: PathBuf,
+    /// The state database, shared with the ingest on one machine.
+    pub state: PathBuf,
+    /// How much memory objects may take, in MiB.
+    #[serde(default = "default_cache_mib")]
+    pub cache_mib: usize,
+    /// How logs are written.
+    #[serde(default)]
+    pub log: LogFormat,
+    /// Bounds and times: not in the file.
+    #[serde(skip)]
+    pub limits: Limits,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line to read.
+    #[default]
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_admin_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9081))
+}
+
+fn default_cache_mib() -> usize {
+    256
+}
+
+impl Config {
+    /// Reads a file and the process's environment.
+    ///
+    /// # Errors
+    /// Names the file, key or variable and what is wrong with it.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error: error.to_string() })?;
+        Config::parse(
+            &text,
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
+    /// Reads the text of a file and variables of an environment.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn parse(text: &str, env: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+        let mut table: Table =
+            text.parse().map_err(|error: toml::de::Error| ConfigError::File(error.to_string()))?;
+        for (name, value) in env {
+            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let key = key.to_ascii_lowercase();
+            let value = match key.as_str() {
+                "name" | "listen" | "admin_listen" | "public_url" | "keys_dir" | "state" | "log" => {
+                    Value::String(value)
+                }
+                "origins" => Value::Array(
+                    value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
+                ),
+                "cache_mib" => Value::Integer(
+                    value
+                        .parse()
+                        .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
+                ),
+                _ => return Err(ConfigError::Variable { name, why: "names no key of the configuration" }),
+            };
+            table.insert(key, value);
+        }
+        let config: Config =
+            table.try_into().map_err(|error: toml::de::Error| ConfigError::File(error.to_string()))?;
+        config.check()
+    }
+
+    fn check(self) -> Result<Config, ConfigError> {
+        let wrong = |key, why| Err(ConfigError::Value { key, why });
+        if self.name.is_empty() || self.name.len() > 64 || self.name.chars().any(char::is_control) {
+            return wrong("name", "must have 1 to 64 characters and no control characters");
+        }
+        if self.origins.is_empty() || self.origins.len() > 16 {
+            return wrong("origins", "must list 1 to 16 ingest nodes");
+        }
+        if self.origins.iter().any(|origin| super::origin::authority(origin).is_none()) {
+            return wrong("origins", "must be of the form http://host:port, without a path");
+        }
+        if self.cache_mib == 0 || self.cache_mib > 1 << 20 {
+            return wrong("cache_mib", "must be from 1 to 1048576");
+        }
+        if self.listen == self.admin_listen && self.listen.port() != 0 {
+            return wrong("admin_listen", "must differ from listen: viewers may not reach metrics");
+        }
+        Ok(self)
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// The file is not TOML, or a key is unknown, missing or of another type.
+    #[error("in the configuration: {0}")]
+    File(String),
+    /// A variable names no key, or its value does not fit.
+    #[error("the environment variable {name} {why}")]
+    Variable {
+        /// Which variable.
+        name: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A value is out of bounds.
+    #[error("`{key}` {why}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "name = \"relay-1\"\norigins = [\"http://127.0.0.1:8100\"]\nkeys_dir = \"keys\"\nstate = \"state.db\"\n";
+
+    fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::parse(text, env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn defaults_fill_what_the_file_leaves_out() {
+        let config = parse(FILE, &[]).unwrap();
+        assert_eq!(config.listen, default_listen());
+        assert_eq!((config.cache_mib, config.log), (256, LogFormat::Human));
+    }
+
+    #[test]
+    fn every_key_can_come_from_the_environment() {
+        let config = parse(
+            "",
+            &[
+                ("RELEVE_RELAY_NAME", "r2"),
+                ("RELEVE_RELAY_LISTEN", "127.0.0.1:0"),
+                ("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:0"),
+                ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
+                ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
+                ("RELEVE_RELAY_KEYS_DIR", "k"),
+                ("RELEVE_RELAY_STATE", "s"),
+                ("RELEVE_RELAY_CACHE_MIB", "7"),
+                ("RELEVE_RELAY_LOG", "json"),
+                ("HOME", "/"),
+            ],
+        )
+        .unwrap();
+        assert_eq!((config.name.as_str(), config.cache_mib, config.log), ("r2", 7, LogFormat::Json));
+        assert_eq!(config.origins, ["http://a:1", "http://b:2"]);
+        assert_eq!(config.public_url.as_deref(), Some("https://tv.example.org"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        let unknown = parse(&format!("{FILE}chache_mib = 3\n"), &[]).unwrap_err();
+        assert!(unknown.to_string().contains("chache_mib"), "{unknown}");
+        let unknown = parse(FILE, &[("RELEVE_RELAY_CHACHE", "3")]).unwrap_err();
+        assert!(unknown.to_string().contains("RELEVE_RELAY_CHACHE"), "{unknown}");
+        let missing = parse("", &[]).unwrap_err();
+        assert!(missing.to_string().contains("missing field"), "{missing}");
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        let with = |name, value| parse(FILE, &[(name, value)]).unwrap_err();
+        assert!(matches!(with("RELEVE_RELAY_ORIGINS", "ftp://a"), ConfigError::Value { key: "origins", .. }));
+        assert!(matches!(with("RELEVE_RELAY_CACHE_MIB", "0"), ConfigError::Value { key: "cache_mib", .. }));
+        assert!(matches!(with("RELEVE_RELAY_CACHE_MIB", "x"), ConfigError::Variable { .. }));
+        assert!(matches!(
+            with("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:8080"),
+            ConfigError::Value { key: "admin_listen", .. }
+        ));
+    }
+}

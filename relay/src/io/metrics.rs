@@ -1,0 +1,186 @@
+//! What a relay counts, as Prometheus reads it. No label names a viewer, a session or a stream.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// All metrics of one relay.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    denied: Family<ReasonLabels, Counter>,
+    sessions: Family<OutcomeLabels, Counter>,
+    cache_looks: Family<OutcomeLabels, Counter>,
+    flights: Family<OutcomeLabels, Counter>,
+    upstream_failed: Family<KindLabels, Counter>,
+    upstream_refused: Family<ReasonLabels, Counter>,
+    /// Bytes of bodies handed to connections.
+    pub sent_bytes: Counter,
+    /// Bodies cut short because their session ended.
+    pub bodies_cut: Counter,
+    /// Connections refused with 503 because there are too many.
+    pub connections_refused: Counter,
+    /// Viewers' connections open.
+    pub connections: Gauge,
+    /// Bytes of objects held.
+    pub cache_bytes: Gauge,
+    /// Objects held.
+    pub cache_objects: Gauge,
+    /// Flights under way.
+    pub flights_open: Gauge,
+    /// Streams followed.
+    pub streams_followed: Gauge,
+    /// Viewers revoked.
+    pub revoked_viewers: Gauge,
+    origin_up: Family<OriginLabels, Gauge>,
+    /// 1 while the coordinator answers.
+    pub coordinator_up: Gauge,
+    /// How long playlist requests were held.
+    pub playlist_hold_seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    kind: &'static str,
+    code: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginLabels {
+    origin: String,
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    pub fn new() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("releve_relay"),
+            requests: Family::default(),
+            denied: Family::default(),
+            sessions: Family::default(),
+            cache_looks: Family::default(),
+            flights: Family::default(),
+            upstream_failed: Family::default(),
+            upstream_refused: Family::default(),
+            sent_bytes: Counter::default(),
+            bodies_cut: Counter::default(),
+            connections_refused: Counter::default(),
+            connections: Gauge::default(),
+            cache_bytes: Gauge::default(),
+            cache_objects: Gauge::default(),
+            flights_open: Gauge::default(),
+            streams_followed: Gauge::default(),
+            revoked_viewers: Gauge::default(),
+            origin_up: Family::default(),
+            coordinator_up: Gauge::default(),
+            playlist_hold_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+        };
+        let m = &mut metrics;
+        let r = &mut m.registry;
+        r.register("requests", "Viewers' requests by kind and status", m.requests.clone());
+        r.register("denied", "Requests refused with 403, by reason", m.denied.clone());
+        r.register("sessions", "Sessions admitted, or failed for want of a ledger", m.sessions.clone());
+        r.register(
+            "cache_looks",
+            "Looks into the cache: hit, wait for a flight, miss",
+            m.cache_looks.clone(),
+        );
+        r.register("flights", "Flights by outcome", m.flights.clone());
+        r.register("upstream_failed", "Requests to origins that failed, by kind", m.upstream_failed.clone());
+        r.register("upstream_refused", "Answers of origins refused, by reason", m.upstream_refused.clone());
+        r.register("sent_bytes", "Bytes of bodies handed to connections", m.sent_bytes.clone());
+        r.register("bodies_cut", "Bodies cut short because their session ended", m.bodies_cut.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused with 503: too many",
+            m.connections_refused.clone(),
+        );
+        r.register("connections", "Viewers' connections open", m.connections.clone());
+        r.register("cache_bytes", "Bytes of objects held", m.cache_bytes.clone());
+        r.register("cache_objects", "Objects held", m.cache_objects.clone());
+        r.register("flights_open", "Flights under way", m.flights_open.clone());
+        r.register("streams_followed", "Streams followed", m.streams_followed.clone());
+        r.register("revoked_viewers", "Viewers revoked", m.revoked_viewers.clone());
+        r.register("origin_up", "1 while the origin answers", m.origin_up.clone());
+        r.register("coordinator_up", "1 while the coordinator answers", m.coordinator_up.clone());
+        r.register(
+            "playlist_hold_seconds",
+            "How long playlist requests were held",
+            m.playlist_hold_seconds.clone(),
+        );
+        metrics
+    }
+
+    /// One request answered.
+    pub fn request(&self, kind: &'static str, status: u16) {
+        self.requests.get_or_create(&RequestLabels { kind, code: status.into() }).inc();
+    }
+
+    /// One request refused.
+    pub fn denied(&self, reason: &'static str) {
+        self.denied.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// One session admitted or failed.
+    pub fn sessions(&self, outcome: &'static str) {
+        self.sessions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One look into the cache.
+    pub fn cache_looks(&self, outcome: &'static str) {
+        self.cache_looks.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One flight landed.
+    pub fn flights(&self, outcome: &'static str) {
+        self.flights.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One request to an origin failed.
+    pub fn upstream_failed(&self, kind: &'static str) {
+        self.upstream_failed.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// One answer of an origin refused.
+    pub fn upstream_refused(&self, reason: &'static str) {
+        self.upstream_refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Whether an origin answers.
+    pub fn origin_up(&self, origin: &str, up: bool) {
+        self.origin_up.get_or_create(&OriginLabels { origin: origin.to_owned() }).set(up.into());
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}

@@ -1,0 +1,153 @@
+//! A relay from its configuration to its last answer.
+
+use super::config::Config;
+use super::key_files::{KeysError, read_keys};
+use super::origin::Origin;
+use super::regular::{Signs, announce, read_revocations};
+use super::{admin, viewers};
+use crate::node::{Keys, Node};
+use releve_state::sqlite::Sqlite;
+use releve_state::{Coordinator, Ledger};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A relay that is running. Dropping it leaves it running; `stop` ends it.
+pub struct Handle {
+    /// Where viewers come in.
+    pub listen: SocketAddr,
+    /// Where operators come in.
+    pub admin: SocketAddr,
+    node: Arc<Node>,
+    keys_dir: PathBuf,
+    viewers: JoinHandle<()>,
+    admin_task: JoinHandle<()>,
+    regular: [JoinHandle<()>; 2],
+}
+
+/// Starts a relay with the keys and the state that its configuration names.
+///
+/// # Errors
+/// Says what is missing and where; nothing runs then.
+pub async fn start(config: Config) -> Result<Handle, StartError> {
+    let keys = read_keys(&config.keys_dir)?;
+    let state = Arc::new(
+        Sqlite::open(&config.state)
+            .map_err(|error| StartError::State { path: config.state.clone(), error: error.to_string() })?,
+    );
+    start_with(config, keys, state.clone(), state).await
+}
+
+/// Starts a relay with keys and state of the caller: `keys_dir` and `state` are not looked at.
+///
+/// # Errors
+/// When an address cannot be listened on, or an origin is none.
+pub async fn start_with(
+    config: Config,
+    keys: Keys,
+    coordinator: Arc<dyn Coordinator>,
+    ledger: Arc<dyn Ledger>,
+) -> Result<Handle, StartError> {
+    let origins = config
+        .origins
+        .iter()
+        .map(|url| Origin::new(url, &config.limits).ok_or_else(|| StartError::Origin { url: url.clone() }));
+    let origins: Vec<Origin> = origins.collect::<Result<_, _>>()?;
+    let (listener, listen) = bind(config.listen).await?;
+    let (admin_listener, admin) = bind(config.admin_listen).await?;
+    let cache_bytes = config.cache_mib << 20;
+    let node = Node::new(config.name, config.limits, cache_bytes, keys, origins, coordinator, ledger);
+    let signs = Arc::new(Signs::default());
+    let url = config.public_url.unwrap_or_else(|| format!("http://{listen}"));
+    let regular = [
+        tokio::spawn(read_revocations(node.clone(), signs.clone())),
+        tokio::spawn(announce(node.clone(), signs.clone(), url, format!("http://{admin}"))),
+    ];
+    // Viewers come in when the revocations are known, or cannot be known for now: a store that is away at the start must
+    // not keep the relay from running, and readiness tells.
+    for _ in 0..50 {
+        if signs.is_ready() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let viewers = tokio::spawn(viewers::serve(listener, node.clone()));
+    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs));
+    tracing::info!(%listen, %admin, name = node.name, "the relay is running");
+    Ok(Handle { listen, admin, node, keys_dir: config.keys_dir, viewers, admin_task, regular })
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error: std::io::Error| StartError::Listen { address, error: error.to_string() };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+impl Handle {
+    /// Reads the key files again and puts them in force; the old keys stay when one of them is not good.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn reload_keys(&self) -> Result<(), KeysError> {
+        self.node.rekey(read_keys(&self.keys_dir)?);
+        Ok(())
+    }
+
+    /// Puts keys of the caller in force.
+    pub fn rekey(&self, keys: Keys) {
+        self.node.rekey(keys);
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        self.node.measure();
+        self.node.metrics.text()
+    }
+
+    /// Ends the relay: nobody new, answers under way finish for up to `Limits::stop_patience`.
+    pub async fn stop(self) {
+        self.node.stop();
+        for task in self.regular.into_iter().chain([self.viewers]) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the relay did not end well");
+            }
+        }
+        self.admin_task.abort();
+        tracing::info!("the relay has stopped");
+    }
+}
+
+/// Why a relay does not start.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// A key file.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The state database.
+    #[error("cannot open the state database {path}: {error}")]
+    State {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// An address.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: String,
+    },
+    /// An origin.
+    #[error("{url} is not an origin: write http://host:port")]
+    Origin {
+        /// Its URL.
+        url: String,
+    },
+}

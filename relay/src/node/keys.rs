@@ -1,0 +1,38 @@
+//! The keys of a relay, and the codebooks made from them.
+//!
+//! In: five key rings. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
+
+use releve_watermark::{Codebook, KeyRing};
+use std::collections::HashMap;
+
+/// All keys in force at a moment.
+pub struct Keys {
+    /// Access tokens.
+    pub access: KeyRing,
+    /// Session credentials.
+    pub session: KeyRing,
+    /// Requests to origins, and their answers.
+    pub cluster: KeyRing,
+    /// Codewords.
+    pub code: KeyRing,
+    codebooks: HashMap<u32, Codebook>,
+}
+
+impl Keys {
+    /// Keys with their codebooks: a code key goes with the bias key of the same version, or else with the current one.
+    pub fn new(access: KeyRing, session: KeyRing, cluster: KeyRing, code: KeyRing, bias: &KeyRing) -> Keys {
+        let codebooks = code
+            .iter()
+            .map(|key| {
+                let bias = bias.version(key.version).unwrap_or(bias.current());
+                (key.version, Codebook::new(key, bias))
+            })
+            .collect();
+        Keys { access, session, cluster, code, codebooks }
+    }
+
+    /// The codebook of a code key, if that is live.
+    pub fn codebook(&self, code_key: u32) -> Option<&Codebook> {
+        self.codebooks.get(&code_key)
+    }
+}

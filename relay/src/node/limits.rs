@@ -1,0 +1,70 @@
+//! Bounds and times of a relay, each with its reason.
+//!
+//! They are constants until somebody needs a knob; tests shorten them.
+
+use std::time::Duration;
+
+/// Bounds and times.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long a playlist that may still come is waited for: every player measured outlasts 5 s and more.
+    pub playlist_hold: Duration,
+    /// How long an object that is listed is fetched for before the answer is 404: players give up at 10 to 20 s.
+    pub object_hold: Duration,
+    /// How long an object that another relay may have listed already is waited for: two target durations of 2 s.
+    pub ahead_hold: Duration,
+    /// How long a stream whose publisher has gone still lets viewers in: a reconnect takes a few seconds.
+    pub offline_grace: Duration,
+    /// How long a stream that no longer grows still lets viewers in, whatever its origins say.
+    pub stall: Duration,
+    /// How long an origin may hold a window request.
+    pub window_wait: Duration,
+    /// How long an origin may take to begin an answer, and to go on with it.
+    pub origin_patience: Duration,
+    /// How long a stream is followed after the last viewer asked for it.
+    pub follow_idle: Duration,
+    /// How long the ledger may take to admit a viewer.
+    pub ledger_patience: Duration,
+    /// How often revocations are read: a revoked viewer's last byte leaves within 5 s.
+    pub revocation_poll: Duration,
+    /// How often the node announces itself and looks at its origins.
+    pub announce: Duration,
+    /// How long a request's head may take, and a connection be idle.
+    pub head_patience: Duration,
+    /// How long a viewer may take no byte of an answer.
+    pub write_patience: Duration,
+    /// How long answers under way may take when the relay stops.
+    pub stop_patience: Duration,
+    /// Most viewers' connections at once.
+    pub connections_max: usize,
+    /// Most streams known at once.
+    pub streams_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            playlist_hold: Duration::from_secs(10),
+            object_hold: Duration::from_secs(8),
+            ahead_hold: Duration::from_secs(4),
+            offline_grace: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            window_wait: Duration::from_secs(5),
+            origin_patience: Duration::from_millis(1500),
+            follow_idle: Duration::from_secs(60),
+            ledger_patience: Duration::from_secs(5),
+            revocation_poll: Duration::from_secs(1),
+            announce: Duration::from_secs(5),
+            head_patience: Duration::from_secs(10),
+            write_patience: Duration::from_secs(20),
+            stop_patience: Duration::from_secs(5),
+            connections_max: 10_000,
+            streams_max: 1024,
+        }
+    }
+}
+
+/// A duration in whole milliseconds.
+pub(crate) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,310 @@
+//! What a viewer may ask for: raw bytes of a request target become one typed route, or are malformed.
+//!
+//! ```text
+//! /live/STREAM/index.m3u8?token=T                     come in
+//! /watch/STREAM?token=T                               the watch page
+//! /v/SESSION/index.m3u8  video.m3u8  audio.m3u8       playlists
+//! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
+//! /assets/NAME                                        script and style of the page
+//! ```
+//!
+//! In: the target as it stood in the request line. Out: a `Route`, or `Malformed`. Pure and total.
+//!
+//! Everything has one spelling. Nothing here needs a `%`, so a path with one is malformed rather than decoded; so are
+//! `//`, `.`, `..`, `;` and every byte that is not a letter, digit, `-`, `.`, `_`, `~` or `/`. A known query name that comes
+//! twice is malformed, names that are not known are passed over. What is decided later (credential, cache key) is
+//! decided by the typed route, never by the text.
+
+use ingest_api::origin::is_init_name;
+use ingest_api::playlist::{INDEX, media_name};
+use ingest_api::{StreamName, Track};
+use thiserror::Error;
+
+pub mod range;
+
+/// The longest target that is looked at, in bytes: twice a token and some.
+pub const TARGET_BYTES_MAX: usize = 4096;
+
+const TOKEN: &[u8] = b"token";
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// The way in to a stream.
+    Live {
+        /// Which stream.
+        stream: StreamName,
+        /// The access token, if there is one.
+        token: Option<&'a str>,
+    },
+    /// The watch page of a stream.
+    Watch {
+        /// Which stream.
+        stream: StreamName,
+        /// The access token, if there is one.
+        token: Option<&'a str>,
+    },
+    /// Something below a session.
+    Session {
+        /// The session credential, as it came.
+        credential: &'a str,
+        /// What is asked for; `None` when there is no such thing.
+        wanted: Option<Wanted>,
+        /// Whether an access token came too.
+        token_too: bool,
+    },
+    /// A file of the watch page.
+    Asset {
+        /// Its name.
+        name: &'a str,
+    },
+    /// A place that only credentials open, but that names nothing.
+    Guarded,
+    /// Nothing of ours.
+    Nothing,
+}
+
+/// What can be asked for below a session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// The multivariant playlist.
+    Index,
+    /// A track's playlist.
+    Media(Track),
+    /// One track of one segment.
+    Segment(Track, u64),
+    /// An init section of a track, by its name without extension.
+    Init(Track, String),
+}
+
+/// The target is not one a player of ours would write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("malformed request target")]
+pub struct Malformed;
+
+/// Reads a request target.
+///
+/// # Errors
+/// `Malformed` for any spelling that is not canonical; it does not say which part.
+pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
+    if target.len() > TARGET_BYTES_MAX || !target.iter().all(u8::is_ascii_graphic) {
+        return Err(Malformed);
+    }
+    let target = std::str::from_utf8(target).map_err(|_| Malformed)?;
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let rest = canonical(path)?;
+    let token = token_of(query.unwrap_or(""))?;
+    let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    Ok(match first {
+        "live" => match rest.split_once('/').map(|(stream, file)| (stream.parse(), file)) {
+            Some((Ok(stream), INDEX)) => Route::Live { stream, token },
+            _ => Route::Guarded,
+        },
+        "watch" => rest.parse().map_or(Route::Guarded, |stream| Route::Watch { stream, token }),
+        "v" => {
+            let (credential, below) = rest.split_once('/').unwrap_or((rest, ""));
+            Route::Session { credential, wanted: wanted(below), token_too: token.is_some() }
+        }
+        "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
+        _ => Route::Nothing,
+    })
+}
+
+impl Wanted {
+    /// The path below the session, the one spelling of it.
+    pub fn to_path(&self) -> String {
+        match self {
+            Wanted::Index => INDEX.to_owned(),
+            Wanted::Media(track) => media_name(*track).to_owned(),
+            Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
+            Wanted::Init(track, init) => format!("{}/{init}.mp4", track.as_str()),
+        }
+    }
+
+    /// One word for metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Wanted::Index | Wanted::Media(_) => "playlist",
+            Wanted::Segment(..) => "segment",
+            Wanted::Init(..) => "init",
+        }
+    }
+}
+
+/// The path without its first slash, if it is spelled canonically.
+fn canonical(path: &str) -> Result<&str, Malformed> {
+    let rest = path.strip_prefix('/').ok_or(Malformed)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let dots = |word: &str| word == "." || word == "..";
+    let hole = rest.starts_with('/') || rest.contains("//");
+    if hole || !rest.bytes().all(plain) || rest.split('/').any(dots) {
+        return Err(Malformed);
+    }
+    Ok(rest)
+}
+
+/// The one token of a query.
+fn token_of(query: &str) -> Result<Option<&str>, Malformed> {
+    if query.contains('#') {
+        return Err(Malformed);
+    }
+    let mut token = None;
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name.as_bytes() == TOKEN && (value.contains('%') || token.replace(value).is_some()) {
+            return Err(Malformed);
+        }
+    }
+    Ok(token)
+}
+
+fn wanted(below: &str) -> Option<Wanted> {
+    let wanted = match below {
+        INDEX => Wanted::Index,
+        below => match below.split_once('/') {
+            None => [Track::Video, Track::Audio]
+                .into_iter()
+                .find(|track| media_name(*track) == below)
+                .map(Wanted::Media)?,
+            Some((track, file)) => {
+                let track = match track {
+                    "video" => Track::Video,
+                    "audio" => Track::Audio,
+                    _ => return None,
+                };
+                if let Some(number) = file.strip_suffix(".m4s") {
+                    Wanted::Segment(track, number.parse().ok()?)
+                } else {
+                    let init = file.strip_suffix(".mp4").filter(|init| is_init_name(init))?;
+                    Wanted::Init(track, init.to_owned())
+                }
+            }
+        },
+    };
+    (wanted.to_path() == below).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn route(target: &str) -> Result<Route<'_>, Malformed> {
+        parse(target.as_bytes())
+    }
+
+    #[test]
+    fn each_route_has_its_spelling() {
+        let stream: StreamName = "demo".parse().unwrap();
+        assert_eq!(
+            route("/live/demo/index.m3u8?token=r1.1.a.b"),
+            Ok(Route::Live { stream: stream.clone(), token: Some("r1.1.a.b") })
+        );
+        assert_eq!(
+            route("/watch/demo?_HLS_msn=3&CMCD=a%2Cb&token=t&x"),
+            Ok(Route::Watch { stream: stream.clone(), token: Some("t") })
+        );
+        assert_eq!(route("/watch/demo"), Ok(Route::Watch { stream, token: None }));
+        assert_eq!(route("/assets/watch-0.js"), Ok(Route::Asset { name: "watch-0.js" }));
+        for wanted in [
+            Wanted::Index,
+            Wanted::Media(Track::Video),
+            Wanted::Media(Track::Audio),
+            Wanted::Segment(Track::Video, 0),
+            Wanted::Segment(Track::Audio, u64::MAX),
+            Wanted::Init(Track::Video, "init-0123456789abcdef".into()),
+        ] {
+            let target = format!("/v/abc_-/{}", wanted.to_path());
+            let session = Route::Session { credential: "abc_-", wanted: Some(wanted), token_too: false };
+            assert_eq!(route(&target), Ok(session), "{target}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_malformed() {
+        for target in [
+            "",
+            "live/demo/index.m3u8",
+            "http://x/live/demo/index.m3u8",
+            "//live/demo/index.m3u8",
+            "/live//demo/index.m3u8",
+            "/live/./demo/index.m3u8",
+            "/live/demo/../demo/index.m3u8",
+            "/live/demo%2findex.m3u8",
+            "/live/%64emo/index.m3u8",
+            "/live/demo/index.m3u8;x",
+            "/live\\demo",
+            "/v/S/video/+1.m4s",
+            "/live/demo/index.m3u8#x",
+            "/live/demo/index.m3u8?token=a#x",
+            "/a b",
+            "/\u{e9}",
+            "/a\0",
+            "/live/demo/index.m3u8?token=a&token=a",
+            "/live/demo/index.m3u8?token&token=a",
+            "/live/demo/index.m3u8?token=a&x=1&token=b",
+            "/live/demo/index.m3u8?token=%61",
+            "*",
+            &format!("/{}", "x".repeat(TARGET_BYTES_MAX)),
+        ] {
+            assert_eq!(route(target), Err(Malformed), "{target}");
+        }
+    }
+
+    #[test]
+    fn guarded_places_without_a_name_stay_guarded() {
+        for target in [
+            "/live",
+            "/live/",
+            "/live/demo",
+            "/live/demo/",
+            "/live/demo/video.m3u8",
+            "/live/-a/index.m3u8",
+            "/live/a.b/index.m3u8",
+            "/live/demo/index.m3u8/",
+            "/watch",
+            "/watch/",
+            "/watch/demo/",
+            "/watch/a.b",
+        ] {
+            assert_eq!(route(target), Ok(Route::Guarded), "{target}");
+        }
+        for below in [
+            "",
+            "x",
+            "index.m3u8/",
+            "video/01.m4s",
+            "video/1.ts",
+            "video/init-0.mp4",
+            "video/18446744073709551616.m4s",
+            "text/1.m4s",
+            "video/1.m4s/",
+            "video/init-0123456789ABCDEF.mp4",
+        ] {
+            let target = format!("/v/S/{below}");
+            let session = Route::Session { credential: "S", wanted: None, token_too: false };
+            assert_eq!(route(&target), Ok(session), "{target}");
+        }
+        assert!(matches!(route("/v/S/index.m3u8?token="), Ok(Route::Session { token_too: true, .. })));
+        for target in
+            ["/", "/LIVE/demo/index.m3u8", "/livez", "/metrics", "/favicon.ico", "/assets/", "/assets/a/b"]
+        {
+            assert_eq!(route(target), Ok(Route::Nothing), "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_route_or_malformed(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn what_is_wanted_has_one_spelling(below in "(video|audio|x)?[/.]?(init-)?[0-9a-f]{0,20}(.m4s|.mp4|.m3u8)?") {
+            let target = format!("/v/S/{below}");
+            if let Ok(Route::Session { wanted: Some(wanted), .. }) = parse(target.as_bytes()) {
+                prop_assert_eq!(wanted.to_path(), below);
+            }
+        }
+    }
+}

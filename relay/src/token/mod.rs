@@ -1,0 +1,121 @@
+//! Who may come in: one access token, for this stream, of a viewer who is not revoked.
+//!
+//! In: the stream and token of a request, the access keys, the revocations, the time. Out: the token's claims, or a
+//! `Refusal` that is the same whether or not the stream exists. Pure. The token itself is `ingest_api::access`.
+
+use crate::revocation::Revocations;
+use ingest_api::StreamName;
+use ingest_api::access::{self, AccessError, Claims};
+use releve_watermark::KeyRing;
+use thiserror::Error;
+
+/// Checks the token that came with a request for a stream.
+///
+/// A token does not say when it was made, so a revoked viewer's tokens are all void, also those made later.
+///
+/// # Errors
+/// `Refusal::Expired` only for a token that was ours; everything else is for the log.
+pub fn check(
+    keys: &KeyRing,
+    revocations: &Revocations,
+    stream: &StreamName,
+    token: Option<&str>,
+    now_unix_s: u64,
+) -> Result<Claims, Refusal> {
+    let token = token.ok_or(Refusal::Missing)?;
+    let claims = access::verify(keys, token, now_unix_s).map_err(|error| match error {
+        AccessError::Expired => Refusal::Expired,
+        other => Refusal::Invalid(other),
+    })?;
+    if claims.stream != *stream {
+        return Err(Refusal::OtherStream);
+    }
+    if revocations.viewer(&claims.viewer).is_some() {
+        return Err(Refusal::Revoked);
+    }
+    Ok(claims)
+}
+
+/// Why a request gets 403.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No credential at all.
+    #[error("no credential")]
+    Missing,
+    /// A token that is not ours.
+    #[error("{0}")]
+    Invalid(AccessError),
+    /// A session that is not ours.
+    #[error("{0}")]
+    Session(crate::session::SessionError),
+    /// A token or session of ours whose time is over.
+    #[error("the credential has expired")]
+    Expired,
+    /// A token of ours for another stream.
+    #[error("the token is for another stream")]
+    OtherStream,
+    /// The viewer was revoked.
+    #[error("the viewer is revoked")]
+    Revoked,
+    /// A session in the path and a token in the query: which one counts must not be a question.
+    #[error("two credentials in one request")]
+    TwoCredentials,
+}
+
+impl Refusal {
+    /// One word for metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Refusal::Missing => "missing",
+            Refusal::Invalid(_) => "token",
+            Refusal::Session(_) => "session",
+            Refusal::Expired => "expired",
+            Refusal::OtherStream => "stream",
+            Refusal::Revoked => "revoked",
+            Refusal::TwoCredentials => "two",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use releve_watermark::{Key, KeyRing};
+
+    fn keys() -> KeyRing {
+        KeyRing::of(Key::new(1, [1; 32]))
+    }
+
+    fn token(stream: &str) -> String {
+        let claims = Claims {
+            stream: stream.parse().unwrap(),
+            viewer: "alice".into(),
+            enter_until_unix_s: 100,
+            watch_until_unix_s: None,
+        };
+        access::mint(&keys(), &claims)
+    }
+
+    #[test]
+    fn a_token_opens_its_own_stream_only() {
+        let nobody = Revocations::default();
+        let demo = "demo".parse().unwrap();
+        let check =
+            |token: Option<&str>, now| check(&keys(), &nobody, &demo, token, now).map(|claims| claims.viewer);
+        assert_eq!(check(Some(&token("demo")), 100), Ok("alice".into()));
+        assert_eq!(check(Some(&token("demo")), 101), Err(Refusal::Expired));
+        assert_eq!(check(Some(&token("dem")), 100), Err(Refusal::OtherStream));
+        assert_eq!(check(Some(&token("demo2")), 100), Err(Refusal::OtherStream));
+        assert_eq!(check(None, 100), Err(Refusal::Missing));
+        assert_eq!(check(Some(""), 100), Err(Refusal::Invalid(AccessError::Malformed)));
+    }
+
+    #[test]
+    fn a_revoked_viewer_stays_out() {
+        let mut revocations = Revocations::default();
+        revocations.revoke("alice", 50, &keys());
+        let demo = "demo".parse().unwrap();
+        let refused = check(&keys(), &revocations, &demo, Some(&token("demo")), 100);
+        assert_eq!(refused, Err(Refusal::Revoked));
+    }
+}

@@ -1,0 +1,150 @@
+//! Which object is meant, and whether what an origin sent is that object.
+//!
+//! In: a row of a snapshot, bytes of an origin. Out: an `Object` whose every byte is vouched for, or why not. Pure.
+
+use bytes::Bytes;
+use ingest_api::object::ObjectError;
+use ingest_api::origin::Route;
+use ingest_api::window::Sha256;
+use ingest_api::{Object, StreamName, Track};
+use thiserror::Error;
+
+/// Names an object for ever: a key of the cache. Made from snapshots, never from URL text. Both variants are one object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectKey {
+    /// Its stream.
+    pub stream: StreamName,
+    /// What it is there.
+    pub what: What,
+}
+
+/// A segment of a track, or an init section.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// One track of one segment.
+    Segment {
+        /// Which track.
+        track: Track,
+        /// Which number.
+        number: u64,
+        /// Hash of the encoded object: other bytes under the same number would be another object.
+        sha256: Sha256,
+    },
+    /// An init section, by its name: that is made from its hash.
+    Init(String),
+}
+
+/// What a snapshot promises of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its length, the same for every viewer, in bytes; `None` for an init section.
+    pub len: Option<u64>,
+}
+
+impl Entry {
+    /// Where an origin keeps it.
+    pub fn route(&self) -> Route {
+        let stream = self.key.stream.clone();
+        match &self.key.what {
+            What::Segment { track, number, .. } => Route::Segment { stream, track: *track, number: *number },
+            What::Init(init) => Route::Init { stream, init: init.clone() },
+        }
+    }
+
+    /// Reads what an origin sent for this entry.
+    ///
+    /// # Errors
+    /// When it is not the object that the snapshot promised, or no object at all.
+    pub fn check(&self, bytes: Bytes) -> Result<Object, Mismatch> {
+        let hash = Sha256::of(&bytes);
+        if let What::Segment { sha256, .. } = &self.key.what
+            && *sha256 != hash
+        {
+            return Err(Mismatch::Hash);
+        }
+        let object = Object::decode(bytes)?;
+        if let What::Init(name) = &self.key.what
+            && *name != format!("init-{}", hex::encode(&Sha256::of(&object.a).0[..8]))
+        {
+            return Err(Mismatch::Hash);
+        }
+        if self.len.is_some_and(|len| len != object.len() as u64) {
+            return Err(Mismatch::Length { len: object.len() });
+        }
+        if !object.pairs.is_empty() && object.code_key == 0 {
+            return Err(Mismatch::NoCodeKey);
+        }
+        Ok(object)
+    }
+}
+
+/// What an object weighs in memory, in bytes.
+pub fn weight(object: &Object) -> usize {
+    let pairs: usize = object.pairs.iter().map(|pair| pair.b.len() + size_of_val(pair)).sum();
+    object.len() + pairs + size_of::<Object>()
+}
+
+/// Why what an origin sent is not what the snapshot promised.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Mismatch {
+    /// Other bytes.
+    #[error("the object's hash is not the one the snapshot promised")]
+    Hash,
+    /// Another length.
+    #[error("the object has {len} bytes, not what the snapshot promised")]
+    Length {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// There are variants, but nothing says who gets which.
+    #[error("the object has variants but names no code key")]
+    NoCodeKey,
+    /// Not an object.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingest_api::object::Pair;
+    use releve_watermark::{GopId, Position};
+
+    fn entry(object: &Object) -> Entry {
+        let what = What::Segment { track: Track::Video, number: 7, sha256: Sha256::of(&object.encode()) };
+        Entry { key: ObjectKey { stream: "demo".parse().unwrap(), what }, len: Some(object.len() as u64) }
+    }
+
+    fn marked(code_key: u32) -> Object {
+        let position = Position { gop: GopId([1; 16]), slice: 0 };
+        let pair = Pair { offset: 1, position, b: Bytes::from_static(b"B") };
+        Object { code_key, a: Bytes::from_static(b"cAc"), pairs: vec![pair] }
+    }
+
+    #[test]
+    fn only_the_promised_bytes_pass() {
+        let object = marked(1);
+        let entry = entry(&object);
+        assert_eq!(entry.check(object.encode()), Ok(object.clone()));
+        let mut other = object.encode().to_vec();
+        *other.last_mut().unwrap() = b'A';
+        assert_eq!(entry.check(other.into()), Err(Mismatch::Hash));
+        let longer = Entry { len: Some(4), ..entry };
+        assert_eq!(longer.check(object.encode()), Err(Mismatch::Length { len: 3 }));
+        assert_eq!(self::entry(&marked(0)).check(marked(0).encode()), Err(Mismatch::NoCodeKey));
+    }
+
+    #[test]
+    fn an_init_section_is_held_to_its_name() {
+        let init = Object::plain(Bytes::from_static(b"ftypmoov"));
+        let name = format!("init-{}", hex::encode(&Sha256::of(b"ftypmoov").0[..8]));
+        let entry = |name| Entry {
+            key: ObjectKey { stream: "demo".parse().unwrap(), what: What::Init(name) },
+            len: None,
+        };
+        assert_eq!(entry(name).check(init.encode()), Ok(init.clone()));
+        assert_eq!(entry("init-0123456789abcdef".into()).check(init.encode()), Err(Mismatch::Hash));
+    }
+}

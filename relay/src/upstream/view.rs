@@ -1,0 +1,296 @@
+//! The view of one stream: the newest snapshot that contradicts nothing a viewer was shown before.
+//!
+//! In: snapshots of any origin, the time in milliseconds. Out: whether to show them, and what is known of an object. Pure.
+//!
+//! What it holds to (invariants 2 and 4): a fencing term is never followed by a lower one; the newest number never goes
+//! back and the oldest neither; a number once shown keeps its bytes, duration and discontinuity count. A snapshot that
+//! breaks one of these changes nothing: the last good one stays.
+
+use super::object::{Entry, ObjectKey, What};
+use super::shown::Shown;
+use crate::route::Wanted;
+use ingest_api::object::OBJECT_BYTES_MAX;
+use ingest_api::origin::is_init_name;
+use ingest_api::window::{Segment, TICKS_PER_SECOND};
+use ingest_api::{Snapshot, StreamName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Most segments in a snapshot.
+pub const SEGMENTS_MAX: usize = 1024;
+/// Longest segment, in ticks: `EXT-X-TARGETDURATION` is at most 10 s and durations round to it.
+const DURATION_90K_MAX: i64 = 11 * TICKS_PER_SECOND;
+/// How far ahead of the newest number a request may be and still be waited for: another relay may be this much faster.
+const AHEAD_MAX: u64 = 3;
+
+/// What one relay knows of one stream.
+#[derive(Debug)]
+pub struct View {
+    stream: StreamName,
+    epoch: u64,
+    shown: Option<Arc<Shown>>,
+    /// Shown segments by number: the listed ones, and those that players may still ask for.
+    kept: BTreeMap<u64, Kept>,
+    offline_since_ms: Option<u64>,
+    grown_ms: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    segment: Segment,
+    /// When it may be forgotten; `None` while it is listed.
+    until_ms: Option<u64>,
+}
+
+/// What became of a snapshot.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is what viewers see from now on.
+    Show(Arc<Shown>),
+    /// It says nothing new.
+    Same,
+}
+
+/// What is known of an object that a viewer asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It exists.
+    Entry(Entry),
+    /// Not yet, but it may come at any moment.
+    Soon,
+    /// It does not exist, or no longer.
+    Never,
+}
+
+impl View {
+    /// A stream of which nothing is known.
+    pub fn new(stream: StreamName) -> View {
+        View { stream, epoch: 0, shown: None, kept: BTreeMap::new(), offline_since_ms: None, grown_ms: 0 }
+    }
+
+    /// Takes a snapshot of an origin.
+    ///
+    /// # Errors
+    /// Says what it contradicts; the view is as before, but for the fencing term: a higher one counts from its first word on.
+    pub fn offer(&mut self, mut snapshot: Snapshot, now_ms: u64) -> Result<Verdict, Contradiction> {
+        self.forget(now_ms);
+        well_formed(&snapshot, &self.stream)?;
+        if snapshot.epoch < self.epoch {
+            return Err(Contradiction::Epoch { epoch: snapshot.epoch, seen: self.epoch });
+        }
+        self.epoch = snapshot.epoch;
+        if let Some(shown) = &self.shown {
+            if let (Some(first), Some(last)) =
+                (shown.snapshot.segments.first(), shown.snapshot.segments.last())
+            {
+                // An origin may list more of the past than was shown; the oldest number must not go back either.
+                snapshot.segments.retain(|segment| segment.number >= first.number);
+                let newest = snapshot.segments.last().map(|segment| segment.number);
+                if newest.is_none_or(|newest| newest < last.number) {
+                    return Err(Contradiction::Number { number: newest, seen: last.number });
+                }
+            }
+            for segment in &snapshot.segments {
+                let changed = |kept: &Kept| !same_for_viewers(&kept.segment, segment);
+                if self.kept.get(&segment.number).is_some_and(changed) {
+                    return Err(Contradiction::Changed { number: segment.number });
+                }
+            }
+            if told_alike(&shown.snapshot, &snapshot) {
+                return Ok(Verdict::Same);
+            }
+        }
+        Ok(Verdict::Show(self.show(snapshot, now_ms)))
+    }
+
+    /// What viewers are shown.
+    pub fn shown(&self) -> Option<&Arc<Shown>> {
+        self.shown.as_ref()
+    }
+
+    /// The highest fencing term seen.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether a viewer who comes now will see something: a publisher is, or was less than `grace_ms` ago, connected, and
+    /// the window has grown within `stall_ms`.
+    pub fn is_live(&self, now_ms: u64, grace_ms: u64, stall_ms: u64) -> bool {
+        let connected = self.offline_since_ms.is_none_or(|since| now_ms < since.saturating_add(grace_ms));
+        self.shown.is_some() && connected && now_ms < self.grown_ms.saturating_add(stall_ms)
+    }
+
+    /// What is known of an object.
+    pub fn find(&self, wanted: &Wanted) -> Known {
+        let newest = self.kept.last_key_value().map(|(number, _)| *number);
+        match wanted {
+            Wanted::Segment(track, number) => {
+                let kept = self
+                    .kept
+                    .get(number)
+                    .and_then(|kept| kept.segment.tracks.iter().find(|entry| entry.track == *track));
+                match (kept, newest) {
+                    (Some(entry), _) => {
+                        let what = What::Segment { track: *track, number: *number, sha256: entry.sha256 };
+                        Known::Entry(self.entry(what, Some(entry.len)))
+                    }
+                    (None, Some(newest)) if *number <= newest || number - newest > AHEAD_MAX => Known::Never,
+                    (None, _) => Known::Soon,
+                }
+            }
+            Wanted::Init(track, init) => {
+                let names = |kept: &Kept| {
+                    kept.segment.tracks.iter().any(|entry| entry.track == *track && entry.init == *init)
+                };
+                if self.kept.values().any(names) {
+                    Known::Entry(self.entry(What::Init(init.clone()), None))
+                } else {
+                    Known::Soon
+                }
+            }
+            Wanted::Index | Wanted::Media(_) => Known::Never,
+        }
+    }
+
+    fn entry(&self, what: What, len: Option<u64>) -> Entry {
+        Entry { key: ObjectKey { stream: self.stream.clone(), what }, len }
+    }
+
+    fn show(&mut self, snapshot: Snapshot, now_ms: u64) -> Arc<Shown> {
+        let window_90k: i64 = match &self.shown {
+            Some(shown) => shown.snapshot.segments.iter().map(|segment| segment.duration_90k).sum(),
+            None => 0,
+        };
+        let first = snapshot.segments.first().map_or(u64::MAX, |segment| segment.number);
+        for (_, kept) in self.kept.range_mut(..first) {
+            // RFC 8216 §6.2.2: its own duration and that of the longest playlist it stood in.
+            let stays_ms =
+                (kept.segment.duration_90k + window_90k).unsigned_abs() * 1000 / TICKS_PER_SECOND as u64;
+            kept.until_ms.get_or_insert(now_ms + stays_ms);
+        }
+        for segment in &snapshot.segments {
+            let kept = || Kept { segment: segment.clone(), until_ms: None };
+            self.kept.entry(segment.number).or_insert_with(kept);
+        }
+        let newest = |snapshot: &Snapshot| snapshot.segments.last().map(|segment| segment.number);
+        if newest(&snapshot) > self.shown.as_ref().and_then(|shown| newest(&shown.snapshot)) {
+            self.grown_ms = now_ms;
+        }
+        self.offline_since_ms = match (snapshot.live, self.offline_since_ms) {
+            (true, _) => None,
+            (false, since) => since.or(Some(now_ms)),
+        };
+        let shown = Arc::new(Shown::new(snapshot));
+        self.shown = Some(shown.clone());
+        shown
+    }
+
+    fn forget(&mut self, now_ms: u64) {
+        self.kept.retain(|_, kept| kept.until_ms.is_none_or(|until| now_ms < until));
+        while self.kept.len() > 2 * SEGMENTS_MAX {
+            self.kept.pop_first();
+        }
+    }
+}
+
+/// Whether viewers would be told the same by both; versions and fencing terms are not told.
+fn told_alike(a: &Snapshot, b: &Snapshot) -> bool {
+    (a.live, a.target_duration_s, &a.tracks, &a.segments)
+        == (b.live, b.target_duration_s, &b.tracks, &b.segments)
+}
+
+/// Whether a number stands for the same to every viewer.
+fn same_for_viewers(a: &Segment, b: &Segment) -> bool {
+    let tracks = |segment: &Segment| -> Vec<_> {
+        segment
+            .tracks
+            .iter()
+            .map(|entry| (entry.track, entry.init.clone(), entry.len, entry.sha256))
+            .collect()
+    };
+    (a.discontinuity, a.duration_90k, a.date_unix_ms) == (b.discontinuity, b.duration_90k, b.date_unix_ms)
+        && tracks(a) == tracks(b)
+}
+
+fn well_formed(snapshot: &Snapshot, stream: &StreamName) -> Result<(), Contradiction> {
+    if snapshot.stream != *stream {
+        return Err(Contradiction::Stream);
+    }
+    if snapshot.segments.len() > SEGMENTS_MAX {
+        return Err(Contradiction::TooMany { segments: snapshot.segments.len() });
+    }
+    let mut last: Option<&Segment> = None;
+    for segment in &snapshot.segments {
+        let odd = Err(Contradiction::Segment { number: segment.number });
+        if !(0..=DURATION_90K_MAX).contains(&segment.duration_90k) || segment.tracks.len() > 2 {
+            return odd;
+        }
+        for entry in &segment.tracks {
+            if !is_init_name(&entry.init) || entry.len > OBJECT_BYTES_MAX as u64 {
+                return odd;
+            }
+        }
+        if let Some(last) = last {
+            let follows = last.number.checked_add(1) == Some(segment.number);
+            if !follows || segment.discontinuity < last.discontinuity {
+                return odd;
+            }
+        }
+        last = Some(segment);
+    }
+    Ok(())
+}
+
+/// What a snapshot contradicts.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    /// The question.
+    #[error("the snapshot is of another stream")]
+    Stream,
+    /// The fencing term: a node that lost it still publishes.
+    #[error("epoch {epoch} after {seen}: the node has been fenced off")]
+    Epoch {
+        /// Its term.
+        epoch: u64,
+        /// The highest seen.
+        seen: u64,
+    },
+    /// The newest number.
+    #[error("newest number {number:?} after {seen}: the node is behind")]
+    Number {
+        /// Its newest number.
+        number: Option<u64>,
+        /// The newest shown.
+        seen: u64,
+    },
+    /// What was shown under a number.
+    #[error("segment {number} is not what it was before")]
+    Changed {
+        /// Which one.
+        number: u64,
+    },
+    /// The limit on listed segments.
+    #[error("{segments} segments in a snapshot, at most {SEGMENTS_MAX} are taken")]
+    TooMany {
+        /// How many it lists.
+        segments: usize,
+    },
+    /// The rules for a window.
+    #[error("segment {number} does not follow the one before it or is out of bounds")]
+    Segment {
+        /// Which one.
+        number: u64,
+    },
+}
+
+impl Contradiction {
+    /// Whether it is no more than a node that has not caught up: expected of a standby, not worth a warning.
+    pub fn is_lag(&self) -> bool {
+        matches!(self, Contradiction::Number { .. })
+    }
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,0 +1,228 @@
+//! A viewer's way: token, session, playlists, objects; and each viewer's own variants.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+mod common;
+
+use common::*;
+use releve_state::ledger::Ledger;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn a_viewer_comes_in_and_gets_everything_the_playlists_name() {
+    let origin = FakeOrigin::start().await;
+    let show = Show::new("demo", 7..12);
+    let snapshot = show.snapshot.clone();
+    origin.put(show);
+    let relay = Relay::start(&[&origin]).await;
+    let mut client = relay.client().await;
+
+    let entered = client.get(&format!("/live/demo/index.m3u8?token={}", token("demo", "alice"))).await;
+    assert_eq!(entered.status, 302);
+    assert_eq!(entered.header("cache-control"), Some("no-store"));
+    assert_eq!(entered.header("referrer-policy"), Some("no-referrer"));
+    let location = entered.header("location").unwrap().to_owned();
+    assert!(location.starts_with("/v/"), "{location}");
+    let recorded = relay.state.sessions_of("alice").await.unwrap();
+    assert_eq!(recorded.len(), 1, "the ledger has the session before the viewer knows it");
+    assert_eq!((recorded[0].watermark_id, recorded[0].code_key), (mark_of("alice"), 1));
+    assert_eq!(recorded[0].relay, "relay-test");
+
+    let index = client.get(&location).await;
+    assert_eq!(index.status, 200);
+    assert_eq!(index.header("content-type"), Some("application/vnd.apple.mpegurl"));
+    assert_eq!(index.header("cache-control"), Some("private, no-cache"));
+    assert_eq!(index.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(index.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(index.text(), ingest_api::playlist::index(&snapshot).unwrap());
+
+    let session = location.strip_suffix("/index.m3u8").unwrap();
+    for (playlist, content_type) in [("video.m3u8", "video/mp4"), ("audio.m3u8", "audio/mp4")] {
+        let media = client.get(&format!("{session}/{playlist}")).await;
+        assert_eq!(media.status, 200);
+        let text = media.text();
+        let uris = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
+        let maps = text.lines().filter_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\"")?.strip_suffix('"'));
+        let uris: Vec<String> = maps.map(str::to_owned).chain(uris).collect();
+        assert_eq!(uris.len(), 6);
+        for uri in uris {
+            let object = client.get(&format!("{session}/{uri}")).await;
+            assert_eq!(object.status, 200, "{uri}");
+            assert_eq!(object.header("content-type"), Some(content_type));
+            assert_eq!(object.header("cache-control"), Some("private, max-age=31536000, immutable"));
+            assert_eq!(object.header("etag"), None);
+            assert!(!object.body.is_empty());
+        }
+    }
+    let head = client.ask("HEAD", &format!("{session}/video/7.m4s"), "").await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some(marked(7, 40).len().to_string().as_str()))
+    );
+    let missing = client.get(&format!("{session}/video/3.m4s")).await;
+    assert_eq!((missing.status, missing.body.len()), (404, 0));
+    relay.handle.stop().await;
+}
+
+#[tokio::test]
+async fn every_viewer_gets_their_own_slices_whole_and_in_ranges() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::sized("demo", 0..6, 3_000));
+    let relay = Relay::start(&[&origin]).await;
+    let mut copies = Vec::new();
+    for viewer in ["alice", "bob", "carol"] {
+        let session = relay.enter("demo", viewer).await;
+        let mut client = relay.client().await;
+        let mut all = Vec::new();
+        for number in 0..6 {
+            let target = format!("{session}/video/{number}.m4s");
+            let object = marked(number, 3_000);
+            let expected = copy_for(&object, viewer);
+            let whole = client.get(&target).await;
+            assert_eq!(whole.body, expected, "{viewer} {number}");
+            assert_eq!(whole.body.len(), object.len());
+            let len = expected.len();
+            for (start, end) in
+                [(0, 1), (0, len), (10, 20), (2_990, 3_100), (1, len - 1), (len - 1, len), (5_000, 21_000)]
+            {
+                let part = client.ask("GET", &target, &format!("range: bytes={start}-{}\r\n", end - 1)).await;
+                assert_eq!(part.status, 206);
+                assert_eq!(
+                    part.header("content-range"),
+                    Some(format!("bytes {start}-{}/{len}", end - 1).as_str())
+                );
+                assert_eq!(part.body, &expected[start..end], "{viewer} {number} {start}..{end}");
+            }
+            let outside = client.ask("GET", &target, &format!("range: bytes={len}-\r\n")).await;
+            assert_eq!((outside.status, outside.body.len()), (416, 0));
+            assert_eq!(outside.header("content-range"), Some(format!("bytes */{len}").as_str()));
+            let several = client.ask("GET", &target, "range: bytes=0-1,4-5\r\n").await;
+            assert_eq!((several.status, several.body), (200, expected.clone()));
+            all.extend(expected);
+        }
+        copies.push(all);
+    }
+    assert!(
+        copies[0] != copies[1] && copies[1] != copies[2] && copies[0] != copies[2],
+        "48 symbols tell them apart"
+    );
+    assert_eq!(origin.asked("/origin/1/streams/demo/video/0"), 1, "variants come from one object");
+}
+
+#[tokio::test]
+async fn an_account_has_one_codeword_whatever_its_session() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..3));
+    let relay = Relay::start(&[&origin]).await;
+    let (first, second) = (relay.enter("demo", "alice").await, relay.enter("demo", "alice").await);
+    assert_ne!(first, second);
+    let mut client = relay.client().await;
+    let a = client.get(&format!("{first}/video/1.m4s")).await;
+    let b = client.get(&format!("{second}/video/1.m4s")).await;
+    assert_eq!(a.body, b.body);
+}
+
+#[tokio::test]
+async fn two_hundred_viewers_cost_one_flight() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..3));
+    origin.object_delay(Duration::from_millis(100));
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    relay.client().await.get(&format!("{session}/video.m3u8")).await;
+    let mut viewers = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (session, mut client) = (session.clone(), relay.client().await);
+        viewers.spawn(async move { client.get(&format!("{session}/video/2.m4s")).await });
+    }
+    let expected = copy_for(&marked(2, 40), "alice");
+    while let Some(answer) = viewers.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, &answer.body), (200, &expected));
+    }
+    assert_eq!(origin.asked("/origin/1/streams/demo/video/2"), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_there_is_held_for_and_starts_by_itself() {
+    let origin = FakeOrigin::start().await;
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    let asked = Instant::now();
+    let offline = client.get(&format!("{session}/index.m3u8")).await;
+    assert_eq!((offline.status, offline.header("retry-after")), (404, Some("2")));
+    assert!(asked.elapsed() >= limits().playlist_hold, "{:?}", asked.elapsed());
+    let held = tokio::spawn(async move { client.get(&format!("{session}/index.m3u8")).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    origin.put(Show::new("demo", 0..3));
+    let held = held.await.unwrap();
+    assert_eq!(held.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_whose_publisher_has_gone_lets_nobody_new_in_but_keeps_its_playlists() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..3));
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    assert_eq!(client.get(&format!("{session}/index.m3u8")).await.status, 200);
+    let mut gone = Show::new("demo", 0..3);
+    gone.snapshot.live = false;
+    gone.snapshot.version = 99;
+    origin.put(gone);
+    until("the index is gone", async || client.get(&format!("{session}/index.m3u8")).await.status == 404)
+        .await;
+    assert_eq!(client.get(&format!("{session}/video.m3u8")).await.status, 200);
+    origin.put(Show::new("demo", 0..4));
+    until("the index is back", async || client.get(&format!("{session}/index.m3u8")).await.status == 200)
+        .await;
+}
+
+#[tokio::test]
+async fn an_object_that_another_relay_listed_first_is_waited_for() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..3));
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    client.get(&format!("{session}/video.m3u8")).await;
+    let early = tokio::spawn(async move { client.get(&format!("{session}/video/3.m4s")).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    origin.put(Show::new("demo", 1..4));
+    assert_eq!(early.await.unwrap().body, copy_for(&marked(3, 40), "alice"));
+}
+
+#[tokio::test]
+async fn the_watch_page_opens_with_a_token_and_says_why_without() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..3));
+    let relay = Relay::start(&[&origin]).await;
+    let mut client = relay.client().await;
+    let mut pages = Vec::new();
+    for name in ["demo", "nobody"] {
+        let page = client.get(&format!("/watch/{name}?token={}", token(name, "alice"))).await;
+        assert_eq!(page.status, 200);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(!page.text().contains("://"), "no outside links");
+        pages.push(page.text().replace(name, "NAME"));
+    }
+    assert_eq!(pages[0], pages[1], "the page does not tell whether there is a stream");
+    for asset in pages[0].split("\"/assets/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let file = client.get(&format!("/assets/{asset}")).await;
+        assert_eq!((file.status, file.body.is_empty()), (200, false), "{asset}");
+        assert_eq!(file.header("cache-control"), Some("public, max-age=31536000, immutable"));
+    }
+    assert!(pages[0].matches("/assets/").count() == 2);
+    let refused = |name: &'static str, token: String| format!("/watch/{name}?token={token}");
+    let expired = client.get(&refused("demo", token_until("demo", "alice", now_unix_s() - 1))).await;
+    assert_eq!((expired.status, expired.header("releve-reason")), (403, Some("expired")));
+    assert!(expired.text().contains("has expired"));
+    let wrong = client.get(&refused("demo", token("other", "alice"))).await;
+    assert_eq!((wrong.status, wrong.header("releve-reason")), (403, Some("denied")));
+    let nobody = client.get(&refused("nobody", token("other", "alice"))).await;
+    assert_eq!((nobody.status, nobody.body), (403, wrong.body), "nor does a refusal");
+}

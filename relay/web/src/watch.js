@@ -1,0 +1,206 @@
+// The watch page: from a link with a token to a playing video, and words for everything between.
+//
+// One loop: come in (token → session), wait until the stream is there, play, and when playing fails, ask the relay what is
+// the matter and begin again where that leads. What the viewer reads is one of the states below.
+//
+// For tests: window.releve = { hls, video, events }, events being every state and error with its time.
+
+import Hls from "hls.js";
+
+const WORDS = {
+  connecting: "Connecting…",
+  live: "Live",
+  offline: "The stream is offline. It starts here by itself when it comes.",
+  expired: "The token in this link has expired. Ask for a new link.",
+  denied: "This link is no longer valid. Ask for a new link.",
+  busy: "The server is busy. Trying again…",
+  network: "There is trouble with the network. Trying again…",
+  unsupported: "This browser cannot play the stream.",
+};
+
+/** Pauses between attempts, in milliseconds: the relay itself holds requests for a stream that is not there. */
+const RETRY_MS = [500, 1000, 2000, 4000];
+/** A request that takes longer than this has lost its relay: held ones take up to 10 s. */
+const PATIENCE_MS = 20_000;
+/** How long a live playlist may stay the same before the relay is asked whether the stream is still there. */
+const STILL_MS = 12_000;
+
+const video = document.getElementById("video");
+const unmute = document.getElementById("unmute");
+const status = document.getElementById("status");
+const stream = document.body.dataset.stream;
+const token = new URLSearchParams(location.search).get("token") ?? "";
+
+const events = [];
+window.releve = { hls: null, video, events };
+
+function note(kind, detail) {
+  events.push({ at: performance.now(), kind, detail });
+  if (events.length > 1000) events.shift();
+}
+
+function say(state) {
+  if (status.dataset.state === state) return;
+  status.dataset.state = state;
+  status.textContent = WORDS[state];
+  note("state", state);
+}
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Asks for a playlist; gives the state it means and, where there is one, the address it came from. */
+async function ask(url) {
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  let answer;
+  try {
+    answer = await fetch(url, { cache: "no-store", credentials: "omit", signal: patience });
+    await answer.arrayBuffer();
+  } catch {
+    return { state: "network" };
+  }
+  // A path below /v/ is our session: the token has done its work.
+  const session = new URL(answer.url).pathname.startsWith("/v/") ? answer.url : null;
+  if (answer.ok) return { state: "there", session };
+  if (answer.status === 404) return { state: "offline", session };
+  if (answer.status === 403) return { state: answer.headers.get("releve-reason") === "expired" ? "expired" : "denied" };
+  return { state: answer.status === 503 ? "busy" : "network", session };
+}
+
+/** Comes in and waits for the stream: gives the address of its playlist, or null when the link opens nothing. */
+async function enter(known) {
+  const entry = `/live/${stream}/index.m3u8?token=${encodeURIComponent(token)}`;
+  let session = known;
+  for (let attempt = 0; ; attempt++) {
+    const answer = await ask(session ?? entry);
+    session = answer.session ?? session;
+    if (answer.state === "there") return session;
+    if (answer.state === "expired" || answer.state === "denied") {
+      if (session === null) {
+        say(answer.state);
+        return null;
+      }
+      session = null; // the session is over; the token may open another one
+      continue;
+    }
+    say(answer.state);
+    await pause(RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]);
+  }
+}
+
+/** Plays until something goes wrong that playing cannot mend; gives a word for the log. */
+function playWithHls(session) {
+  return new Promise((done) => {
+    const hls = new Hls({
+      enableWorker: false, // segments are fragmented MP4 already: there is nothing to convert
+      lowLatencyMode: false,
+      backBufferLength: 30,
+      maxBufferLength: 20,
+      liveSyncDurationCount: 3,
+      liveMaxLatencyDurationCount: 10,
+      // A takeover of the ingest is over in seconds and the relay holds requests meanwhile; more patience costs nothing.
+      manifestLoadPolicy: policy(PATIENCE_MS),
+      playlistLoadPolicy: policy(PATIENCE_MS),
+      fragLoadPolicy: policy(PATIENCE_MS),
+    });
+    window.releve.hls = hls;
+    let [grownAt, newest, mended] = [performance.now(), -1, 0];
+    const watch = setInterval(() => {
+      if (performance.now() - grownAt > STILL_MS) finish("still");
+    }, 1000);
+    function finish(why) {
+      clearInterval(watch);
+      hls.destroy();
+      window.releve.hls = null;
+      done(why);
+    }
+    hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
+      if (details.endSN !== newest) [newest, grownAt] = [details.endSN, performance.now()];
+    });
+    hls.on(Hls.Events.MANIFEST_PARSED, () => start());
+    hls.on(Hls.Events.ERROR, (_, error) => {
+      note("error", { type: error.type, details: error.details, fatal: error.fatal, status: error.response?.code });
+      if (error.response?.code === 403) return finish("refused");
+      if (!error.fatal) return;
+      if (error.type === Hls.ErrorTypes.MEDIA_ERROR && mended++ < 3) return hls.recoverMediaError();
+      finish(error.details);
+    });
+    hls.loadSource(session);
+    hls.attachMedia(video);
+  });
+}
+
+function policy(maxTimeToFirstByteMs) {
+  const retry = { maxNumRetry: 6, retryDelayMs: 500, maxRetryDelayMs: 4000, backoff: "exponential" };
+  return {
+    default: {
+      maxTimeToFirstByteMs,
+      maxLoadTimeMs: 2 * maxTimeToFirstByteMs,
+      timeoutRetry: { ...retry, retryDelayMs: 0 },
+      errorRetry: retry,
+    },
+  };
+}
+
+/** Safari plays HLS itself. */
+function playNatively(session) {
+  return new Promise((done) => {
+    video.src = session;
+    start();
+    let [at, moved] = [-1, performance.now()];
+    const watch = setInterval(() => {
+      if (video.currentTime !== at || video.paused) [at, moved] = [video.currentTime, performance.now()];
+      if (performance.now() - moved > STILL_MS) finish("still");
+    }, 1000);
+    const failed = () => finish("error");
+    const ended = () => finish("ended");
+    function finish(why) {
+      clearInterval(watch);
+      video.removeEventListener("error", failed);
+      video.removeEventListener("ended", ended);
+      video.removeAttribute("src");
+      video.load();
+      done(why);
+    }
+    video.addEventListener("error", failed);
+    video.addEventListener("ended", ended);
+  });
+}
+
+/** Starts muted, which browsers allow without a gesture. A viewer who has turned the sound on keeps it. */
+function start() {
+  video.play().catch((error) => note("play", error.name));
+}
+
+function showUnmute() {
+  unmute.hidden = !video.muted || video.readyState === 0;
+}
+
+unmute.addEventListener("click", () => {
+  video.muted = false;
+  if (video.volume === 0) video.volume = 1;
+  start();
+  video.focus();
+});
+video.addEventListener("volumechange", showUnmute);
+video.addEventListener("loadeddata", showUnmute);
+video.addEventListener("emptied", showUnmute);
+video.addEventListener("playing", () => say("live"));
+video.addEventListener("timeupdate", () => {
+  if (!video.paused) say("live");
+});
+
+async function main() {
+  const play = Hls.isSupported() ? playWithHls : video.canPlayType("application/vnd.apple.mpegurl") ? playNatively : null;
+  say("connecting");
+  if (play === null) return say("unsupported");
+  for (let session = null; ; ) {
+    session = await enter(session);
+    if (session === null) return;
+    if (status.dataset.state !== "live") say("connecting");
+    const why = await play(session);
+    note("stopped", why);
+    await pause(RETRY_MS[0]);
+  }
+}
+
+main();
