@@ -3,6 +3,7 @@
 //! In: a format. Out: `tracing` lines on standard error. Secrets have types that print `***`; nothing here sees them.
 
 use crate::config::LogFormat;
+use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
@@ -10,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging; `RUST_LOG` chooses levels, `info` by default.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second start (tests in one process) changes nothing.
     let _ = match format {
         LogFormat::Human => lines.with_target(false).try_init(),

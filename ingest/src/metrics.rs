@@ -52,6 +52,10 @@ pub struct Metrics {
     pub reports: Family<OfStreamAnd, Counter>,
     /// From an IDR's arrival to its marked pair.
     pub mark_seconds: Histogram,
+    /// QP of the newest marked IDR: where the size cap raises it, the mark gets weaker.
+    pub mark_qp: Family<OfStream, Gauge>,
+    /// Marking processes killed or found dead.
+    pub mark_restarts: Gauge,
     /// From a finished segment to its durable record.
     pub commit_seconds: Histogram,
     /// Origin requests refused for their signature.
@@ -70,6 +74,8 @@ impl Metrics {
             gops: Family::default(),
             reports: Family::default(),
             mark_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 10)),
+            mark_qp: Family::default(),
+            mark_restarts: Gauge::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 12)),
             origin_denied: Counter::default(),
         };
@@ -83,6 +89,8 @@ impl Metrics {
         registry.register("gops", "GOPs by how marking ended", m.gops);
         registry.register("reports", "Events of a feed worth knowing", m.reports);
         registry.register_with_unit("mark", "IDR to marked pair", Unit::Seconds, m.mark_seconds);
+        registry.register("mark_qp", "QP of the newest marked IDR", m.mark_qp);
+        registry.register("mark_restarts", "Marking processes killed or found dead", m.mark_restarts);
         registry.register_with_unit("commit", "Segment to durable record", Unit::Seconds, m.commit_seconds);
         registry.register("origin_denied", "Origin requests refused for their signature", m.origin_denied);
         (metrics, registry)

@@ -4,7 +4,7 @@
 //! slices; nothing else is changed. What does not fit or fails passes or stays out as the stream's policy says, and is
 //! reported. Touches the pool of marking processes.
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OfStream};
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use ingest_api::window::{Gop, Marking as Outcome};
@@ -184,9 +184,13 @@ impl Marking {
             let seed = PatternSeed::derive(&self.keys.pattern, gop);
             let job = plan.job(bytes, seed, previous_gop_bytes, STRENGTH_DEFAULT);
             let started = Instant::now();
-            match self.pool.mark(job).await {
+            let result = self.pool.mark(job).await;
+            self.metrics.mark_restarts.set(i64::try_from(self.pool.counts().restarts).unwrap_or(i64::MAX));
+            match result {
                 Ok(marked) => {
                     self.metrics.mark_seconds.observe(started.elapsed().as_secs_f64());
+                    let of = OfStream { stream: self.stream.to_string() };
+                    self.metrics.mark_qp.get_or_create(&of).set(i64::from(marked.qp));
                     picture.pieces = marked.pieces;
                     record.marking = Outcome::Marked;
                     record.slices = marked.slices;

@@ -70,7 +70,12 @@ pub async fn start(config: Config) -> Result<Node> {
     let blobs: Arc<dyn Blobs> =
         Arc::new(Local::open(dir.blobs()).with_context(|| format!("cannot open {}", dir.blobs().display()))?);
     let (metrics, registry) = Metrics::new();
-    let pool = Arc::new(pool(config.mark_workers).context("the marking processes cannot start")?);
+    let pool = Arc::new(pool(config.mark_workers)?);
+    // A node that cannot mark still takes streams whose policy lets them pass: loudly.
+    match pool.start().await {
+        Ok(missing) => missing.lines().for_each(|wall| warn!("the marking process runs without {wall}")),
+        Err(error) => warn!(%error, "nothing can be marked"),
+    }
 
     let rtmp_listener = bind(config.rtmp_listen)?;
     let origin_listener = bind(config.origin_listen)?;

@@ -96,7 +96,7 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: D
         Ok(()) => {
             let start = Instant::now();
             let session = Session::new(rtmp::Config::default(), 0, random);
-            Connection { session, start, peer, pass: Some(pass), claim: None, door: &door }
+            Connection { session, start, peer, pass: Some(pass), claim: None, ended: false, door: &door }
                 .run(&mut socket)
                 .await
         }
@@ -128,6 +128,8 @@ struct Connection<'a> {
     /// Held until the first accepted publish.
     pass: Option<Pass>,
     claim: Option<Claim>,
+    /// Its last publish ended in good order.
+    ended: bool,
     door: &'a Door,
 }
 
@@ -168,11 +170,15 @@ impl Connection<'_> {
                     self.events(socket).await?;
                     fed.map_err(End::Protocol)?;
                 }
+                // ffmpeg ends a publish and closes without reading our answer: a reset is its goodbye.
+                Ok(Err(_)) if self.ended => return Ok(()),
                 Ok(Err(error)) => return Err(End::Socket(error)),
                 Err(_) if due >= SILENCE_MAX => return Err(End::Silent),
                 Err(_) => {
                     let now = self.now();
-                    self.session.handle_timeout(now).map_err(End::Protocol)?;
+                    let told = self.session.handle_timeout(now);
+                    self.events(socket).await?;
+                    told.map_err(End::Protocol)?;
                 }
             }
             self.write(socket).await?;
@@ -193,7 +199,10 @@ impl Connection<'_> {
                         return Err(End::Kicked(claim.kicked.borrow().unwrap_or(Kick::Stopping)));
                     }
                 }
-                Event::Unpublish => self.claim = None,
+                Event::Unpublish => {
+                    self.claim = None;
+                    self.ended = true;
+                }
             }
         }
         Ok(())
@@ -203,6 +212,7 @@ impl Connection<'_> {
         // A key may come with a query, as `KEY?x=y`; only the key counts.
         let key = key.split('?').next().unwrap_or_default();
         self.claim = None;
+        self.ended = false;
         match self.door.streams.claim(key, self.peer.ip()).await {
             Ok((stream, claim)) => {
                 info!(peer = %self.peer, %stream, "publisher accepted");
