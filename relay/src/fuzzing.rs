@@ -17,7 +17,7 @@ pub fn token(data: &[u8]) {
     if let Ok(claims) = opened {
         assert_eq!(claims.stream, stream);
         let ours =
-            Claims { stream, viewer: "fuzz".into(), enter_until_unix_s: u64::MAX, watch_until_unix_s: None };
+            Claims { stream, viewer: "fuzz".into(), issued_unix_s: 0, enter_until_unix_s: u64::MAX, watch_until_unix_s: None };
         assert_eq!(text, access::mint(&keys, &ours), "a token that nobody made was taken");
     }
     if let Ok(session) = session::open(&keys, text, 0) {
@@ -62,6 +62,7 @@ pub fn valid_credentials() -> [String; 2] {
     let claims = Claims {
         stream: "demo".parse().expect("a plain word is a stream name"),
         viewer: "fuzz".into(),
+        issued_unix_s: 0,
         enter_until_unix_s: u64::MAX,
         watch_until_unix_s: None,
     };

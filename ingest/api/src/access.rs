@@ -30,6 +30,9 @@ pub struct Claims {
     /// The account that watches; marks and revocation are keyed to it.
     #[serde(rename = "v")]
     pub viewer: String,
+    /// When it was made, Unix time: a revocation voids what was made up to then.
+    #[serde(rename = "i")]
+    pub issued_unix_s: u64,
     /// Last second to come in, Unix time.
     #[serde(rename = "e")]
     pub enter_until_unix_s: u64,
@@ -123,6 +126,7 @@ mod tests {
         Claims {
             stream: "demo".parse().unwrap(),
             viewer: "alice@example.org".into(),
+            issued_unix_s: 900,
             enter_until_unix_s: 1000,
             watch_until_unix_s: None,
         }

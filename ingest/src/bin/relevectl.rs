@@ -202,10 +202,12 @@ async fn mint(dir: &StateDir, state: &Sqlite, stream: StreamName, viewer: String
     if relays.is_empty() {
         bail!("no relay has announced itself yet; start one, then mint again");
     }
+    let now_unix_s = unix_ms() / 1000;
     let claims = Claims {
         stream: stream.clone(),
         viewer,
-        enter_until_unix_s: unix_ms() / 1000 + ttl,
+        issued_unix_s: now_unix_s,
+        enter_until_unix_s: now_unix_s + ttl,
         watch_until_unix_s: None,
     };
     let token = access::mint(&dir.keys(KeyKind::Access)?, &claims);

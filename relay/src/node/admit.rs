@@ -23,7 +23,7 @@ impl Node {
         let now = now_unix_s();
         let session = Session {
             id,
-            watermark_id: WatermarkId::of_viewer(keys.code.current(), &claims.viewer),
+            watermark_id: WatermarkId::of_viewer(&claims.viewer),
             stream: claims.stream,
             issued_unix_s: now,
             watch_until_unix_s: claims.watch_until_unix_s.unwrap_or(now.saturating_add(WATCH_S)),

@@ -97,7 +97,6 @@ impl Node {
 
     /// Puts other keys in force: from the next request on.
     pub fn rekey(&self, keys: Keys) {
-        self.revocations.write().unwrap_or_else(PoisonError::into_inner).rekey(&keys.code);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         self.revoked.send_modify(|moves| *moves += 1);
     }
@@ -107,10 +106,9 @@ impl Node {
         if new.is_empty() {
             return;
         }
-        let keys = self.keys();
         let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
         for revocation in new {
-            revocations.revoke(&revocation.viewer, revocation.at_unix_s, &keys.code);
+            revocations.revoke(&revocation.viewer, revocation.at_unix_s);
         }
         self.metrics.revoked_viewers.set(i64::try_from(revocations.len()).unwrap_or(i64::MAX));
         drop(revocations);

@@ -177,6 +177,7 @@ mod tests {
         let claims = ingest_api::access::Claims {
             stream: "demo".parse().unwrap(),
             viewer: "alice".into(),
+            issued_unix_s: 40,
             enter_until_unix_s: 9_000,
             watch_until_unix_s: None,
         };

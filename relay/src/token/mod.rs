@@ -30,7 +30,7 @@ pub fn check(
     if claims.stream != *stream {
         return Err(Refusal::OtherStream);
     }
-    if revocations.viewer(&claims.viewer).is_some() {
+    if revocations.covers_claims(&claims) {
         return Err(Refusal::Revoked);
     }
     Ok(claims)
@@ -90,6 +90,7 @@ mod tests {
         let claims = Claims {
             stream: stream.parse().unwrap(),
             viewer: "alice".into(),
+            issued_unix_s: 40,
             enter_until_unix_s: 100,
             watch_until_unix_s: None,
         };
@@ -111,10 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_viewer_stays_out() {
+    fn a_revoked_viewer_stays_out_until_a_newer_token() {
         let mut revocations = Revocations::default();
-        revocations.revoke("alice", 50, &keys());
         let demo = "demo".parse().unwrap();
+        revocations.revoke("alice", 9);
+        assert!(check(&keys(), &revocations, &demo, Some(&token("demo")), 100).is_ok());
+        revocations.revoke("alice", 50);
         let refused = check(&keys(), &revocations, &demo, Some(&token("demo")), 100);
         assert_eq!(refused, Err(Refusal::Revoked));
     }

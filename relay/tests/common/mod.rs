@@ -40,7 +40,7 @@ pub fn codebook() -> Codebook {
 }
 
 pub fn mark_of(viewer: &str) -> WatermarkId {
-    WatermarkId::of_viewer(ring(4).current(), viewer)
+    WatermarkId::of_viewer(viewer)
 }
 
 pub fn now_unix_s() -> u64 {
@@ -57,7 +57,7 @@ pub fn token(name: &str, viewer: &str) -> String {
 
 pub fn token_until(name: &str, viewer: &str, enter_until_unix_s: u64) -> String {
     let claims =
-        Claims { stream: stream(name), viewer: viewer.into(), enter_until_unix_s, watch_until_unix_s: None };
+        Claims { stream: stream(name), viewer: viewer.into(), issued_unix_s: 0, enter_until_unix_s, watch_until_unix_s: None };
     access::mint(&ring(1), &claims)
 }
 
