@@ -98,10 +98,7 @@ impl Config {
     ///
     /// # Errors
     /// Names the key and what it may be.
-    pub fn parse(
-        text: &str,
-        env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Config, ConfigError> {
+    pub fn parse(text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
         let mut table: toml::Table = text.parse()?;
         for (name, value) in env {
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
@@ -152,7 +149,11 @@ mod tests {
     fn the_environment_wins() {
         let config = parse(
             LEAST,
-            &[("RELEVE_INGEST_SEGMENT_SECONDS", "4"), ("RELEVE_INGEST_RTMP_LISTEN", "127.0.0.1:0"), ("HOME", "/")],
+            &[
+                ("RELEVE_INGEST_SEGMENT_SECONDS", "4"),
+                ("RELEVE_INGEST_RTMP_LISTEN", "127.0.0.1:0"),
+                ("HOME", "/"),
+            ],
         )
         .unwrap();
         assert_eq!((config.segment_seconds, config.rtmp_listen.port()), (4, 0));

@@ -35,14 +35,8 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [KeyKind; 6] = [
-        KeyKind::Access,
-        KeyKind::Session,
-        KeyKind::Cluster,
-        KeyKind::Pattern,
-        KeyKind::Code,
-        KeyKind::Bias,
-    ];
+    pub const ALL: [KeyKind; 6] =
+        [KeyKind::Access, KeyKind::Session, KeyKind::Cluster, KeyKind::Pattern, KeyKind::Code, KeyKind::Bias];
 
     fn file_name(self) -> &'static str {
         match self {

@@ -76,8 +76,7 @@ impl KeyRing {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (version, secret) =
-                line.split_once(' ').ok_or(KeyFileError::Shape { line_number })?;
+            let (version, secret) = line.split_once(' ').ok_or(KeyFileError::Shape { line_number })?;
             let version: u32 = version.parse().map_err(|_| KeyFileError::Version { line_number })?;
             if version == 0 || keys.iter().any(|key| key.version == version) {
                 return Err(KeyFileError::Version { line_number });

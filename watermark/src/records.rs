@@ -211,7 +211,7 @@ impl Records {
             .collect()
     }
 
-    /// The watermark ids a viewer was admitted with: none if never, several if under several code keys.
+    /// The watermark ids a viewer was admitted with: none if never.
     ///
     /// # Errors
     /// When the file cannot be read.

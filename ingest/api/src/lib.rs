@@ -14,6 +14,6 @@ pub mod run;
 pub mod window;
 
 pub use name::{RunId, StreamName};
-pub use run::Run;
 pub use object::{Object, Pair};
+pub use run::Run;
 pub use window::{Snapshot, Track};

@@ -35,7 +35,9 @@ pub enum NameError {
     #[error("a stream name has 1 to {STREAM_NAME_MAX} characters, not {0}")]
     Length(usize),
     /// A character outside the allow-list.
-    #[error("a stream name may hold letters, digits, `_` and `-` and must start with a letter or digit (character {0} is not allowed)")]
+    #[error(
+        "a stream name may hold letters, digits, `_` and `-` and must start with a letter or digit (character {0} is not allowed)"
+    )]
     Character(usize),
 }
 

@@ -210,8 +210,7 @@ mod tests {
     #[test]
     fn a_viewer_gets_their_own_slices_and_everyone_the_same_length() {
         let copy = |first, second| {
-            let pieces =
-                marked().pieces(|p| if p.slice == 0 { first } else { second }).concat();
+            let pieces = marked().pieces(|p| if p.slice == 0 { first } else { second }).concat();
             String::from_utf8(pieces).unwrap()
         };
         assert_eq!(copy(Symbol::A, Symbol::A), "headAAAAmidAAtail");

@@ -124,9 +124,7 @@ impl Route {
             ("audio", Some(number)) => {
                 Route::Segment { stream, track: Track::Audio, number: number.parse().ok()? }
             }
-            ("init", Some(init)) if is_init_name(init) => {
-                Route::Init { stream, init: init.to_owned() }
-            }
+            ("init", Some(init)) if is_init_name(init) => Route::Init { stream, init: init.to_owned() },
             _ => return None,
         };
         words.next().is_none().then_some(route)
@@ -155,11 +153,18 @@ mod tests {
     #[test]
     fn anything_else_is_no_route() {
         for path in [
-            "/", "/origin/1/streams/", "/origin/1/streamsx", "/origin/1/streams/demo",
-            "/origin/1/streams/../video/1", "/origin/1/streams/demo/video/01",
-            "/origin/1/streams/demo/video/+1", "/origin/1/streams/demo/video/1/",
-            "/origin/1/streams/demo/video/1?x=1", "/origin/1/streams/demo/init/init-..",
-            "/origin/1/streams/demo/window", "/origin/1/streams/demo/window?wait_ms=30001",
+            "/",
+            "/origin/1/streams/",
+            "/origin/1/streamsx",
+            "/origin/1/streams/demo",
+            "/origin/1/streams/../video/1",
+            "/origin/1/streams/demo/video/01",
+            "/origin/1/streams/demo/video/+1",
+            "/origin/1/streams/demo/video/1/",
+            "/origin/1/streams/demo/video/1?x=1",
+            "/origin/1/streams/demo/init/init-..",
+            "/origin/1/streams/demo/window",
+            "/origin/1/streams/demo/window?wait_ms=30001",
             "/origin/1/streams/demo/window?wait_ms=1&after=2",
         ] {
             assert_eq!(Route::parse(path), None, "{path}");

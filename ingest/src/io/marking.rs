@@ -62,12 +62,7 @@ pub struct Marking {
 
 impl Marking {
     /// Marking of a stream that has sent nothing yet.
-    pub fn new(
-        stream: StreamName,
-        keys: Keys,
-        pool: Arc<Pool>,
-        metrics: Metrics,
-    ) -> Marking {
+    pub fn new(stream: StreamName, keys: Keys, pool: Arc<Pool>, metrics: Metrics) -> Marking {
         Marking {
             stream,
             policy: MarkPolicy::default(),

@@ -5,22 +5,22 @@
 use crate::config::Config;
 use crate::io::admin::Admin;
 use crate::io::admission::Admission;
+use crate::io::http;
 use crate::io::marking::{Keys, Marking, pool};
 use crate::io::origin::Origin;
 use crate::io::publish::{self, Context};
 use crate::io::rtmp::{self, Door};
 use crate::io::streams::{Begin, Streams};
-use crate::io::http;
 use crate::log::Gate;
 use crate::metrics::Metrics;
 use crate::state_dir::{KeyKind, StateDir};
 use anyhow::{Context as _, Result};
 use ingest_api::StreamName;
 use media::window::Window;
+use releve_state::Blobs;
 use releve_state::coordinator::{Coordinator, NodeRecord, NodeRole, StreamRecord};
 use releve_state::local::Local;
 use releve_state::sqlite::Sqlite;
-use releve_state::Blobs;
 use socket2::{Domain, Socket, Type};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -123,7 +123,8 @@ pub async fn start(config: Config) -> Result<Node> {
         metrics,
         gate: Gate::default(),
     });
-    tasks.spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
+    tasks
+        .spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
     let admin = Arc::new(Admin {
         node: config.name.clone(),
         registry,

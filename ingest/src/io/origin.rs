@@ -12,9 +12,9 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
-use ingest_api::{Object, StreamName};
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
 use ingest_api::origin::{Route, StreamEntry, StreamList};
+use ingest_api::{Object, StreamName};
 use releve_state::Blobs;
 use releve_watermark::KeyRing;
 use std::sync::Arc;
@@ -48,16 +48,17 @@ impl Origin {
         let header = request.headers().get(AUTH_HEADER).and_then(|value| value.to_str().ok());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let method = request.method().as_str();
-        let asked = match node_auth::verify_request(&self.cluster, method, path, now, header.unwrap_or_default()) {
-            Ok(asked) => asked,
-            Err(error) => {
-                self.metrics.origin_denied.inc();
-                if let Some(held_back) = self.gate.pass() {
-                    warn!(%error, held_back, "origin request refused");
+        let asked =
+            match node_auth::verify_request(&self.cluster, method, path, now, header.unwrap_or_default()) {
+                Ok(asked) => asked,
+                Err(error) => {
+                    self.metrics.origin_denied.inc();
+                    if let Some(held_back) = self.gate.pass() {
+                        warn!(%error, held_back, "origin request refused");
+                    }
+                    return plain(StatusCode::FORBIDDEN, "forbidden\n");
                 }
-                return plain(StatusCode::FORBIDDEN, "forbidden\n");
-            }
-        };
+            };
         let (status, content_type, body) = match Route::parse(path) {
             Some(route) if request.method() == Method::GET => self.fetch(route).await,
             Some(_) => (StatusCode::METHOD_NOT_ALLOWED, JSON, Bytes::new()),

@@ -49,8 +49,14 @@ pub struct Context {
 }
 
 /// Runs a stream until its slot is gone.
-pub async fn run(context: Context, window: Window, mut begins: mpsc::Receiver<Begin>, out: watch::Sender<Arc<Window>>) {
-    let mut stream = Stream { context, window, out, segmenter: None, run: RunId([0; 8]), live: None, gone_at: None };
+pub async fn run(
+    context: Context,
+    window: Window,
+    mut begins: mpsc::Receiver<Begin>,
+    out: watch::Sender<Arc<Window>>,
+) {
+    let mut stream =
+        Stream { context, window, out, segmenter: None, run: RunId([0; 8]), live: None, gone_at: None };
     loop {
         tokio::select! {
             biased;

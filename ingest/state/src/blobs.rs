@@ -19,13 +19,23 @@ pub fn is_blob_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX && name.split('/').all(word)
 }
 
+/// Whether a blob may be stored under a name. Shared by the back-ends.
+pub(crate) fn check_blob_name(name: &str) -> Result<(), Error> {
+    match is_blob_name(name) {
+        true => Ok(()),
+        false => Err(Error::Conflict(format!(
+            "that is no blob name: words of `a-z0-9._-` joined by `/`, no dot first, at most {NAME_BYTES_MAX} bytes"
+        ))),
+    }
+}
+
 /// Immutable named bytes.
 #[async_trait]
 pub trait Blobs: Send + Sync {
     /// Stores bytes under a new name; whole and durable when it returns, never half. The same bytes again are `Ok`,
-    /// others under a used name `Error::Conflict`.
+    /// others under a used name `Error::Conflict`, as is a text that `is_blob_name` refuses.
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error>;
-    /// The bytes, or `None`.
+    /// The bytes, or `None`, which is the answer for every text that is no blob name too.
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error>;
     /// Names that start with `prefix`, sorted.
     async fn list(&self, prefix: &str) -> Result<Vec<String>, Error>;

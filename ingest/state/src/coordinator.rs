@@ -91,12 +91,13 @@ pub trait Coordinator: Send + Sync {
     /// Raises the epoch from `from` to `from + 1`: compare and swap. `Error::Stale` with the real one when it differs.
     async fn advance_epoch(&self, stream: &StreamName, from: u64) -> Result<u64, Error>;
 
-    /// Records a run before its first segment. `Error::Conflict` when its first number is not above all used ones.
+    /// Records a run before its first segment. The newest run again is `Ok`; an older one, or one whose first number is
+    /// not above all used ones, is `Error::Conflict`.
     async fn begin_run(&self, run: &Run) -> Result<(), Error>;
     /// The stream's newest run.
     async fn latest_run(&self, stream: &StreamName) -> Result<Option<Run>, Error>;
     /// Records a segment before it is listed, with its GOPs. The same record again is `Ok`; another one under a used
-    /// number, or a number that is not the next, is `Error::Conflict`.
+    /// number, a number that is not the next, or one of a run that is not the newest, is `Error::Conflict`.
     async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error>;
     /// The stream's highest committed segment.
     async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error>;
@@ -134,21 +135,43 @@ pub enum Error {
     Store(String),
 }
 
-/// Whether a run may begin: its first number must be above every used one. Shared by the back-ends.
-pub(crate) fn check_run(run: &Run, latest: Option<&Run>, last: Option<&Segment>) -> Result<(), Error> {
-    let used = last.map(|segment| segment.number);
-    if used.is_some_and(|used| run.first_number <= used) {
-        return Err(Error::Conflict(format!(
-            "run {} would begin with number {}, but {} is used",
-            run.id,
-            run.first_number,
-            used.unwrap_or_default()
-        )));
-    }
-    if latest.is_some_and(|latest| latest.id == run.id && latest != run) {
-        return Err(Error::Conflict(format!("run {} exists with another record", run.id)));
+/// The largest number or time that is recorded: every store has signed 64-bit integers, and one above it must fit too.
+const NUMBER_MAX: u64 = i64::MAX as u64 - 1;
+
+/// Whether a number can be recorded. Shared by the back-ends.
+pub(crate) fn check_number(what: &str, number: u64) -> Result<(), Error> {
+    if number > NUMBER_MAX {
+        return Err(Error::Conflict(format!("{what} is {number}, which is more than {NUMBER_MAX}")));
     }
     Ok(())
+}
+
+/// Whether a run may begin: `Ok(true)` as a new record, `Ok(false)` when it has just begun already. `known` is the record
+/// of the same id, `latest` the stream's newest. Shared by the back-ends.
+pub(crate) fn check_run(
+    run: &Run,
+    known: Option<&Run>,
+    latest: Option<&Run>,
+    last: Option<&Segment>,
+) -> Result<bool, Error> {
+    check_number("the first number of a run", run.first_number)?;
+    match known {
+        Some(known) if known != run => {
+            return Err(Error::Conflict(format!("run {} exists with another record", run.id)));
+        }
+        Some(_) if latest != Some(run) => {
+            return Err(Error::Conflict(format!("run {} has ended: a newer one has begun", run.id)));
+        }
+        Some(_) => return Ok(false),
+        None => {}
+    }
+    match last {
+        Some(last) if run.first_number <= last.number => Err(Error::Conflict(format!(
+            "run {} would begin with number {}, but {} is used",
+            run.id, run.first_number, last.number
+        ))),
+        _ => Ok(true),
+    }
 }
 
 /// Whether a segment may be committed: `Ok(true)` as a new record, `Ok(false)` when it is there already. Shared by the
@@ -160,6 +183,7 @@ pub(crate) fn check_next(
     run: Option<&Run>,
 ) -> Result<bool, Error> {
     let number = segment.number;
+    check_number("the number of a segment", number)?;
     if let Some(known) = known {
         return match known == segment {
             true => Ok(false),
@@ -167,7 +191,10 @@ pub(crate) fn check_next(
         };
     }
     let Some(run) = run.filter(|run| run.id == segment.run) else {
-        return Err(Error::Conflict(format!("segment {number} belongs to run {}, which is not the newest", segment.run)));
+        return Err(Error::Conflict(format!(
+            "segment {number} belongs to run {}, which is not the newest",
+            segment.run
+        )));
     };
     let next = match last {
         Some(last) if last.run == run.id => last.number + 1,

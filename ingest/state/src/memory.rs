@@ -2,15 +2,16 @@
 //!
 //! Nothing is durable; otherwise every answer is the one the traits promise.
 
-use crate::blobs::{Blobs, is_blob_name};
-use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord, check_next, check_run};
-use crate::ledger::{Ledger, SessionRecord};
+use crate::blobs::{Blobs, check_blob_name};
+use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
+use crate::coordinator::{check_next, check_number, check_run};
+use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ingest_api::window::Segment;
 use ingest_api::{Run, StreamName};
 use releve_watermark::WatermarkId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Shared state that ends with the process.
@@ -23,12 +24,12 @@ pub struct Memory {
 struct State {
     streams: BTreeMap<StreamName, StreamRecord>,
     epochs: BTreeMap<StreamName, u64>,
-    runs: BTreeMap<StreamName, Run>,
+    runs: Vec<Run>,
     segments: BTreeMap<(StreamName, u64), Segment>,
     revocations: Vec<Revocation>,
     nodes: BTreeMap<String, NodeRecord>,
     sessions: Vec<SessionRecord>,
-    viewers: BTreeMap<String, WatermarkId>,
+    viewers: BTreeSet<(String, WatermarkId)>,
     blobs: BTreeMap<String, Bytes>,
 }
 
@@ -39,6 +40,10 @@ impl Memory {
 }
 
 impl State {
+    fn latest_run(&self, stream: &StreamName) -> Option<&Run> {
+        self.runs.iter().rev().find(|run| &run.stream == stream)
+    }
+
     fn last(&self, stream: &StreamName) -> Option<&Segment> {
         self.segments.range((stream.clone(), 0)..=(stream.clone(), u64::MAX)).next_back().map(|(_, s)| s)
     }
@@ -103,20 +108,22 @@ impl Coordinator for Memory {
 
     async fn begin_run(&self, run: &Run) -> Result<(), Error> {
         let mut state = self.state();
-        check_run(run, state.runs.get(&run.stream), state.last(&run.stream))?;
-        state.runs.insert(run.stream.clone(), run.clone());
+        let known = state.runs.iter().find(|known| known.stream == run.stream && known.id == run.id);
+        if check_run(run, known, state.latest_run(&run.stream), state.last(&run.stream))? {
+            state.runs.push(run.clone());
+        }
         Ok(())
     }
 
     async fn latest_run(&self, stream: &StreamName) -> Result<Option<Run>, Error> {
-        Ok(self.state().runs.get(stream).cloned())
+        Ok(self.state().latest_run(stream).cloned())
     }
 
     async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
         let mut state = self.state();
         let place = (stream.clone(), segment.number);
         let known = state.segments.get(&place);
-        if check_next(segment, known, state.last(stream), state.runs.get(stream))? {
+        if check_next(segment, known, state.last(stream), state.latest_run(stream))? {
             state.segments.insert(place, segment.clone());
         }
         Ok(())
@@ -131,6 +138,7 @@ impl Coordinator for Memory {
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        check_number("the time of a revocation", revocation.at_unix_s)?;
         self.state().revocations.push(revocation);
         Ok(())
     }
@@ -138,7 +146,7 @@ impl Coordinator for Memory {
     async fn revocations(&self, cursor: u64) -> Result<(Vec<Revocation>, u64), Error> {
         let state = self.state();
         let from = usize::try_from(cursor).unwrap_or(usize::MAX).min(state.revocations.len());
-        Ok((state.revocations[from..].to_vec(), state.revocations.len() as u64))
+        Ok((state.revocations[from..].to_vec(), cursor.max(state.revocations.len() as u64)))
     }
 
     async fn announce(&self, node: NodeRecord) -> Result<(), Error> {
@@ -155,26 +163,30 @@ impl Coordinator for Memory {
 impl Ledger for Memory {
     async fn record_session(&self, record: SessionRecord) -> Result<(), Error> {
         let mut state = self.state();
-        state.viewers.entry(record.viewer.clone()).or_insert(record.watermark_id);
-        state.sessions.push(record);
+        let known = state.sessions.iter().find(|known| known.session == record.session);
+        if check_session(&record, known)? {
+            state.viewers.insert((record.viewer.clone(), record.watermark_id));
+            state.sessions.push(record);
+        }
         Ok(())
     }
 
     async fn sessions_of(&self, viewer: &str) -> Result<Vec<SessionRecord>, Error> {
-        Ok(self.state().sessions.iter().filter(|record| record.viewer == viewer).cloned().collect())
+        let mut sessions: Vec<_> =
+            self.state().sessions.iter().filter(|record| record.viewer == viewer).cloned().collect();
+        sessions.sort_by_key(|record| record.admitted_unix_s);
+        Ok(sessions)
     }
 
     async fn register(&self) -> Result<Vec<(String, WatermarkId)>, Error> {
-        Ok(self.state().viewers.iter().map(|(viewer, id)| (viewer.clone(), *id)).collect())
+        Ok(self.state().viewers.iter().cloned().collect())
     }
 }
 
 #[async_trait]
 impl Blobs for Memory {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
-        if !is_blob_name(name) {
-            return Err(Error::Conflict(format!("`{}` is no blob name", name.escape_default())));
-        }
+        check_blob_name(name)?;
         match self.state().blobs.entry(name.to_owned()).or_insert_with(|| bytes.clone()) == &bytes {
             true => Ok(()),
             false => Err(Error::Conflict(format!("blob {name} exists with other bytes"))),

@@ -15,7 +15,7 @@ const ID_BYTES: usize = 11;
 const SECRET_BYTES: usize = 16;
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
 
-/// A stream key. `Debug` hides the secret.
+/// A stream key. `Debug` and `Display` hide the secret; `expose` is the one way to see it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamKey {
     id: String,
@@ -73,12 +73,21 @@ impl std::fmt::Debug for StreamKey {
     }
 }
 
+impl std::fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}_***", self.id)
+    }
+}
+
 /// What is kept of a key's secret half; 64 hex digits as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
+    /// The hash of no key: what a presented key is compared with when its id is unknown.
+    const NEVER: KeyHash = KeyHash([0; 32]);
+
     /// The hash of a key.
     pub fn of(key: &StreamKey) -> KeyHash {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -98,9 +107,10 @@ impl KeyHash {
     }
 }
 
-/// Whether a presented key opens a record. An unknown id costs the same work as a wrong secret.
+/// Whether a presented key opens a record: what `stream_by_key_id` gave for the key's id, `None` too. An unknown id costs
+/// the same work as a wrong secret, so the time of the answer tells nothing about which ids exist.
 pub fn verify(record: Option<&StreamRecord>, presented: &StreamKey) -> bool {
-    let hash = record.map_or(KeyHash([0; 32]), |record| record.key_hash);
+    let hash = record.map_or(KeyHash::NEVER, |record| record.key_hash);
     hash.matches(presented) && record.is_some()
 }
 
@@ -136,12 +146,31 @@ mod tests {
         assert!(verify(Some(&record), &key));
         assert!(!verify(Some(&record), &other));
         assert!(!verify(None, &key));
-        assert!(!format!("{key:?} {record:?}").contains(&key.expose()[12..]));
+        assert!(!format!("{key} {key:?} {record:?}").contains(&key.expose()[12..]));
+    }
+
+    /// Computed with Python's `hashlib` from the label, the id and the secret bytes: records of old files must stay valid.
+    #[test]
+    fn a_known_key_has_a_known_hash() {
+        let key = StreamKey::parse("kabcdefghij_00112233445566778899aabbccddeeff").unwrap();
+        assert_eq!(
+            String::from(KeyHash::of(&key)),
+            "c3b96f24812bfe4897c05ae9dec51db3ae85b8dbd9466e31f318b6c1885bdcf6"
+        );
+        let twin = StreamKey::parse("kabcdefghik_00112233445566778899aabbccddeeff").unwrap();
+        assert!(!KeyHash::of(&key).matches(&twin), "the id is part of it");
     }
 
     #[test]
     fn other_texts_are_no_keys() {
-        for text in ["", "_", "demo", "kabcdefghij_", "kabcdefghi_00112233445566778899aabbccddeeff"] {
+        let secret = "00112233445566778899aabbccddeeff";
+        let wrong_ids =
+            ["kabcdefghi", "kabcdefghijk", "Kabcdefghij", "jabcdefghij", "kabcdefgh-j", "kabcdefgh\u{e9}"];
+        let wrong_ids = wrong_ids.map(|id| format!("{id}_{secret}"));
+        let wrong_secrets =
+            ["", &secret[1..], "0g112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff_"];
+        let wrong_secrets = wrong_secrets.map(|secret| format!("kabcdefghij_{secret}"));
+        for text in ["", "_", "demo"].map(str::to_owned).iter().chain(&wrong_ids).chain(&wrong_secrets) {
             assert_eq!(StreamKey::parse(text), Err(KeyFormatError), "{text}");
         }
     }
