@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use ingest_api::window::{Gop, Marking as Outcome};
 use ingest_api::{RunId, StreamName};
-use mark::{Misfit, Plan, Pool, PoolConfig};
+use mark::{Marked, Misfit, Plan, Pool, PoolConfig, PoolError};
 use media::unit::{AccessUnit, Piece, Unit, VideoConfig};
 use releve_state::coordinator::MarkPolicy;
 use releve_watermark::embed::{PatternSeed, STRENGTH_DEFAULT};
@@ -17,6 +17,12 @@ use releve_watermark::{GopId, Key};
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
+
+/// IDR pictures closer than this are not marked, in ticks: 0.25 s. A stream of nothing but IDR pictures would keep the
+/// marking processes from everybody else.
+const SPACING_90K: i64 = 22_500;
+/// After this many pictures in a row that ended their worker, the stream is left alone until its next configuration.
+const WORKERS_LOST_MAX: u32 = 3;
 
 /// What the ingest needs of the watermark's keys.
 #[derive(Clone)]
@@ -57,6 +63,10 @@ pub struct Marking {
     plan_again: bool,
     /// Video bytes since the last IDR, that one included.
     gop_bytes: u64,
+    /// Start of the last GOP that was given to the pool.
+    last_marked_90k: Option<i64>,
+    /// Pictures in a row that ended their worker.
+    workers_lost: u32,
     reports: Vec<(&'static str, String)>,
 }
 
@@ -74,6 +84,8 @@ impl Marking {
             taken: Vec::new(),
             plan_again: false,
             gop_bytes: 0,
+            last_marked_90k: None,
+            workers_lost: 0,
             reports: Vec::new(),
         }
     }
@@ -86,6 +98,8 @@ impl Marking {
         self.taken.clear();
         self.plan_again = false;
         self.gop_bytes = 0;
+        self.last_marked_90k = None;
+        self.workers_lost = 0;
     }
 
     /// What happened since the last call: a word for the metric and a sentence for the log.
@@ -175,36 +189,56 @@ impl Marking {
             pattern_key: 0,
             code_key: 0,
         };
-        if let Some(plan) = &self.plan {
-            let seed = PatternSeed::derive(&self.keys.pattern, gop);
-            let job = plan.job(bytes, seed, previous_gop_bytes, STRENGTH_DEFAULT);
-            let started = Instant::now();
-            let result = self.pool.mark(job).await;
-            self.metrics.mark_restarts.set(i64::try_from(self.pool.counts().restarts).unwrap_or(i64::MAX));
-            match result {
+        if self.policy != MarkPolicy::Off {
+            match self.mark(bytes, gop, picture.dts_90k, previous_gop_bytes).await {
                 Ok(marked) => {
-                    self.metrics.mark_seconds.observe(started.elapsed().as_secs_f64());
-                    let of = OfStream { stream: self.stream.to_string() };
-                    self.metrics.mark_qp.get_or_create(&of).set(i64::from(marked.qp));
                     picture.pieces = marked.pieces;
                     record.marking = Outcome::Marked;
                     record.slices = marked.slices;
                     record.pattern_key = self.keys.pattern.version;
                     record.code_key = self.keys.code_version;
                 }
-                Err(error) if self.policy == MarkPolicy::Require => {
+                Err(why) if self.policy == MarkPolicy::Require => {
                     // The segmenter keeps its record and none of its bytes.
                     record.marking = Outcome::Withheld;
-                    self.reports.push(("withheld", format!("a GOP was not marked and is withheld: {error}")));
+                    self.reports.push(("withheld", format!("a GOP was not marked and is withheld: {why}")));
                 }
-                Err(error) => {
-                    self.reports.push(("unmarked", format!("a GOP goes out unmarked: {error}")));
-                }
+                Err(why) => self.reports.push(("unmarked", format!("a GOP goes out unmarked: {why}"))),
             }
         }
         picture.gop = Some(record);
         out.push(Unit::Video(picture));
         Ok(out)
+    }
+
+    /// Has one IDR marked, or says why not.
+    async fn mark(
+        &mut self,
+        bytes: Bytes,
+        gop: GopId,
+        start_90k: i64,
+        previous_gop_bytes: u64,
+    ) -> Result<Marked, String> {
+        let plan = self.plan.as_ref().ok_or("the configuration cannot be marked")?;
+        if self.last_marked_90k.is_some_and(|last| start_90k - last < SPACING_90K) {
+            return Err("the IDR before it is less than 0.25 s away".to_owned());
+        }
+        self.last_marked_90k = Some(start_90k);
+        let seed = PatternSeed::derive(&self.keys.pattern, gop);
+        let job = plan.job(bytes, seed, previous_gop_bytes, STRENGTH_DEFAULT);
+        let started = Instant::now();
+        let result = self.pool.mark(job).await;
+        self.metrics.mark_restarts.set(i64::try_from(self.pool.counts().restarts).unwrap_or(i64::MAX));
+        let lost = matches!(result, Err(PoolError::Worker(_)));
+        self.workers_lost = if lost { self.workers_lost + 1 } else { 0 };
+        if self.workers_lost == WORKERS_LOST_MAX {
+            self.plan = None;
+        }
+        let marked = result.map_err(|error| error.to_string())?;
+        self.metrics.mark_seconds.observe(started.elapsed().as_secs_f64());
+        let of = OfStream { stream: self.stream.to_string() };
+        self.metrics.mark_qp.get_or_create(&of).set(i64::from(marked.qp));
+        Ok(marked)
     }
 }
 
