@@ -1,0 +1,226 @@
+//! The hold at work: one thread between the kernel's queue and the ledger.
+//!
+//! In: [`Hold::admit`], [`Hold::confirm`] and friends from any thread, packets from the kernel. Out: verdicts to the
+//! kernel, events to the owner's function. The thread waits for packets and for words of the owner at once, so a
+//! confirmation frees its packets within a wake-up.
+
+use super::error::Error;
+use super::flow::{Base, Confirmed, Flow};
+use super::ledger::{Counts, Event, Ledger, Limits};
+use super::queue::Queue;
+use super::segment::Segment;
+use crate::error::{Purpose, SystemError};
+use crate::realtime;
+use crate::sys::wait::{Bell, readable};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How a hold works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Number of the kernel's queue; the rule must name the same.
+    pub queue: u16,
+    /// Most packets the kernel keeps; it drops the rest.
+    pub queue_length: u32,
+    /// Bounds of the ledger.
+    pub limits: Limits,
+    /// FIFO priority of the thread, if it may have one.
+    pub priority: Option<u8>,
+}
+
+impl Settings {
+    /// The usual bounds on a queue.
+    pub fn new(queue: u16) -> Self {
+        let limits = Limits::default();
+        Self { queue, queue_length: limits.packets as u32, limits, priority: None }
+    }
+}
+
+enum Word {
+    Admit(Flow, Base),
+    Confirm(Flow, Confirmed),
+    Finish(Flow),
+    Forget(Flow),
+    Solo(bool),
+    StrangersMayReset(bool),
+}
+
+#[derive(Default)]
+struct Desk {
+    words: Vec<Word>,
+    counts: Counts,
+    /// Sum and maximum of the time packets waited, and their number.
+    waited: (Duration, Duration, u64),
+    stop: bool,
+    broken: Option<SystemError>,
+}
+
+struct Shared {
+    desk: Mutex<Desk>,
+    bell: Bell,
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // The desk holds plain values, whole after every statement: a panic elsewhere does not spoil it.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, word: Word) {
+        self.desk().words.push(word);
+        self.bell.ring();
+    }
+}
+
+/// A working hold. Dropped, nothing is held any more because nothing leaves: the rule still sends packets into the
+/// queue, and the kernel drops them. Remove the rule to let the address speak again.
+pub struct Hold {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Hold").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Hold {
+    /// Listens on the queue and starts the thread. `on_event` runs on that thread: hand the event on and return.
+    /// Start the hold first, then install the rule.
+    ///
+    /// # Errors
+    /// The queue cannot be had.
+    pub fn start(settings: Settings, on_event: impl FnMut(Event) + Send + 'static) -> Result<Self, Error> {
+        let queue = Queue::bind(settings.queue, settings.queue_length)?;
+        let bell = Bell::new().to("make the hold's bell (eventfd)")?;
+        let shared = Arc::new(Shared { desk: Mutex::default(), bell });
+        let for_thread = Arc::clone(&shared);
+        let run = move || {
+            if let Some(priority) = settings.priority {
+                // Without the right to it the thread works as well, only less punctually; `rights` reports that.
+                let _ = realtime::fifo(priority);
+            }
+            if let Err(error) = work(queue, settings.limits, &for_thread, on_event) {
+                for_thread.desk().broken = Some(error);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("packet-hold".into())
+            .spawn(run)
+            .to("start the packet hold's thread")?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// As [`Ledger::admit`].
+    pub fn admit(&self, flow: Flow, base: Base) {
+        self.shared.say(Word::Admit(flow, base));
+    }
+
+    /// As [`Ledger::confirm`].
+    pub fn confirm(&self, flow: Flow, confirmed: Confirmed) {
+        self.shared.say(Word::Confirm(flow, confirmed));
+    }
+
+    /// As [`Ledger::finish`].
+    pub fn finish(&self, flow: Flow) {
+        self.shared.say(Word::Finish(flow));
+    }
+
+    /// As [`Ledger::forget`].
+    pub fn forget(&self, flow: Flow) {
+        self.shared.say(Word::Forget(flow));
+    }
+
+    /// As [`Ledger::set_solo`].
+    pub fn set_solo(&self, solo: bool) {
+        self.shared.say(Word::Solo(solo));
+    }
+
+    /// As [`Ledger::strangers_may_reset`].
+    pub fn strangers_may_reset(&self, may: bool) {
+        self.shared.say(Word::StrangersMayReset(may));
+    }
+
+    /// Figures as of the thread's last round.
+    pub fn counts(&self) -> Counts {
+        self.shared.desk().counts
+    }
+
+    /// Mean and longest time a packet waited, and how many were judged.
+    pub fn waited(&self) -> (Duration, Duration, u64) {
+        let (sum, longest, count) = self.shared.desk().waited;
+        let mean = sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or_default();
+        (mean, longest, count)
+    }
+
+    /// Why the thread has ended by itself. Nothing leaves the address since then: say so loudly.
+    pub fn failure(&self) -> Option<String> {
+        let ended = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        let reason = self.shared.desk().broken.as_ref().map(ToString::to_string);
+        reason.or_else(|| ended.then(|| "the packet hold's thread panicked".into()))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.desk().stop = true;
+        self.shared.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has already been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(
+    mut queue: Queue,
+    limits: Limits,
+    shared: &Shared,
+    mut on_event: impl FnMut(Event),
+) -> Result<(), SystemError> {
+    let mut ledger = Ledger::new(limits);
+    loop {
+        readable([Some(queue.as_fd()), Some(shared.bell.as_fd())], None).to("wait for packets")?;
+        shared.bell.hush();
+        let words = {
+            let mut desk = shared.desk();
+            if desk.stop {
+                return Ok(());
+            }
+            std::mem::take(&mut desk.words)
+        };
+        for word in words {
+            match word {
+                Word::Admit(flow, base) => ledger.admit(flow, base),
+                Word::Confirm(flow, confirmed) => {
+                    ledger.confirm(flow, confirmed);
+                }
+                Word::Finish(flow) => ledger.finish(flow),
+                Word::Forget(flow) => ledger.forget(flow),
+                Word::Solo(solo) => ledger.set_solo(solo),
+                Word::StrangersMayReset(may) => ledger.strangers_may_reset(may),
+            }
+        }
+        let arrived = Instant::now();
+        queue.receive(|id, packet| ledger.offer(Segment::parse(packet), (id, arrived)))?;
+        let mut waited = (Duration::ZERO, Duration::ZERO, 0);
+        while let Some(((id, since), verdict)) = ledger.poll_verdict() {
+            queue.judge(id, verdict);
+            let time = since.elapsed();
+            waited = (waited.0 + time, waited.1.max(time), waited.2 + 1);
+        }
+        {
+            // Before the verdicts, so that nobody sees a packet leave that is not counted.
+            let mut desk = shared.desk();
+            desk.counts = ledger.counts();
+            desk.waited = (desk.waited.0 + waited.0, desk.waited.1.max(waited.1), desk.waited.2 + waited.2);
+        }
+        queue.send()?;
+        while let Some(event) = ledger.poll_event() {
+            on_event(event);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Waiting for descriptors, and an event counter that wakes such a wait.
+//!
+//! poll(2), eventfd(2).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Waits until one of the descriptors can be read (or has hung up), or the time is over. `None` waits for ever. Gives
+/// which ones are ready; an interrupting signal counts as nothing ready.
+pub(crate) fn readable<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    limit: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    // A negative descriptor is skipped by the kernel.
+    let mut set = descriptors.map(|descriptor| libc::pollfd {
+        fd: descriptor.map_or(-1, |open| open.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let time = limit.map(|limit| libc::timespec {
+        tv_sec: limit.as_secs().min(1 << 30) as libc::time_t,
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    });
+    let time_pointer = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `set` holds N entries and outlives the call; the time pointer is null or points to `time`; no signal mask.
+    let count = unsafe { libc::ppoll(set.as_mut_ptr(), N as libc::nfds_t, time_pointer, std::ptr::null()) };
+    if count < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(error) };
+    }
+    Ok(set.map(|entry| entry.revents != 0))
+}
+
+/// An event counter: any thread rings, one thread waits.
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the call gives a new descriptor or −1.
+        let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` is open, was just made and has no other owner.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
+    /// Wakes the waiting thread. A full counter is already ringing, so nothing can fail that matters.
+    pub(crate) fn ring(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: the descriptor is open; the kernel reads eight bytes, and `one` has eight.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// Silences the bell.
+    pub(crate) fn hush(&self) {
+        let mut count = [0_u8; 8];
+        // SAFETY: the descriptor is open and non-blocking; the kernel writes eight bytes, and `count` has eight.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_wakes_the_wait_until_it_is_hushed() {
+        let bell = Bell::new().unwrap();
+        let look = || readable([None, Some(bell.as_fd())], Some(Duration::ZERO)).unwrap();
+        assert_eq!(look(), [false, false]);
+        bell.ring();
+        bell.ring();
+        assert_eq!(look(), [false, true]);
+        bell.hush();
+        assert_eq!(look(), [false, false]);
+    }
+}
