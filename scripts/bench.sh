@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Measures the programs beside a yardstick in the same run.
+#
+#   scripts/bench.sh NAME [--short] [--json]
+#
+#   ingest   processor time and memory per publisher, passed through and marked, beside nginx-rtmp on the same feed;
+#            throughput of the RTMP parser and the segment writer beside a plain copy
+#
+# Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
+# Exit 0 without errors. --short is for seeing that it works.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+(($# > 0)) || set -- help
+"$here/scripts/setup.sh" build demo bench >&2
+cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked \
+    -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
+RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
+export RELEVE_BIN_DIR
+exec "$RELEVE_BIN_DIR/bench" "$@"

@@ -1,0 +1,111 @@
+// Opens pages in Debian's Chromium as a viewer would and prints what happened, one JSON object a line.
+//
+//   node watch.mjs play URL SECONDS SCREENSHOT    plays; times, stalls, errors, and whether the picture moves
+//   node watch.mjs read URL                       what the page says once it has settled
+//
+// In: addresses of this machine. Out: facts; the caller judges them. Touches one browser with an empty profile.
+
+import { chromium } from "playwright-core";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+// Root needs --no-sandbox; the rest keeps the browser from calling home, which a closed network answers with errors.
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--autoplay-policy=no-user-gesture-required",
+  "--mute-audio",
+];
+
+const [verb, url, seconds, screenshot] = process.argv.slice(2);
+const profile = await mkdtemp(join(tmpdir(), "releve-browser-"));
+const browser = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  headless: true,
+  args: FLAGS,
+  viewport: { width: 1280, height: 860 },
+});
+try {
+  const page = browser.pages()[0] ?? (await browser.newPage());
+  const complaints = [];
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("request", (request) => {
+    if (new URL(request.url()).host !== new URL(url).host && !request.url().startsWith("data:") && !request.url().startsWith("blob:"))
+      complaints.push(`a request to somewhere else: ${request.url()}`);
+  });
+  const answer = await page.goto(url);
+  const facts = verb === "play" ? await play(page) : await read(page);
+  console.log(JSON.stringify({ status: answer.status(), ...facts, complaints }));
+} finally {
+  await browser.close();
+  await rm(profile, { recursive: true, force: true });
+}
+
+async function play(page) {
+  const opened = Date.now();
+  await page.waitForFunction(() => window.releve?.video.currentTime > 0 && !window.releve.video.paused, null, { timeout: 30_000 });
+  const startup_ms = Date.now() - opened;
+  await page.evaluate(() => {
+    window.waits = [];
+    for (const kind of ["waiting", "stalled", "error", "ended", "pause"])
+      window.releve.video.addEventListener(kind, () => window.waits.push({ kind, at: window.releve.video.currentTime }));
+  });
+  const look = () =>
+    page.evaluate(() => {
+      const { video } = window.releve;
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [64, 36];
+      const context = canvas.getContext("2d");
+      context.drawImage(video, 0, 0, 64, 36);
+      return {
+        at: video.currentTime,
+        pixels: Array.from(context.getImageData(0, 0, 64, 36).data.filter((_, index) => index % 4 === 0)),
+        frames: video.getVideoPlaybackQuality().totalVideoFrames,
+        sound_bytes: video.webkitAudioDecodedByteCount,
+        size: [video.videoWidth, video.videoHeight],
+      };
+    });
+  const [began, first] = [Date.now(), await look()];
+  const times = [first.at];
+  while (Date.now() - began < Number(seconds) * 1000) {
+    await page.waitForTimeout(500);
+    times.push(await page.evaluate(() => window.releve.video.currentTime));
+  }
+  const [ended, last] = [Date.now(), await look()];
+  await page.screenshot({ path: screenshot });
+  const inside = await page.evaluate(() => ({
+    waits: window.waits,
+    errors: window.releve.events.filter((event) => event.kind === "error"),
+    words: document.getElementById("status").textContent,
+    hls: window.releve.hls !== null,
+  }));
+  const mean = (pixels) => pixels.reduce((sum, pixel) => sum + pixel, 0) / pixels.length;
+  const spread = (pixels) => Math.max(...pixels) - Math.min(...pixels);
+  return {
+    ...inside,
+    startup_ms,
+    wall_s: (ended - began) / 1000,
+    played_s: last.at - first.at,
+    smallest_step_s: Math.min(...times.slice(1).map((time, index) => time - times[index])),
+    frames: last.frames - first.frames,
+    sound_bytes: last.sound_bytes - first.sound_bytes,
+    size: last.size,
+    brightness: mean(last.pixels),
+    contrast: spread(last.pixels),
+    moved: mean(last.pixels.map((pixel, index) => Math.abs(pixel - first.pixels[index]))),
+  };
+}
+
+async function read(page) {
+  await page.waitForTimeout(2_000);
+  return {
+    words: await page.evaluate(() => document.body.innerText),
+    playing: await page.evaluate(() => [...document.querySelectorAll("video")].some((video) => video.currentTime > 0)),
+  };
+}

@@ -1,0 +1,141 @@
+//! Two viewers of the same seconds: the same lengths everywhere, other IDR slices only, and those as the tracer says.
+
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tests::mp4::{self, nal_type, nals};
+use tests::{Cluster, Mark, Publisher, Recording, Viewer, decode, feed};
+
+const VIEWERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+/// A sample as the parts before, between and after its IDR slices: part 0 is what comes before the first slice, part i + 1
+/// slice i with everything up to the next.
+fn by_slice(sample: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut parts = vec![Vec::new()];
+    for nal in nals(sample)? {
+        if nal_type(nal) == 5 {
+            parts.push(Vec::new());
+        }
+        let part = parts.last_mut().context("there is always a part")?;
+        part.extend_from_slice(&(nal.len() as u32).to_be_bytes());
+        part.extend_from_slice(nal);
+    }
+    Ok(parts)
+}
+
+#[test]
+fn viewers_differ_in_idr_slices_only_as_the_codeword_says() -> Result<()> {
+    let cluster = Cluster::start(2)?;
+    let key = cluster.add_stream("demo", Mark::Require)?;
+    let _publisher = Publisher::looped(feed::HD, &cluster.publish_url(&key)?, cluster.dir())?;
+    let mut viewers = Vec::new();
+    for (index, name) in VIEWERS.iter().enumerate() {
+        let url = cluster.mint("demo", name, 600)?.remove(index % 2);
+        viewers.push(Viewer::enter_when_live(&url, Duration::from_secs(20))?);
+    }
+    std::thread::scope(|scope| {
+        let all: Vec<_> =
+            viewers.iter_mut().map(|viewer| scope.spawn(|| viewer.follow(Duration::from_secs(20)))).collect();
+        all.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("a viewer panicked"))?)
+    })?;
+    let mut recordings: Vec<Recording> = Vec::new();
+    for viewer in &mut viewers {
+        viewer.verdict()?;
+        recordings.push(viewer.recording(0)?);
+    }
+
+    let (mut slices, mut of_a, mut differing) = (0, 0, 0);
+    let everybodys: Vec<u64> = recordings[0]
+        .segments
+        .keys()
+        .copied()
+        .filter(|number| recordings.iter().all(|recording| recording.segments.contains_key(number)))
+        .collect();
+    ensure!(everybodys.len() >= 9, "{} segments that all have in 20 s", everybodys.len());
+    for number in everybodys {
+        let first = &recordings[0].segments[&number];
+        let mut words = Vec::new();
+        for (name, recording) in VIEWERS.iter().zip(&recordings) {
+            ensure!(
+                recording.segments[&number].len() == first.len(),
+                "segment {number} has another length for {name}"
+            );
+            ensure!(recording.init == recordings[0].init, "the init sections differ");
+            let word = cluster.codeword("demo", name, number)?;
+            ensure!(word["viewer"] == **name && word["segment"] == number, "{word}");
+            words.push(word["symbols"].as_str().context("symbols are text")?.to_owned());
+        }
+        // Every viewer's samples, cut at the IDR slices; what is common first, then slice by slice.
+        let mut cut = Vec::new();
+        for recording in &recordings {
+            let fragments = mp4::fragments(&recording.segments[&number])?;
+            let samples: Vec<_> = fragments.into_iter().flat_map(|fragment| fragment.samples).collect();
+            cut.push(samples.iter().map(|sample| by_slice(&sample.data)).collect::<Result<Vec<_>>>()?);
+        }
+        let mut at = 0;
+        for sample in 0..cut[0].len() {
+            for part in 0..cut[0][sample].len() {
+                let mut seen: BTreeMap<char, &[u8]> = BTreeMap::new();
+                for (viewer, parts) in cut.iter().enumerate() {
+                    let bytes = parts[sample].get(part).context("another number of slices")?.as_slice();
+                    let symbol = match part {
+                        0 => 'c',
+                        _ => words[viewer].chars().nth(at).context("fewer symbols than slices")?,
+                    };
+                    let same = *seen.entry(symbol).or_insert(bytes) == bytes;
+                    ensure!(
+                        same,
+                        "segment {number}, slice {at}: {} got other bytes than the symbol {symbol} says",
+                        VIEWERS[viewer]
+                    );
+                }
+                if part > 0 {
+                    at += 1;
+                    slices += 1;
+                    of_a += usize::from(seen.contains_key(&'A'));
+                    if let (Some(a), Some(b)) = (seen.get(&'A'), seen.get(&'B')) {
+                        ensure!(a != b, "segment {number}, slice {at}: A and B are the same bytes");
+                        ensure!(
+                            a.len() == b.len(),
+                            "segment {number}, slice {at}: A and B have other lengths"
+                        );
+                        differing += 1;
+                    }
+                }
+            }
+        }
+        ensure!(at == words[0].len(), "{at} slices, but {} symbols", words[0].len());
+    }
+    ensure!(slices >= 72, "{slices} slices carry symbols in 9 segments");
+    ensure!(
+        differing * 2 > slices && of_a > 0,
+        "only {differing} of {slices} slices differ among four viewers"
+    );
+
+    for (name, recording) in VIEWERS.iter().zip(&recordings) {
+        let file = recording.save(cluster.dir(), &format!("{name}.mp4"))?;
+        decode::silently(&file)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_viewer_gets_the_same_bytes_on_every_relay() -> Result<()> {
+    let cluster = Cluster::start(2)?;
+    let key = cluster.add_stream("demo", Mark::Require)?;
+    let _publisher = Publisher::looped(feed::SMALL, &cluster.publish_url(&key)?, cluster.dir())?;
+    let urls = cluster.mint("demo", "alice", 600)?;
+    let mut one = Viewer::enter_when_live(&urls[0], Duration::from_secs(20))?;
+    let mut two = Viewer::enter_when_live(&urls[1], Duration::from_secs(20))?;
+    one.follow_until(4, Duration::from_secs(20))?;
+    two.follow_until(4, Duration::from_secs(20))?;
+    let (one, two) = (one.recording(0)?, two.recording(0)?);
+    let mut common = 0;
+    for (number, bytes) in &one.segments {
+        let Some(other) = two.segments.get(number) else { continue };
+        ensure!(bytes == other, "segment {number} depends on the relay");
+        common += 1;
+    }
+    ensure!(common >= 3, "{common} segments that both relays gave");
+    Ok(())
+}

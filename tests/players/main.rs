@@ -1,0 +1,226 @@
+//! Real players on a live stream: hls.js in Chromium, ffmpeg, VLC, GStreamer. Twenty seconds each, without a word of complaint.
+//!
+//! They decode in real time: run them with `--test-threads 1`. A player that is not installed skips its test, unless
+//! `RELEVE_REQUIRE_TOOLS=1`.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tests::{Cluster, Mark, Publisher, Viewer, feed, tool};
+
+/// How long each of them plays.
+const SECONDS: u32 = 20;
+
+/// ffmpeg 5.1 (hls.c, `update_init_section`) tells init sections apart by their address in memory and so reads the same one
+/// again after each reload of any live playlist with `EXT-X-MAP`, its own muxer's too.
+const FFMPEG_RELOADS: &str = "Found duplicated MOOV Atom. Skipped it";
+/// What VLC 3 warns of in every fragmented MP4: sample tables are empty because samples are in fragments, and the first AAC
+/// frame holds the encoder's priming.
+const VLC_FRAGMENTS: [&str; 3] = ["no chunk defined", "STTS table of 0 entries", "decoded zero sample"];
+/// What GStreamer shall complain about: the stream, not the plugins that it finds on this machine.
+const GST_CATEGORIES: &str = "*:1,adaptivedemux*:2,hls*:2,qtdemux:2,*parse*:2,libav:2,*decoder:2,*dec:2";
+
+/// A marked stream that is on the air, and a fresh playlist URL for it.
+fn on_air() -> Result<(Cluster, Publisher, String)> {
+    let cluster = Cluster::start(1)?;
+    let key = cluster.add_stream("demo", Mark::Require)?;
+    let publisher = Publisher::looped(feed::HD, &cluster.publish_url(&key)?, cluster.dir())?;
+    let url = cluster.mint("demo", "alice", 600)?.remove(0);
+    let mut viewer = Viewer::enter_when_live(&url, Duration::from_secs(20))?;
+    viewer.follow_until(3, Duration::from_secs(20))?; // players start three segments before the newest
+    Ok((cluster, publisher, url))
+}
+
+fn said(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// Runs a program as a user without rights: VLC refuses root.
+fn unprivileged(program: &Path, home: &Path) -> Result<Command> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Command::new(program));
+    }
+    let setpriv = tool("setpriv")?.context("setpriv is part of Debian's base")?;
+    let mut command = Command::new(setpriv);
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).env("HOME", home);
+    Ok(command)
+}
+
+#[test]
+fn ffmpeg_reads_without_a_warning() -> Result<()> {
+    let Some(ffmpeg) = tool("ffmpeg")? else { return Ok(()) };
+    let (_cluster, _publisher, url) = on_air()?;
+    let mut command = Command::new(ffmpeg);
+    command.args(["-nostdin", "-v", "warning", "-stats", "-i", &url, "-t", &SECONDS.to_string()]);
+    let out = command.args(["-map", "0:v", "-map", "0:a", "-f", "null", "-"]).output()?;
+    let said = said(&out);
+    ensure!(out.status.success(), "{said}");
+    let frames = said.rsplit("frame=").next().and_then(|rest| rest.split_whitespace().next());
+    let frames: u32 = frames.context("no count of frames")?.parse()?;
+    ensure!(frames >= SECONDS * 30 - 2, "{frames} frames in {SECONDS} s");
+    let complaints: Vec<&str> = said
+        .split(['\n', '\r'])
+        .filter(|line| line.starts_with('[') || line.contains("rror"))
+        .filter(|line| !line.contains(FFMPEG_RELOADS))
+        .collect();
+    ensure!(complaints.is_empty(), "ffmpeg: {complaints:?}");
+    Ok(())
+}
+
+#[test]
+fn vlc_plays_without_a_warning() -> Result<()> {
+    let Some(vlc) = tool("cvlc")? else { return Ok(()) };
+    let (cluster, _publisher, url) = on_air()?;
+    let home = tempfile::tempdir()?;
+    std::os::unix::fs::chown(home.path(), Some(65534), Some(65534))
+        .or_else(|error| if rustix::process::geteuid().is_root() { Err(error) } else { Ok(()) })?;
+    let mut command = unprivileged(&vlc, home.path())?;
+    command.args([
+        "--no-color",
+        "--verbose=1",
+        "--vout=dummy",
+        "--aout=dummy",
+        "--no-media-library",
+        "--no-dbus",
+    ]);
+    command.args(["--no-lua", "--ignore-config", "--run-time", &SECONDS.to_string(), &url, "vlc://quit"]);
+    let started = std::time::Instant::now();
+    let out = command.output()?;
+    let text = said(&out);
+    ensure!(out.status.success(), "{text}");
+    ensure!(started.elapsed() >= Duration::from_secs(u64::from(SECONDS)), "VLC ended early: {text}");
+    // What it says of its own surroundings is not about the stream.
+    let about_itself = [
+        "dbus",
+        "globalhotkeys",
+        "interface",
+        "lua",
+        "VLC media player",
+        "Running vlc",
+        "main libvlc",
+        "dummy",
+    ];
+    let complaints: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("error") || line.contains("warning"))
+        .filter(|line| !about_itself.iter().chain(&VLC_FRAGMENTS).any(|word| line.contains(word)))
+        .collect();
+    ensure!(complaints.is_empty(), "VLC: {complaints:#?}");
+    drop(cluster);
+    Ok(())
+}
+
+#[test]
+fn gstreamer_plays_without_a_warning() -> Result<()> {
+    let Some(gst) = tool("gst-launch-1.0")? else { return Ok(()) };
+    let (_cluster, _publisher, url) = on_air()?;
+    let mut command = Command::new("timeout");
+    command
+        .args(["--signal=INT", "--kill-after=5", &SECONDS.to_string()])
+        .arg(gst)
+        .args(["-m", "uridecodebin3"]);
+    command.arg(format!("uri={url}")).args([
+        "name=d",
+        "d.",
+        "!",
+        "queue",
+        "!",
+        "fakevideosink",
+        "d.",
+        "!",
+        "queue",
+    ]);
+    let out = command
+        .args(["!", "fakeaudiosink"])
+        .env("GST_DEBUG", GST_CATEGORIES)
+        .env("GST_DEBUG_NO_COLOR", "1")
+        .output()?;
+    let text = said(&out);
+    ensure!(out.status.code() == Some(124), "GStreamer ended by itself ({}): {text}", out.status);
+    ensure!(text.contains("PLAYING"), "GStreamer never played: {text}");
+    ensure!(text.contains("hlsdemux2") || !text.contains("hlsdemux"), "the old demuxer was used");
+    let complaints: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains(" WARN ") || line.contains(" ERROR ") || line.contains("ERROR:"))
+        .collect();
+    ensure!(complaints.is_empty(), "GStreamer: {complaints:#?}");
+    Ok(())
+}
+
+/// What the browser's script reports of a page.
+fn browse(arguments: &[&str]) -> Result<Option<Value>> {
+    let (Some(node), Some(_)) = (tool("node")?, tool("chromium")?) else { return Ok(None) };
+    let folder = tests::root().join("tests/browser");
+    ensure!(folder.join("node_modules").is_dir(), "npm ci --prefix tests/browser comes first");
+    let out = Command::new(node).arg(folder.join("watch.mjs")).args(arguments).output()?;
+    ensure!(out.status.success(), "{}", said(&out));
+    Ok(Some(serde_json::from_slice(&out.stdout).with_context(|| said(&out))?))
+}
+
+fn watch_url(playlist_url: &str) -> String {
+    playlist_url.replace("/live/", "/watch/").replace("/index.m3u8", "")
+}
+
+#[test]
+fn chromium_plays_the_watch_page_without_a_stall() -> Result<()> {
+    let (_cluster, _publisher, url) = on_air()?;
+    let screenshot = tests::root().join("target/watch-page.png");
+    let shot = screenshot.to_str().context("a path in UTF-8")?;
+    let Some(facts) = browse(&["play", &watch_url(&url), &SECONDS.to_string(), shot])? else { return Ok(()) };
+    let number = |name: &str| facts[name].as_f64().with_context(|| format!("no {name} in {facts}"));
+    ensure!(facts["errors"] == Value::Array(Vec::new()), "{facts}");
+    ensure!(facts["waits"] == Value::Array(Vec::new()), "the player waited: {facts}");
+    ensure!(facts["complaints"] == Value::Array(Vec::new()), "{facts}");
+    ensure!(facts["hls"] == true, "the page does not play through hls.js: {facts}");
+    ensure!((number("played_s")? - number("wall_s")?).abs() < 0.5, "time does not go on steadily: {facts}");
+    ensure!(number("smallest_step_s")? > 0.0, "currentTime stood still: {facts}");
+    ensure!(number("frames")? >= f64::from(SECONDS) * 30.0 * 0.9, "too few frames: {facts}");
+    ensure!(number("sound_bytes")? > 100_000.0, "there is no sound: {facts}");
+    ensure!(facts["size"] == serde_json::json!([1280, 720]), "{facts}");
+    ensure!(
+        number("contrast")? > 60.0 && number("brightness")? > 10.0 && number("moved")? > 1.0,
+        "no moving picture: {facts}"
+    );
+    ensure!(std::fs::metadata(&screenshot)?.len() > 20_000, "the screenshot is empty");
+    eprintln!("{facts}");
+    Ok(())
+}
+
+#[test]
+fn the_watch_page_says_what_is_wrong() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    let key = cluster.add_stream("demo", Mark::Prefer)?;
+    let short = cluster.mint("demo", "bob", 1)?.remove(0);
+    let good = watch_url(&cluster.mint("demo", "alice", 600)?[0]);
+    std::thread::sleep(Duration::from_millis(2_500));
+    for (url, word) in [
+        (format!("{good}x"), "link"),
+        (good.split('?').next().unwrap_or("").to_owned(), "link"),
+        (watch_url(&short), "expired"),
+    ] {
+        let Some(facts) = browse(&["read", &url])? else { return Ok(()) };
+        let words = facts["words"].as_str().context("words")?;
+        ensure!(facts["playing"] == false && words.contains(word), "{url} says: {facts}");
+        ensure!(facts["complaints"] == Value::Array(Vec::new()), "{facts}");
+    }
+    let Some(facts) = browse(&["read", &good])? else { return Ok(()) };
+    ensure!(
+        facts["status"] == 200 && facts["words"].as_str().is_some_and(|words| words.contains("demo")),
+        "{facts}"
+    );
+
+    // The stream comes while the page is open: it starts by itself.
+    let url = cluster.publish_url(&key)?;
+    let dir = cluster.dir().to_owned();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(4));
+        Publisher::looped(feed::SMALL, &url, &dir)
+    });
+    let shot = cluster.dir().join("late.png");
+    let facts = browse(&["play", &good, "3", shot.to_str().context("a path in UTF-8")?])?.context("facts")?;
+    let _publisher = later.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
+    ensure!(facts["played_s"].as_f64().is_some_and(|played| played > 2.0), "{facts}");
+    Ok(())
+}

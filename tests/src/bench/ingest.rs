@@ -1,0 +1,129 @@
+//! What a publisher costs the ingest, beside nginx-rtmp on the same feed.
+//!
+//! 1080p30 at 6 Mb/s with GOPs of 2 s, pushed by `ffmpeg -re -c copy`; processor time is the kernel's own count
+//! (`schedstat`, all threads and child processes, so that mark workers are in it). Each round measures, in turn, our ingest
+//! with streams passed through, with streams marked, and nginx-rtmp making HLS. No viewer is connected to any of them.
+
+use super::nginx::Nginx;
+use super::{Report, median, micro};
+use crate::{Child, Cluster, Mark, Publisher, Viewer, feed};
+use anyhow::{Result, ensure};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What is left out of the figures: connecting, and the first segments.
+const WARM_UP: Duration = Duration::from_secs(5);
+
+struct Plan {
+    rounds: usize,
+    streams: usize,
+    time: Duration,
+}
+
+/// One server under its publishers, for one round.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// Percent of one core for each stream.
+    cpu_percent: f64,
+    /// More resident memory for each publisher.
+    kib: f64,
+    errors: u64,
+}
+
+/// Runs it; `short` is for CI: it shows that it works, its figures are rough.
+///
+/// # Errors
+/// When a program is missing or does not start.
+pub fn run(short: bool) -> Result<Report> {
+    let plan = match short {
+        true => Plan { rounds: 1, streams: 2, time: Duration::from_secs(10) },
+        false => Plan { rounds: 3, streams: 4, time: Duration::from_secs(30) },
+    };
+    let (mut passed, mut marked, mut nginx) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..plan.rounds {
+        let mut turns = [0, 1, 2];
+        turns.rotate_left(round % 3);
+        for turn in turns {
+            match turn {
+                0 => passed.push(ours(&plan, Mark::Off)?),
+                1 => marked.push(ours(&plan, Mark::Require)?),
+                _ => nginx.push(theirs(&plan)?),
+            }
+        }
+    }
+    let cpu = |samples: &[Sample]| median(samples.iter().map(|sample| sample.cpu_percent).collect());
+    let kib = |samples: &[Sample]| median(samples.iter().map(|sample| sample.kib).collect());
+    let mut ours = vec![
+        ("cpu_percent_per_stream".to_owned(), cpu(&passed)),
+        ("cpu_percent_per_marked_stream".to_owned(), cpu(&marked)),
+        ("memory_kib_per_publisher".to_owned(), kib(&passed)),
+        ("memory_kib_per_marked_publisher".to_owned(), kib(&marked)),
+    ];
+    for (name, package, bench, function, argument) in [
+        ("rtmp_parse_gb_per_s", "rtmp", "parse", "session", "4096"),
+        ("rtmp_parse_128_gb_per_s", "rtmp", "parse", "session", "128"),
+        ("segment_writer_gb_per_s", "media", "segment", "segment_mbps", "6"),
+    ] {
+        ours.push((name.to_owned(), micro::gb_per_s(package, bench, function, argument)?));
+    }
+    let yardstick = vec![
+        ("cpu_percent_per_stream".to_owned(), cpu(&nginx)),
+        ("memory_kib_per_publisher".to_owned(), kib(&nginx)),
+        ("rtmp_parse_gb_per_s".to_owned(), micro::gb_per_s("rtmp", "parse", "memcpy", "4096")?),
+        ("segment_writer_gb_per_s".to_owned(), micro::gb_per_s("media", "segment", "copy_mbps", "6")?),
+    ];
+    let errors = passed.iter().chain(&marked).chain(&nginx).map(|sample| sample.errors).sum();
+    Ok(Report { name: "ingest", ours, yardstick, ratio: cpu(&passed) / cpu(&nginx), errors })
+}
+
+fn ours(plan: &Plan, mark: Mark) -> Result<Sample> {
+    let mut cluster = Cluster::start(1)?;
+    let mut urls = Vec::new();
+    for stream in 0..plan.streams {
+        let key = cluster.add_stream(&format!("bench-{stream}"), mark)?;
+        urls.push(cluster.publish_url(&key)?);
+    }
+    let dir = cluster.dir().to_owned();
+    let mut sample = measure(plan, &cluster.ingest.child, &urls, &dir)?;
+    for stream in 0..plan.streams {
+        let url = cluster.mint(&format!("bench-{stream}"), "bench", 60)?.remove(0);
+        sample.errors += u64::from(Viewer::enter(&url).is_err());
+    }
+    cluster.check_alive()?;
+    Ok(sample)
+}
+
+fn theirs(plan: &Plan) -> Result<Sample> {
+    let nginx = Nginx::start()?;
+    let urls: Vec<String> =
+        (0..plan.streams).map(|stream| format!("rtmp://{}/live/bench-{stream}", nginx.address)).collect();
+    let folder = tempfile::tempdir()?;
+    let mut sample = measure(plan, &nginx.child, &urls, folder.path())?;
+    sample.errors += (plan.streams - nginx.playlists().min(plan.streams)) as u64;
+    nginx.stop()?;
+    Ok(sample)
+}
+
+fn measure(plan: &Plan, server: &Child, urls: &[String], dir: &Path) -> Result<Sample> {
+    let before = server.family_rss_kib()?;
+    let mut publishers = Vec::new();
+    for url in urls {
+        publishers.push(Publisher::looped(feed::FULL_HD, url, dir)?);
+    }
+    std::thread::sleep(WARM_UP);
+    let (began, used) = (Instant::now(), server.cpu()?);
+    std::thread::sleep(plan.time);
+    let (time, used) = (began.elapsed(), server.cpu()?.saturating_sub(used));
+    let after = server.family_rss_kib()?;
+    ensure!(!used.is_zero(), "the server used no processor time at all");
+    let mut errors = 0;
+    for publisher in &mut publishers {
+        errors += u64::from(publisher.child.ended()?.is_some());
+    }
+    let streams = plan.streams as f64;
+    Ok(Sample {
+        cpu_percent: used.as_secs_f64() / time.as_secs_f64() * 100.0 / streams,
+        kib: after.saturating_sub(before) as f64 / streams,
+        errors,
+    })
+}

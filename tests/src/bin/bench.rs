@@ -1,0 +1,42 @@
+//! The benchmarks that need whole programs: `bench NAME [--short] [--json]`, as `scripts/bench.sh` runs it.
+//!
+//! In: a name. Out: a table for people (not with `--json`), and as its last line
+//! `{"name","ours":{…},"yardstick":{…},"ratio","errors"}`.
+#![forbid(unsafe_code)]
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what the command line names; gives the count of errors.
+fn run() -> Result<u64> {
+    let (mut name, mut short, mut json) = (None, false, false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--short" => short = true,
+            "--json" => json = true,
+            other if name.is_none() && !other.starts_with('-') => name = Some(other.to_owned()),
+            other => bail!("{other:?} is not known; usage: bench NAME [--short] [--json]"),
+        }
+    }
+    let report = match name.as_deref() {
+        Some("ingest") => tests::bench::ingest::run(short)?,
+        Some(other) => bail!("there is no benchmark {other:?}; there is: ingest"),
+        None => bail!("usage: bench NAME [--short] [--json]; there is: ingest"),
+    };
+    if !json {
+        report.print_table();
+    }
+    println!("{}", report.to_json());
+    Ok(report.errors)
+}

@@ -1,0 +1,27 @@
+//! The feeds that tests push, as `scripts/clip.sh` makes them.
+//!
+//! In: a feed's name. Out: the path of an FLV file; it is made at the first time.
+
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// 1280×720, 30 frames a second, two B frames, closed GOPs of 2 s, 32 s long.
+pub const HD: &str = "720";
+/// 640×360, baseline profile (no B frames), 8 s long: cheap.
+pub const SMALL: &str = "baseline";
+/// 640×360, interlaced: cannot be marked.
+pub const INTERLACED: &str = "interlaced";
+/// 1920×1080, 6 Mb/s, 16 s long: for benchmarks.
+pub const FULL_HD: &str = "1080";
+
+/// Where the feed of that name is.
+///
+/// # Errors
+/// When it cannot be made: then with what the script said.
+pub fn path(name: &str) -> Result<PathBuf> {
+    let out =
+        Command::new(crate::root().join("scripts/clip.sh")).arg(name).output().context("scripts/clip.sh")?;
+    ensure!(out.status.success(), "scripts/clip.sh {name}: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(PathBuf::from(String::from_utf8(out.stdout)?.trim_end()))
+}
