@@ -11,6 +11,9 @@ use thiserror::Error;
 /// What goes before a key's name in the environment.
 pub const ENV_PREFIX: &str = "RELEVE_INGEST_";
 
+/// The keys whose values are numbers.
+const NUMBERS: [&str; 3] = ["segment_seconds", "window_segments", "mark_workers"];
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,7 +82,7 @@ fn mark_workers() -> usize {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// Not TOML, an unknown key, or a value of the wrong kind.
-    #[error("{0}")]
+    #[error(transparent)]
     Toml(#[from] toml::de::Error),
     /// A value out of its range.
     #[error("`{key}` is {value}, but must be {wanted}")]
@@ -102,7 +105,9 @@ impl Config {
         let mut table: toml::Table = text.parse()?;
         for (name, value) in env {
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
-                table.insert(key.to_ascii_lowercase(), literal(&value));
+                let key = key.to_ascii_lowercase();
+                let value = literal(&key, value);
+                table.insert(key, value);
             }
         }
         let config: Config = table.try_into()?;
@@ -126,12 +131,11 @@ impl Config {
     }
 }
 
-/// A value from the environment: a TOML literal where it reads as one (numbers, lists), a string otherwise.
-fn literal(value: &str) -> toml::Value {
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    match parsed {
-        Some(value @ (toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => value,
-        _ => toml::Value::String(value.to_owned()),
+/// A value from the environment: a number for the keys that are numbers, where it reads as one; a string otherwise.
+fn literal(key: &str, value: String) -> toml::Value {
+    match (NUMBERS.contains(&key), value.parse()) {
+        (true, Ok(number)) => toml::Value::Integer(number),
+        _ => toml::Value::String(value),
     }
 }
 
@@ -158,6 +162,7 @@ mod tests {
         .unwrap();
         assert_eq!((config.segment_seconds, config.rtmp_listen.port()), (4, 0));
         assert_eq!(config.window_segments, 10);
+        assert_eq!(parse(LEAST, &[("RELEVE_INGEST_NAME", "12")]).unwrap().name, "12");
     }
 
     #[test]
@@ -169,6 +174,7 @@ mod tests {
             (LEAST.to_owned(), vec![("RELEVE_INGEST_COLOUR", "red")], "colour"),
             ("dir = \"/tmp\"".to_owned(), vec![], "name"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_NAME", "a/b")], "name"),
+            (LEAST.to_owned(), vec![("RELEVE_INGEST_MARK_WORKERS", "many")], "mark_workers"),
         ] {
             let error = parse(&text, &env).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

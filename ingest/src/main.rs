@@ -59,7 +59,10 @@ fn read_config(path: Option<&Path>) -> Result<Config> {
         None => String::new(),
     };
     let named = path.map_or("the environment".to_owned(), |path| path.display().to_string());
-    Config::parse(&text, std::env::vars()).with_context(|| format!("wrong configuration in {named}"))
+    // A variable that is no text is none of ours.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::parse(&text, env).with_context(|| format!("wrong configuration in {named}"))
 }
 
 async fn serve(config: Config, ready_file: Option<&Path>) -> Result<()> {

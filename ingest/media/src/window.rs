@@ -110,10 +110,16 @@ impl Window {
         }
     }
 
-    /// A new run: its target duration, and bit rates from the beginning.
-    pub fn begin(&mut self, run: &Run) {
+    /// A run begins or goes on here with segment `next`: its target duration, and bit rates from the beginning. What is
+    /// kept goes if numbers in between were used elsewhere (another process, a segment that was recorded and lost): a
+    /// playlist cannot name a hole.
+    pub fn begin(&mut self, run: &Run, next: u64) {
         self.target_duration_s = run.target_duration_s;
         self.rates = Default::default();
+        if self.newest().is_some_and(|newest| next > newest.number.saturating_add(1)) {
+            self.segments.clear();
+            self.bytes = 0;
+        }
         self.changed();
     }
 
@@ -131,6 +137,11 @@ impl Window {
             self.live = live;
             self.changed();
         }
+    }
+
+    /// Whether a publisher is connected.
+    pub fn is_live(&self) -> bool {
+        self.live
     }
 
     /// Takes what of a segmenter's output concerns it; parts and reports pass by.
@@ -416,6 +427,29 @@ mod tests {
             assert_eq!(push(&mut window, number, 360_000, 1), Err(WindowError::Number { number, last: 5 }));
         }
         assert_eq!(window.version(), version);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_elsewhere_leaves_no_hole_behind_it() {
+        let run = Run {
+            id: RunId([0; 8]),
+            stream: "demo".parse().unwrap(),
+            anchor_unix_ms: 0,
+            first_number: 0,
+            first_discontinuity: 0,
+            target_duration_s: 4,
+            part_90k: 30_000,
+        };
+        let mut window = window(3, 5);
+        push(&mut window, 5, 360_000, 1).unwrap();
+        window.begin(&run, 6);
+        push(&mut window, 6, 360_000, 1).unwrap();
+        assert_eq!(listed(&window), [5, 6]);
+        window.begin(&run, 9);
+        push(&mut window, 9, 360_000, 1).unwrap();
+        assert_eq!((listed(&window), window.bytes()), (vec![9], 1));
+        window.begin(&run, 4);
+        assert_eq!(push(&mut window, 4, 360_000, 1), Err(WindowError::Number { number: 4, last: 9 }));
     }
 
     #[test]

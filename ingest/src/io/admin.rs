@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET /metrics   Prometheus text        GET /livez   200 while the process answers
-//! GET /status    JSON, one row a stream GET /readyz  200 while publishers are taken and the state store answers
+//! GET /status    JSON, one row a stream GET /readyz  200 while publishers are taken and the state store records
 //! ```
 //!
 //! No secrets in any of it. Bind it to an address that only operators reach.
@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 use releve_state::coordinator::Coordinator;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// How long the state store may take to count as answering.
@@ -33,8 +33,8 @@ pub struct Admin {
     pub streams: Arc<Streams>,
     /// The state store.
     pub state: Arc<dyn Coordinator>,
-    /// Turns true when the node stops.
-    pub stop: watch::Receiver<bool>,
+    /// Whether the state store took the node's last sign of life: a full disk answers questions and records nothing.
+    pub recording: Arc<AtomicBool>,
 }
 
 impl Admin {
@@ -56,8 +56,11 @@ impl Admin {
     }
 
     async fn ready(&self) -> Answer {
-        if *self.stop.borrow() {
+        if self.streams.is_stopping() {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        if !self.recording.load(Ordering::Relaxed) {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "the state store does not record\n");
         }
         match timeout(STATE_MAX, self.state.streams()).await {
             Ok(Ok(_)) => plain(StatusCode::OK, "ready\n"),

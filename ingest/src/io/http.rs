@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// Connections at once; each relay keeps a few dozen.
@@ -47,11 +48,13 @@ where
     F: Future<Output = Answer> + Send,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+        while connections.try_join_next().is_some() {}
+        let next = async { (places.clone().acquire_owned().await, listener.accept().await) };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            _ = stop.wait_for(|stop| *stop) => break,
         };
         let Ok((socket, _)) = accepted else {
             sleep(Duration::from_millis(50)).await;
@@ -59,7 +62,7 @@ where
         };
         let _ = socket.set_nodelay(true);
         let (answer, mut stop) = (answer.clone(), stop.clone());
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let service = service_fn(move |request| {
                 let answered = answer(request);
                 async move { Ok::<_, Infallible>(answered.await) }
@@ -81,4 +84,6 @@ where
             drop(place);
         });
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }

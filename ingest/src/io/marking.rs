@@ -5,7 +5,6 @@
 //! reported. Touches the pool of marking processes.
 
 use crate::metrics::{Metrics, OfStream};
-use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use ingest_api::window::{Gop, Marking as Outcome};
 use ingest_api::{RunId, StreamName};
@@ -14,6 +13,7 @@ use media::unit::{AccessUnit, Piece, Unit, VideoConfig};
 use releve_state::coordinator::MarkPolicy;
 use releve_watermark::embed::{PatternSeed, STRENGTH_DEFAULT};
 use releve_watermark::{GopId, Key};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
@@ -38,13 +38,9 @@ pub struct Keys {
 #[error("{0}; set the stream to `--mark prefer` to publish it unmarked")]
 pub struct Refusal(#[from] Misfit);
 
-/// The pool of marking processes: this program, started as `mark-worker`.
-///
-/// # Errors
-/// When this program's own path is unknown.
-pub fn pool(workers: usize) -> anyhow::Result<Pool> {
-    let program = std::env::current_exe().context("this program's own path is unknown")?;
-    Ok(Pool::new(PoolConfig { workers, ..PoolConfig::new(program, &["mark-worker"]) }))
+/// The pool of marking processes: `releve-ingest`, started as `mark-worker`.
+pub fn pool(program: PathBuf, workers: usize) -> Pool {
+    Pool::new(PoolConfig { workers, ..PoolConfig::new(program, &["mark-worker"]) })
 }
 
 /// One stream's marking.

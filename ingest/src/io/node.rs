@@ -23,6 +23,8 @@ use releve_state::local::Local;
 use releve_state::sqlite::Sqlite;
 use socket2::{Domain, Socket, Type};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
@@ -36,8 +38,30 @@ use tracing::{info, warn};
 const REFRESH: Duration = Duration::from_secs(2);
 /// How long streams have to record their last segment when the node stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long relays have to fetch the last segments before the origin closes: they ask as soon as one is listed.
+const LINGER: Duration = Duration::from_secs(1);
 /// Segments kept after they left the playlist, for players that are behind.
 const KEPT_EXTRA: usize = 6;
+
+/// What no configuration says; tests do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a slot waits for its publisher.
+    pub grace: Duration,
+    /// The program whose `mark-worker` marks: this one.
+    pub marker: PathBuf,
+}
+
+impl Settings {
+    /// Those of the program.
+    ///
+    /// # Errors
+    /// When this program's own path is unknown.
+    pub fn of_program() -> Result<Settings> {
+        let marker = std::env::current_exe().context("this program's own path is unknown")?;
+        Ok(Settings { grace: publish::GRACE, marker })
+    }
+}
 
 /// A running ingest node.
 pub struct Node {
@@ -58,6 +82,14 @@ pub struct Node {
 /// # Errors
 /// Names what could not be read, opened or bound.
 pub async fn start(config: Config) -> Result<Node> {
+    start_with(config, Settings::of_program()?).await
+}
+
+/// Starts a node with settings of the caller.
+///
+/// # Errors
+/// As `start`.
+pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     let dir = StateDir::at(&config.dir);
     let keys = Keys {
         pattern: dir.keys(KeyKind::Pattern)?.current().clone(),
@@ -70,7 +102,7 @@ pub async fn start(config: Config) -> Result<Node> {
     let blobs: Arc<dyn Blobs> =
         Arc::new(Local::open(dir.blobs()).with_context(|| format!("cannot open {}", dir.blobs().display()))?);
     let (metrics, registry) = Metrics::new();
-    let pool = Arc::new(pool(config.mark_workers)?);
+    let pool = Arc::new(pool(settings.marker, config.mark_workers));
     // A node that cannot mark still takes streams whose policy lets them pass: loudly.
     match pool.start().await {
         Ok(missing) => missing.lines().for_each(|wall| warn!("the marking process runs without {wall}")),
@@ -97,6 +129,7 @@ pub async fn start(config: Config) -> Result<Node> {
                 blobs: blobs.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),
                 metrics: metrics.clone(),
+                grace: settings.grace,
             };
             let mut tasks = publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             tasks.spawn(publish::run(context, window, begins, out));
@@ -122,15 +155,17 @@ pub async fn start(config: Config) -> Result<Node> {
         blobs,
         metrics,
         gate: Gate::default(),
+        stop: stopping.clone(),
     });
     tasks
         .spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
+    let recording = Arc::new(AtomicBool::new(true));
     let admin = Arc::new(Admin {
         node: config.name.clone(),
         registry,
         streams: streams.clone(),
         state: state.clone(),
-        stop: stopping.clone(),
+        recording: recording.clone(),
     });
     tasks.spawn(http::serve(admin_listener, stopping.clone(), move |request| admin.clone().answer(request)));
     let record = NodeRecord {
@@ -140,7 +175,7 @@ pub async fn start(config: Config) -> Result<Node> {
         admin_url: format!("http://{admin_at}"),
         seen_unix_ms: 0,
     };
-    tasks.spawn(keep_fresh(streams.clone(), state, record, stopping));
+    tasks.spawn(keep_fresh(streams.clone(), state, record, recording, stopping));
     info!(name = config.name, rtmp = %rtmp_at, origin = %origin_at, admin = %admin_at, "ingest node ready");
     Ok(Node { rtmp: rtmp_at, origin: origin_at, admin: admin_at, streams, stop, tasks, publishing })
 }
@@ -161,15 +196,20 @@ impl Node {
     /// Closes publishers, records what they sent, and ends every task.
     pub async fn stop(mut self) {
         info!("stopping");
+        let live = || self.streams.all().iter().any(|(_, slot)| slot.window.borrow().is_live());
+        let was_live = live();
         self.streams.close_all();
-        // The listeners stay until the last segments are listed: relays fetch them now.
+        // The listeners stay until the last segments are listed, and a moment longer: relays fetch them now.
         let drained = async {
-            while self.streams.all().iter().any(|(_, slot)| slot.window.borrow().snapshot().live) {
+            while live() {
                 sleep(Duration::from_millis(20)).await;
             }
         };
         if timeout(DRAIN_MAX, drained).await.is_err() {
             warn!("a stream did not record its last segment in time");
+        }
+        if was_live {
+            sleep(LINGER).await;
         }
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -197,11 +237,12 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
     bound().with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Reads stream records again and shows a sign of life, every `REFRESH`.
+/// Reads stream records again and shows a sign of life, every `REFRESH`; notes whether the store took it.
 async fn keep_fresh(
     streams: Arc<Streams>,
     state: Arc<dyn Coordinator>,
     mut record: NodeRecord,
+    recording: Arc<AtomicBool>,
     mut stop: watch::Receiver<bool>,
 ) {
     let gate = Gate::default();
@@ -212,7 +253,9 @@ async fn keep_fresh(
             streams.refresh().await?;
             state.announce(record.clone()).await
         };
-        if let Err(error) = fresh.await
+        let fresh = fresh.await;
+        recording.store(fresh.is_ok(), Ordering::Relaxed);
+        if let Err(error) = fresh
             && let Some(held_back) = gate.pass()
         {
             warn!(%error, held_back, "the state store does not answer; streams go on as they are");

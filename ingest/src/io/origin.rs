@@ -19,7 +19,8 @@ use releve_state::Blobs;
 use releve_watermark::KeyRing;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::warn;
 
 const OBJECT: &str = "application/octet-stream";
@@ -39,6 +40,8 @@ pub struct Origin {
     pub metrics: Metrics,
     /// Lets one line about refused requests a second pass.
     pub gate: Gate,
+    /// Turns true when the node stops: requests that wait are answered then.
+    pub stop: watch::Receiver<bool>,
 }
 
 impl Origin {
@@ -115,10 +118,15 @@ impl Origin {
         let slot = self.streams.get(stream).ok_or(StatusCode::NOT_FOUND)?;
         let mut window = slot.window.clone();
         let newer = window.wait_for(|window| Some(window.version()) != after);
-        match timeout(wait, newer).await {
-            Ok(Ok(window)) => Ok(Some(json(&window.snapshot()))),
-            Ok(Err(_)) => Err(StatusCode::NOT_FOUND),
-            Err(_) => Ok(None),
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            newer = newer => match newer {
+                Ok(window) => Ok(Some(json(&window.snapshot()))),
+                Err(_) => Err(StatusCode::NOT_FOUND),
+            },
+            () = sleep(wait) => Ok(None),
+            _ = stop.wait_for(|stop| *stop) => Ok(None),
         }
     }
 

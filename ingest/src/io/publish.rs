@@ -17,6 +17,7 @@ use releve_state::Blobs;
 use releve_state::coordinator::{Coordinator, Error as StateError};
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::MediaKind;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
@@ -46,6 +47,8 @@ pub struct Context {
     pub marking: Marking,
     /// Counters.
     pub metrics: Metrics,
+    /// How long the slot waits for its publisher: `GRACE`.
+    pub grace: Duration,
 }
 
 /// Runs a stream until its slot is gone.
@@ -55,17 +58,26 @@ pub async fn run(
     mut begins: mpsc::Receiver<Begin>,
     out: watch::Sender<Arc<Window>>,
 ) {
-    let mut stream =
-        Stream { context, window, out, segmenter: None, run: RunId([0; 8]), live: None, gone_at: None };
+    let mut stream = Stream {
+        context,
+        window,
+        out,
+        segmenter: None,
+        run: RunId([0; 8]),
+        epoch: 0,
+        live: None,
+        gone_at: None,
+        told: BTreeSet::new(),
+    };
     loop {
         tokio::select! {
             biased;
             begin = begins.recv() => match begin {
                 Some(begin) => {
-                    stream.gone().await;
+                    stream.replaced().await;
                     stream.begin(begin).await;
                 }
-                None => return stream.gone().await,
+                None => return stream.replaced().await,
             },
             queued = next(&mut stream.live) => match queued {
                 Some(queued) => stream.take(queued.message).await,
@@ -97,13 +109,18 @@ struct Stream {
     segmenter: Option<Segmenter>,
     /// The segmenter's run.
     run: RunId,
+    /// The fencing term under which the segmenter was made.
+    epoch: u64,
     live: Option<Live>,
     gone_at: Option<Instant>,
+    /// Kinds of reports that this publisher has had a log line for.
+    told: BTreeSet<&'static str>,
 }
 
 impl Stream {
     async fn begin(&mut self, begin: Begin) {
-        let late = self.gone_at.take().is_some_and(|at| at.elapsed() > GRACE);
+        self.told.clear();
+        let late = self.gone_at.is_some_and(|at| at.elapsed() > self.context.grace);
         if late {
             self.segmenter = None;
         }
@@ -111,8 +128,9 @@ impl Stream {
             match self.open_run(late).await {
                 Ok((run, epoch, segmenter)) => {
                     self.run = run.id;
+                    self.epoch = epoch;
                     self.window.set_epoch(epoch);
-                    self.window.begin(&run);
+                    self.window.begin(&run, segmenter.next_number());
                     self.segmenter = Some(segmenter);
                 }
                 Err(error) => {
@@ -122,6 +140,7 @@ impl Stream {
                 }
             }
         }
+        self.gone_at = None;
         let start = self.segmenter.as_ref().map_or(0, Segmenter::next_tick);
         self.context.marking.restart(begin.mark);
         self.live = Some(Live { feed: Feed::new(start), media: begin.media, kick: begin.kick });
@@ -138,7 +157,7 @@ impl Stream {
         let last = state.last_segment(stream).await?;
         if let (Some(last), Some(run), false) = (&last, state.latest_run(stream).await?, late) {
             let ended_unix_ms = last.date_unix_ms + last.duration_90k / 90;
-            let within_grace = (now_unix_ms - ended_unix_ms) < GRACE.as_millis() as i64;
+            let within_grace = (now_unix_ms - ended_unix_ms).max(0) < self.context.grace.as_millis() as i64;
             if last.run == run.id && within_grace && run.target_duration_s == *target_duration_s {
                 info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
                 let segmenter = Segmenter::resume(run.clone(), last);
@@ -174,9 +193,8 @@ impl Stream {
             Ok(units) => units,
             Err(error) => return self.bad_media(error).await,
         };
-        for note in live.feed.take_notes() {
-            self.note(note);
-        }
+        let notes = live.feed.take_notes();
+        notes.into_iter().for_each(|note| self.note(note));
         for unit in units {
             let Some(run) = self.segmenter.as_ref().map(|_| self.run) else { return };
             match self.context.marking.apply(unit, run).await {
@@ -234,7 +252,7 @@ impl Stream {
         let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
-            match self.context.state.commit_segment(&self.context.stream, segment).await {
+            match self.record(segment).await {
                 Ok(()) => {
                     self.context.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
                     return true;
@@ -247,9 +265,31 @@ impl Stream {
                 Err(error) => {
                     error!(stream = %self.context.stream, number = segment.number, %error, "segment not recorded, publisher closed");
                     self.segmenter = None;
-                    self.kick(Kick::NoState);
+                    self.kick(if let StateError::Stale(_) = error { Kick::Fenced } else { Kick::NoState });
                     return false;
                 }
+            }
+        }
+    }
+
+    /// Not under an epoch that has ended: whoever raised it goes on from the last record.
+    async fn record(&self, segment: &Segment) -> Result<(), StateError> {
+        let Context { stream, state, .. } = &self.context;
+        match state.epoch(stream).await? {
+            epoch if epoch == self.epoch => state.commit_segment(stream, segment).await,
+            epoch => Err(StateError::Stale(epoch)),
+        }
+    }
+
+    /// Another publisher takes the slot, or the slot is gone. What was taken from the last one is published first.
+    async fn replaced(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.media.close();
+        }
+        while let Some(live) = &mut self.live {
+            match live.media.recv().await {
+                Some(queued) => self.take(queued.message).await,
+                None => self.gone().await,
             }
         }
     }
@@ -304,7 +344,7 @@ impl Stream {
         self.context.metrics.gops.get_or_create(&of).inc();
     }
 
-    fn note(&self, note: Note) {
+    fn note(&mut self, note: Note) {
         match note {
             Note::Started(_) => {}
             Note::Time(Event::Jump { .. }) => self.report("time-jump", &format!("{note:?}")),
@@ -312,7 +352,7 @@ impl Stream {
         }
     }
 
-    fn reported(&self, report: Report) {
+    fn reported(&mut self, report: Report) {
         let kind = match report {
             Report::LongGop { .. } => "long-gop",
             Report::AudioReanchored { .. } => "audio-gap",
@@ -327,10 +367,11 @@ impl Stream {
         self.report(kind, &format!("{report:?}"));
     }
 
-    fn report(&self, kind: &'static str, text: &str) {
+    fn report(&mut self, kind: &'static str, text: &str) {
         let of = OfStreamAnd { stream: self.context.stream.to_string(), kind };
-        // One line for the first of a kind, then the counter tells.
-        if self.context.metrics.reports.get_or_create(&of).inc() == 0 {
+        self.context.metrics.reports.get_or_create(&of).inc();
+        // One line for a publisher's first of a kind, then the counter tells.
+        if self.told.insert(kind) {
             warn!(stream = %self.context.stream, kind, "{text}");
         }
     }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A publisher that sends nothing for this long is gone; encoders send audio or video many times a second.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -92,7 +92,7 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: D
     door.metrics.connections.inc();
     let _ = socket.set_nodelay(true);
     let mut random = [0; 1528];
-    let end = match SystemRandom::new().fill(&mut random) {
+    let (end, published) = match SystemRandom::new().fill(&mut random) {
         Ok(()) => {
             let start = Instant::now();
             let session = Session::new(rtmp::Config::default(), 0, random);
@@ -100,17 +100,19 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: D
                 .run(&mut socket)
                 .await
         }
-        Err(_) => End::Socket(std::io::Error::other("the system gave no random bytes")),
+        Err(_) => (End::Socket(std::io::Error::other("the system gave no random bytes")), false),
     };
     door.metrics.connections.dec();
     match end {
-        End::Left => info!(%peer, "publisher left"),
+        End::Left if published => info!(%peer, "publisher left"),
+        End::Left => debug!(%peer, "a connection came and went without a publish"),
         End::Protocol(error) => door.refused(peer, error.reason(), &error.to_string()),
         End::Kicked(kick) => door.refused(peer, kick.words().1, kick.words().0),
         End::NoSlot(error) => {
             let reason = match &error {
                 ClaimError::WrongKey => "wrong-key",
                 ClaimError::InUse(_) => "in-use",
+                ClaimError::Busy(_) => "busy",
                 ClaimError::State(_) => "no-state",
                 ClaimError::Stopping => "stopping",
             };
@@ -138,7 +140,8 @@ impl Connection<'_> {
         self.start.elapsed().as_millis() as rtmp::Millis
     }
 
-    async fn run(mut self, socket: &mut TcpStream) -> End {
+    /// Serves it to its end; says too whether it ever published.
+    async fn run(mut self, socket: &mut TcpStream) -> (End, bool) {
         let end = match self.steps(socket).await {
             Ok(()) => End::Left,
             Err(end) => end,
@@ -149,7 +152,7 @@ impl Connection<'_> {
         // The last status may be on its way out; whoever does not take it does not get it.
         let _ = timeout(Duration::from_secs(1), self.transmit(socket)).await;
         let _ = timeout(Duration::from_secs(1), socket.shutdown()).await;
-        end
+        (end, self.pass.is_none())
     }
 
     async fn steps(&mut self, socket: &mut TcpStream) -> Result<(), End> {
@@ -222,13 +225,17 @@ impl Connection<'_> {
                 self.write(socket).await
             }
             Err(error) => {
-                if matches!(error, ClaimError::WrongKey) {
-                    sleep(WRONG_KEY_DELAY).await;
+                match &error {
+                    ClaimError::WrongKey => {
+                        sleep(WRONG_KEY_DELAY).await;
+                        self.session.reject_publish(Reject::BadName);
+                    }
+                    ClaimError::InUse(_) => self.session.reject_publish(Reject::InUse),
+                    ClaimError::Busy(_) | ClaimError::State(_) => {
+                        self.session.close("the server cannot take a publish now")
+                    }
+                    ClaimError::Stopping => self.session.close(Kick::Stopping.words().0),
                 }
-                self.session.reject_publish(match error {
-                    ClaimError::WrongKey => Reject::BadName,
-                    _ => Reject::InUse,
-                });
                 Err(End::NoSlot(error))
             }
         }

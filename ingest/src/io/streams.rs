@@ -12,9 +12,10 @@ use releve_state::stream_key::{self, StreamKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 use thiserror::Error;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Media bytes of one publisher that may wait for its stream's task: two key pictures of 100 Mb/s video while the one
@@ -22,6 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 pub const QUEUE_BYTES: usize = 16 << 20;
 /// Messages that may wait, whatever their size: 16 MiB of 20-byte audio would otherwise be 800,000 of them.
 const QUEUE_MESSAGES: usize = 1024;
+/// Publishers, each replaced by the next, that a stream's task may have before it: more come only while the state store is
+/// away, and each may have a full queue.
+const BEGINS: usize = 4;
 
 /// Why a publisher's connection is closed by its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Kick {
     BadMedia,
     /// The state store does not answer.
     NoState,
+    /// Another process raised the stream's epoch: it holds the stream now.
+    Fenced,
     /// The node stops.
     Stopping,
 }
@@ -46,6 +52,7 @@ impl Kick {
             Kick::KeyEnded => ("this stream key has ended", "key-ended"),
             Kick::BadMedia => ("the media cannot be published, see the server's log", "bad-media"),
             Kick::NoState => ("the server cannot record segments at the moment", "no-state"),
+            Kick::Fenced => ("another node has taken the stream over", "fenced"),
             Kick::Stopping => ("the server is stopping", "stopping"),
         }
     }
@@ -106,6 +113,9 @@ pub enum ClaimError {
     /// A live publisher holds the slot.
     #[error("`{0}` has a live publisher already")]
     InUse(StreamName),
+    /// The stream's task has not got round to the publishers before this one.
+    #[error("`{0}` is still busy with the publishers before this one")]
+    Busy(StreamName),
     /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -117,11 +127,20 @@ pub enum ClaimError {
 /// Starts the task of a stream: given its record and queue, gives the window it publishes.
 pub type Spawn = dyn Fn(&StreamRecord, mpsc::Receiver<Begin>) -> watch::Receiver<Arc<Window>> + Send + Sync;
 
+#[derive(Default)]
+struct Slots {
+    by_name: BTreeMap<StreamName, Arc<Slot>>,
+    /// Grows with every change, so that records that were read before one are not applied after it.
+    changes: u64,
+    /// The node stops: nobody gets a slot any more.
+    stopping: bool,
+}
+
 /// All streams of the node.
 pub struct Streams {
     state: Arc<dyn Coordinator>,
     spawn: Box<Spawn>,
-    slots: RwLock<BTreeMap<StreamName, Arc<Slot>>>,
+    slots: RwLock<Slots>,
     next_claim: AtomicU64,
     started: Instant,
     metrics: Metrics,
@@ -145,41 +164,48 @@ impl Streams {
     /// # Errors
     /// When the state store does not answer; everything then stays as it is.
     pub async fn refresh(&self) -> Result<(), StateError> {
-        let records = self.state.streams().await?;
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        for record in &records {
-            match slots.get(&record.name) {
-                Some(slot) => slot.renew(record),
-                None => {
-                    slots.insert(record.name.clone(), self.open(record));
+        loop {
+            let changes = self.read().changes;
+            let records = self.state.streams().await?;
+            let mut slots = self.write();
+            if slots.changes != changes {
+                continue;
+            }
+            for record in &records {
+                self.renew(&mut slots, record);
+            }
+            let before = slots.by_name.len();
+            slots.by_name.retain(|name, slot| {
+                let stays = records.iter().any(|record| &record.name == name);
+                if !stays {
+                    slot.close(Kick::KeyEnded);
                 }
-            }
+                stays
+            });
+            slots.changes += (before - slots.by_name.len()) as u64;
+            return Ok(());
         }
-        slots.retain(|name, slot| {
-            let stays = records.iter().any(|record| &record.name == name);
-            if !stays {
-                slot.close(Kick::KeyEnded);
-            }
-            stays
-        });
-        Ok(())
     }
 
     fn open(&self, record: &StreamRecord) -> Arc<Slot> {
-        let (begin, begins) = mpsc::channel(1);
+        let (begin, begins) = mpsc::channel(BEGINS);
         let window = (self.spawn)(record, begins);
         Arc::new(Slot { record: RwLock::new(record.clone()), holder: Mutex::default(), begin, window })
     }
 
     /// The slot of a stream.
     pub fn get(&self, name: &StreamName) -> Option<Arc<Slot>> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.read().by_name.get(name).cloned()
     }
 
     /// All slots, by name.
     pub fn all(&self) -> Vec<(StreamName, Arc<Slot>)> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.iter().map(|(name, slot)| (name.clone(), slot.clone())).collect()
+        self.read().by_name.iter().map(|(name, slot)| (name.clone(), slot.clone())).collect()
+    }
+
+    /// Whether the node stops.
+    pub fn is_stopping(&self) -> bool {
+        self.read().stopping
     }
 
     /// Gives a publisher the slot its key opens.
@@ -188,53 +214,67 @@ impl Streams {
     /// `ClaimError`; the slot's holder is untouched then.
     pub async fn claim(&self, key: &str, peer: IpAddr) -> Result<(StreamName, Claim), ClaimError> {
         let presented = StreamKey::parse(key).ok();
-        let record = match &presented {
-            Some(key) => self.state.stream_by_key_id(key.id()).await?,
-            None => None,
-        };
-        let allowed = presented.is_some_and(|key| stream_key::verify(record.as_ref(), &key));
-        let Some(record) = record.filter(|_| allowed) else { return Err(ClaimError::WrongKey) };
-        let slot = self.slot_for(&record);
-        let claim = self.hold(&slot, peer).ok_or_else(|| ClaimError::InUse(record.name.clone()))?;
-        let begin = Begin { media: claim.1, kick: claim.2, mark: record.mark };
-        slot.begin.send(begin).await.map_err(|_| ClaimError::Stopping)?;
-        Ok((record.name, claim.0))
+        loop {
+            let changes = self.read().changes;
+            let record = match &presented {
+                Some(key) => self.state.stream_by_key_id(key.id()).await?,
+                None => None,
+            };
+            let allowed = presented.as_ref().is_some_and(|key| stream_key::verify(record.as_ref(), key));
+            let Some(record) = record.filter(|_| allowed) else { return Err(ClaimError::WrongKey) };
+            // Held to the end, so that a stream that is removed meanwhile finds its new publisher.
+            let mut slots = self.write();
+            if slots.stopping {
+                return Err(ClaimError::Stopping);
+            }
+            if slots.changes != changes {
+                continue;
+            }
+            let slot = self.renew(&mut slots, &record);
+            return self.hold(&slot, &record, peer).map(|claim| (record.name, claim));
+        }
     }
 
-    fn slot_for(&self, record: &StreamRecord) -> Arc<Slot> {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.entry(record.name.clone()).or_insert_with(|| self.open(record));
-        slot.renew(record);
+    /// The slot of a record, up to date.
+    fn renew(&self, slots: &mut Slots, record: &StreamRecord) -> Arc<Slot> {
+        let Some(slot) = slots.by_name.get(&record.name) else {
+            let slot = self.open(record);
+            slots.by_name.insert(record.name.clone(), slot.clone());
+            slots.changes += 1;
+            return slot;
+        };
+        slots.changes += u64::from(slot.renew(record));
         slot.clone()
     }
 
-    fn hold(
-        &self,
-        slot: &Arc<Slot>,
-        peer: IpAddr,
-    ) -> Option<(Claim, mpsc::Receiver<Queued>, watch::Sender<Option<Kick>>)> {
+    /// Takes the slot for a newcomer and tells its task; both under one lock, so that the task hears of publishers in the
+    /// order in which they replace each other.
+    fn hold(&self, slot: &Arc<Slot>, record: &StreamRecord, peer: IpAddr) -> Result<Claim, ClaimError> {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let mut holder = slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
         let current = holder.as_ref().map(|held| Holder {
             peer: held.peer,
             last_media_ms: held.last_media_ms.load(Ordering::Relaxed),
         });
-        match slot::decide(current, peer, now_ms) {
-            Decision::Refuse => return None,
-            Decision::Take => {}
-            Decision::Replace => {
-                if let Some(held) = holder.take() {
-                    held.kick.send_replace(Some(Kick::Replaced));
-                }
-            }
+        let decision = slot::decide(current, peer, now_ms);
+        if decision == Decision::Refuse {
+            return Err(ClaimError::InUse(record.name.clone()));
+        }
+        let begin = slot.begin.try_reserve().map_err(|error| match error {
+            TrySendError::Full(()) => ClaimError::Busy(record.name.clone()),
+            TrySendError::Closed(()) => ClaimError::Stopping,
+        })?;
+        if let Some(held) = holder.take() {
+            held.kick.send_replace(Some(Kick::Replaced));
         }
         let id = self.next_claim.fetch_add(1, Ordering::Relaxed);
         let (kick, kicked) = watch::channel(None);
         let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
         let last_media_ms = Arc::new(AtomicU64::new(now_ms));
         *holder = Some(Held { claim: id, peer, last_media_ms: last_media_ms.clone(), kick: kick.clone() });
+        begin.send(Begin { media, kick, mark: record.mark });
         self.metrics.publishers.inc();
-        let claim = Claim {
+        Ok(Claim {
             id,
             slot: slot.clone(),
             started: self.started,
@@ -243,24 +283,32 @@ impl Streams {
             media: sender,
             metrics: self.metrics.clone(),
             kicked,
-        };
-        Some((claim, media, kick))
+        })
     }
 
-    /// Closes every publisher: the node stops.
+    fn read(&self) -> RwLockReadGuard<'_, Slots> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Slots> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes every publisher and takes no more: the node stops. An encoder that is closed is back within milliseconds.
     pub fn close_all(&self) {
+        self.write().stopping = true;
         self.all().iter().for_each(|(_, slot)| slot.close(Kick::Stopping));
     }
 }
 
 impl Slot {
-    /// Takes over a changed record; a holder whose key it no longer is must go.
-    fn renew(&self, record: &StreamRecord) {
+    /// Takes over a changed record; a holder whose key it no longer is must go. `true` when it differed.
+    fn renew(&self, record: &StreamRecord) -> bool {
         let mut known = self.record.write().unwrap_or_else(PoisonError::into_inner);
         if known.key_hash != record.key_hash {
             self.close(Kick::KeyEnded);
         }
-        *known = record.clone();
+        std::mem::replace(&mut *known, record.clone()) != *record
     }
 
     fn close(&self, kick: Kick) {
@@ -278,13 +326,15 @@ impl Slot {
 impl Claim {
     /// Queues a message for the stream; waits while the queue is full. `false` when the stream no longer takes any.
     pub async fn send(&self, message: rtmp::Message) -> bool {
-        let now_ms = self.started.elapsed().as_millis() as u64;
-        self.last_media_ms.store(now_ms, Ordering::Relaxed);
+        // While it waits here it is not the publisher that is slow, and nobody may take it for stale.
+        self.last_media_ms.store(u64::MAX, Ordering::Relaxed);
         let cost = message.payload.len().clamp(1, QUEUE_BYTES) as u32;
-        match self.bytes.clone().acquire_many_owned(cost).await {
+        let sent = match self.bytes.clone().acquire_many_owned(cost).await {
             Ok(permit) => self.media.send(Queued { message, _bytes: permit }).await.is_ok(),
             Err(_) => false,
-        }
+        };
+        self.last_media_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        sent
     }
 }
 

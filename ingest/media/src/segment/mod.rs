@@ -73,7 +73,8 @@ pub struct Segmenter {
     discontinuity: u64,
     /// Init names of the last segment.
     previous: Option<Names>,
-    /// Init sections given out, the newest last.
+    /// Init sections of the last segment that were given out: one that returns after others is given out again, since a
+    /// window keeps only those that its segments name.
     announced: Vec<String>,
     video: Option<Prepared<VideoConfig>>,
     audio: Option<Prepared<AudioConfig>>,
@@ -82,8 +83,8 @@ pub struct Segmenter {
     clock: AudioClock,
 }
 
-/// Names remembered as given out; a name that fell out is given out again.
-const ANNOUNCED_MAX: usize = 16;
+/// One a track.
+const ANNOUNCED_MAX: usize = 2;
 
 impl Segmenter {
     /// The first segment of a new run: it starts with the first unit.
@@ -334,15 +335,12 @@ impl Segmenter {
                 self.discontinuity += 1;
             }
             open.publish(self.discontinuity);
+            let before = std::mem::take(&mut self.announced);
             for (name, init) in open.inits() {
-                if self.announced.contains(&name) {
-                    continue;
-                }
-                if self.announced.len() == ANNOUNCED_MAX {
-                    self.announced.remove(0);
+                if !before.contains(&name) {
+                    out.push(init);
                 }
                 self.announced.push(name);
-                out.push(init);
             }
         }
         open.close_part(end_90k, &mut self.clock, out);

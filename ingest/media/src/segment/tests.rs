@@ -318,6 +318,21 @@ fn another_configuration_cuts_at_its_idr_picture() {
     assert_eq!(records(&outputs)[0].duration_90k, 360_000);
 }
 
+/// A window keeps only the init sections that its segments name: one that comes back must come again.
+#[test]
+fn a_configuration_that_returns_gives_its_init_section_again() {
+    let mut segmenter = Segmenter::begin(run(4));
+    let mut window = crate::window::Window::new("demo".parse().unwrap(), 4, 3, 3, 0);
+    for (at, marker) in [(0, 0xc0), (1, 0xc1), (2, 0xc0)] {
+        let outputs = [
+            push(&mut segmenter, [video_config(marker)]),
+            push(&mut segmenter, feed(at * 1_800_000, 20.0, 90_000, true, false)),
+        ];
+        outputs.iter().flatten().for_each(|output| window.apply(output).unwrap());
+    }
+    assert_eq!(window.newest().unwrap().discontinuity, 9);
+}
+
 #[test]
 fn a_publisher_that_left_and_came_back_leaves_no_trace_in_the_list() {
     let mut segmenter = Segmenter::begin(run(4));

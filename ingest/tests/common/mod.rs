@@ -1,0 +1,264 @@
+//! A node on loopback, an encoder that says what ffmpeg said, and a relay's eye: what the tests of this folder share.
+//!
+//! Media is the capture of a real ffmpeg publish (one second, one GOP), said again as often as a test needs it, faster than
+//! real time. Nothing here sleeps: tests wait for what the node lists or says.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+use bytes::BytesMut;
+use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
+use ingest_api::origin::Route;
+use ingest_api::{Snapshot, StreamName};
+use releve_ingest::config::Config;
+use releve_ingest::io::node::{self, Node, Settings};
+use releve_ingest::state_dir::{KeyKind, StateDir};
+use releve_state::coordinator::{Coordinator, MarkPolicy, StreamRecord};
+use releve_state::sqlite::Sqlite;
+use releve_state::{KeyHash, StreamKey};
+use releve_watermark::KeyRing;
+use rtmp::amf::Value;
+use rtmp::chunk::{Writer, kind};
+use rtmp::{Event, Message, Session};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// A publish of ffmpeg 5.1: 96 × 64 H.264 at 10 frames a second and AAC, one second.
+const FFMPEG: &[u8] = include_bytes!("../../rtmp/tests/captures/ffmpeg-5.1.bin");
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn stream() -> StreamName {
+    "demo".parse().unwrap()
+}
+
+/// Waits for what must come.
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("it never came")
+}
+
+/// A state folder with one stream.
+pub struct Lab {
+    pub folder: TempDir,
+    pub state: Sqlite,
+    pub key: String,
+    pub cluster: KeyRing,
+}
+
+impl Lab {
+    pub async fn new(mark: MarkPolicy) -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::at(folder.path());
+        dir.init().unwrap();
+        let state = Sqlite::open(&dir.database()).unwrap();
+        let (key, record) = new_key(mark);
+        state.add_stream(record).await.unwrap();
+        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key }
+    }
+
+    /// A node on this folder; several may run.
+    pub async fn node(&self, grace: Duration) -> Node {
+        let dir = self.folder.path().display();
+        let listen = "\"127.0.0.1:0\"";
+        let text = format!(
+            "name = \"ingest\"\ndir = \"{dir}\"\nsegment_seconds = 1\n\
+             rtmp_listen = {listen}\norigin_listen = {listen}\nadmin_listen = {listen}\n"
+        );
+        let config = Config::parse(&text, []).unwrap();
+        let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));
+        node::start_with(config, Settings { grace, marker }).await.unwrap()
+    }
+
+    /// A relay's signed request: status and body, or `None` where the node listens no more. The answer's signature holds.
+    pub async fn ask(&self, origin: SocketAddr, route: Route) -> Option<(u16, Vec<u8>)> {
+        let path = route.to_path();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let (auth, mac) = node_auth::sign_request(&self.cluster, "GET", &path, now, [7; 16]);
+        let (status, head, body) = get(origin, &path, &format!("{AUTH_HEADER}: {auth}\r\n")).await?;
+        let signed = head.lines().find_map(|line| line.strip_prefix(&format!("{ANSWER_HEADER}: "))).unwrap();
+        node_auth::verify_answer(&self.cluster, &mac, status, &body, signed).unwrap();
+        Some((status, body))
+    }
+
+    /// The first snapshot that is as wanted.
+    pub async fn window(&self, node: &Node, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let search = async {
+            let mut after = None;
+            loop {
+                let route = Route::Window { stream: stream(), after, wait_ms: 5_000 };
+                let (status, body) = self.ask(node.origin, route).await.unwrap();
+                if status == 204 {
+                    continue;
+                }
+                assert_eq!(status, 200);
+                let snapshot: Snapshot = serde_json::from_slice(&body).unwrap();
+                if wanted(&snapshot) {
+                    return snapshot;
+                }
+                after = Some(snapshot.version);
+            }
+        };
+        soon(search).await
+    }
+
+    /// What is listed once so many segments are.
+    pub async fn listed(&self, node: &Node, segments: usize) -> Snapshot {
+        self.window(node, |snapshot| snapshot.segments.len() >= segments).await
+    }
+
+    /// What is listed once the publisher has left.
+    pub async fn ended(&self, node: &Node) -> Snapshot {
+        self.window(node, |snapshot| !snapshot.live && !snapshot.segments.is_empty()).await
+    }
+}
+
+/// A stream's key and record.
+pub fn new_key(mark: MarkPolicy) -> (String, StreamRecord) {
+    let key = StreamKey::generate().unwrap();
+    let record =
+        StreamRecord { name: stream(), key_id: key.id().to_owned(), key_hash: KeyHash::of(&key), mark };
+    (key.expose().to_owned(), record)
+}
+
+/// One request on a connection of its own: status, head, body.
+pub async fn get(address: SocketAddr, path: &str, headers: &str) -> Option<(u16, String, Vec<u8>)> {
+    let mut socket = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n{headers}\r\n");
+    socket.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.ok()?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, head, answer[end + 4..].to_vec()))
+}
+
+/// The media messages of the capture.
+pub fn capture() -> Vec<Message> {
+    let mut session = Session::new(rtmp::Config::default(), 0, [0; 1528]);
+    session.handle_input(0, FFMPEG).unwrap();
+    let mut messages = Vec::new();
+    loop {
+        match session.poll_event() {
+            Some(Event::Publish { .. }) => {
+                session.accept_publish();
+                session.handle_timeout(0).unwrap();
+            }
+            Some(Event::Media(message)) => messages.push(message),
+            Some(_) => {}
+            None => return messages,
+        }
+    }
+}
+
+/// Some seconds of it: each begins with an IDR picture, the codec configurations are in front.
+pub fn seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let capture = capture();
+    of.flat_map(|second| {
+        capture.iter().map(move |message| Message {
+            timestamp: (message.timestamp + second * 1_000).min(second * 1_000 + 999),
+            ..message.clone()
+        })
+    })
+    .collect()
+}
+
+/// An encoder's connection. What the server says is read all the time.
+pub struct Encoder {
+    socket: tokio::net::tcp::OwnedWriteHalf,
+    said: watch::Receiver<Vec<u8>>,
+    reading: JoinHandle<()>,
+}
+
+impl Encoder {
+    /// Connects and asks to publish; does not wait for the answer.
+    pub async fn publish(node: &Node, key: &str) -> Encoder {
+        let (mut read, socket) = TcpStream::connect(node.rtmp).await.unwrap().into_split();
+        let (heard, said) = watch::channel(Vec::new());
+        let reading = tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = read.read(&mut buffer).await {
+                heard.send_modify(|said: &mut Vec<u8>| said.extend_from_slice(&buffer[..count]));
+            }
+        });
+        let mut encoder = Encoder { socket, said, reading };
+        let mut hello = vec![3];
+        hello.resize(1 + 2 * 1536, 0);
+        encoder.write(&hello).await;
+        let app = Value::Object(vec![
+            ("app".into(), Value::text("live")),
+            ("tcUrl".into(), Value::text("rtmp://node/live")),
+        ]);
+        encoder.command(0, "connect", 1.0, &[app]).await;
+        encoder.command(0, "createStream", 2.0, &[Value::Null]).await;
+        encoder.ask(key).await;
+        encoder
+    }
+
+    /// Connects and is accepted.
+    pub async fn accepted(node: &Node, key: &str) -> Encoder {
+        let mut encoder = Encoder::publish(node, key).await;
+        encoder.hears("NetStream.Publish.Start").await;
+        encoder
+    }
+
+    /// Asks to publish, on this connection.
+    pub async fn ask(&mut self, key: &str) {
+        self.command(1, "publish", 5.0, &[Value::Null, Value::text(key), Value::text("live")]).await;
+    }
+
+    /// Ends the publish and keeps the connection.
+    pub async fn unpublish(&mut self, key: &str) {
+        self.command(0, "FCUnpublish", 6.0, &[Value::Null, Value::text(key)]).await;
+    }
+
+    async fn command(&mut self, stream: u32, name: &str, transaction: f64, rest: &[Value]) {
+        let mut payload = Vec::new();
+        Value::text(name).encode(&mut payload);
+        Value::Number(transaction).encode(&mut payload);
+        rest.iter().for_each(|value| value.encode(&mut payload));
+        self.message(3, kind::COMMAND, stream, 0, &payload).await;
+    }
+
+    pub async fn send(&mut self, messages: &[Message]) {
+        for message in messages {
+            let kind = message.kind as u8;
+            self.message(4, kind, 1, message.timestamp, &message.payload).await;
+        }
+    }
+
+    async fn message(&mut self, csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8]) {
+        let mut bytes = BytesMut::new();
+        Writer::default().write(&mut bytes, csid, kind, stream, timestamp, payload);
+        self.write(&bytes).await;
+    }
+
+    /// A peer that has closed is noticed where a test listens.
+    async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await;
+    }
+
+    /// Waits until the server has said this.
+    pub async fn hears(&mut self, words: &str) {
+        let heard = |said: &Vec<u8>| said.windows(words.len()).any(|said| said == words.as_bytes());
+        let heard = soon(self.said.wait_for(heard)).await.is_ok();
+        let said = String::from_utf8_lossy(&self.said.borrow()).into_owned();
+        assert!(heard, "closed without `{words}`: {said:?}");
+    }
+
+    /// Waits until the server closes.
+    pub async fn is_closed(self) {
+        soon(self.reading).await.unwrap();
+    }
+
+    /// Says that nothing more comes, and waits until the server has read it all.
+    pub async fn leaves(mut self) {
+        self.socket.shutdown().await.unwrap();
+        soon(self.reading).await.unwrap();
+    }
+}

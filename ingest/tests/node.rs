@@ -1,0 +1,251 @@
+//! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Encoder, Lab, get, new_key, seconds, soon, stream};
+use ingest_api::node_auth::AUTH_HEADER;
+use ingest_api::origin::Route;
+use ingest_api::window::{Marking, Segment, Sha256};
+use ingest_api::{Object, Snapshot, Track};
+use releve_ingest::io::publish::GRACE;
+use releve_state::Coordinator;
+use releve_state::coordinator::MarkPolicy;
+use std::time::Duration;
+
+fn numbers(snapshot: &Snapshot) -> Vec<u64> {
+    snapshot.segments.iter().map(|segment| segment.number).collect()
+}
+
+/// Nothing between the two that a player would notice.
+fn assert_seamless(before: &Segment, after: &Segment) {
+    assert_eq!(after.number, before.number + 1);
+    assert_eq!((after.run, after.discontinuity), (before.run, before.discontinuity));
+    assert_eq!(after.start_90k, before.start_90k + before.duration_90k);
+    assert_eq!(after.tracks[0].init, before.tracks[0].init);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_is_shown_to_relays_and_to_nobody_else() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..3)).await;
+    let snapshot = lab.listed(&node, 2).await;
+    assert_eq!((snapshot.live, snapshot.epoch, numbers(&snapshot)), (true, 1, vec![0, 1]));
+    for segment in &snapshot.segments {
+        assert_eq!(segment.tracks.len(), 2, "video and audio");
+        for row in &segment.tracks {
+            let route = Route::Segment { stream: stream(), track: row.track, number: segment.number };
+            let (status, body) = lab.ask(node.origin, route).await.unwrap();
+            assert_eq!((status, Sha256::of(&body)), (200, row.sha256));
+            let init = Route::Init { stream: stream(), init: row.init.clone() };
+            let (status, body) = lab.ask(node.origin, init).await.unwrap();
+            assert!(status == 200 && Object::decode(body.into()).unwrap().a.windows(4).any(|b| b == b"moov"));
+        }
+    }
+    encoder.leaves().await;
+    assert_eq!(numbers(&lab.ended(&node).await), [0, 1, 2], "what was sent before leaving is there");
+
+    let missing = Route::Segment { stream: stream(), track: Track::Video, number: 3 };
+    assert_eq!(lab.ask(node.origin, missing).await.unwrap().0, 404);
+    let path = Route::Streams.to_path();
+    for headers in [String::new(), format!("{AUTH_HEADER}: 1 1 0 00 00\r\n")] {
+        let (status, _, body) = get(node.origin, &path, &headers).await.unwrap();
+        assert_eq!((status, body), (403, b"forbidden\n".to_vec()));
+    }
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_can_be_marked_is() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..3)).await;
+    let snapshot = lab.listed(&node, 2).await;
+    let gops: Vec<_> = snapshot.segments.iter().flat_map(|segment| &segment.gops).collect();
+    assert!(gops.len() == 2 && gops.iter().all(|gop| gop.marking == Marking::Marked), "{gops:?}");
+    let route = Route::Segment { stream: stream(), track: Track::Video, number: 0 };
+    let object = Object::decode(lab.ask(node.origin, route).await.unwrap().1.into()).unwrap();
+    assert_eq!(object.pairs.len(), usize::from(gops[0].slices));
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_opens_nothing() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let (other, _) = new_key(MarkPolicy::Off);
+    let (id, _) = lab.key.split_once('_').unwrap();
+    for key in [other.clone(), format!("{id}_{}", other.split_once('_').unwrap().1), "demo".to_owned()] {
+        let mut encoder = Encoder::publish(&node, &key).await;
+        encoder.hears("NetStream.Publish.BadName").await;
+        encoder.is_closed().await;
+    }
+    let (_, _, metrics) = get(node.admin, "/metrics", "").await.unwrap();
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("releve_ingest_refused_total{reason=\"wrong-key\"} 3"), "{metrics}");
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_returns_takes_its_slot_at_once_and_nobody_sees_it() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut first = Encoder::accepted(&node, &lab.key).await;
+    first.send(&seconds(0..3)).await;
+    lab.listed(&node, 2).await;
+    let mut second = Encoder::accepted(&node, &lab.key).await;
+    first.hears("a newer connection with this key took over").await;
+    first.is_closed().await;
+    second.send(&seconds(70..73)).await;
+    second.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(numbers(&snapshot), [0, 1, 2, 3, 4, 5]);
+    snapshot.segments.windows(2).for_each(|pair| assert_seamless(&pair[0], &pair[1]));
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_publish_on_one_connection_goes_on_where_the_first_ended() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..2)).await;
+    encoder.unpublish(&lab.key).await;
+    encoder.ask(&lab.key).await;
+    encoder.hears("NetStream.Unpublish.Success").await;
+    lab.listed(&node, 2).await;
+    // The second `publish` was read with the end of the first; its media must wait for the answer.
+    lab.window(&node, |snapshot| snapshot.live && snapshot.segments.len() == 2).await;
+    encoder.send(&seconds(5..7)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(numbers(&snapshot), [0, 1, 2, 3]);
+    snapshot.segments.windows(2).for_each(|pair| assert_seamless(&pair[0], &pair[1]));
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_has_ended_closes_its_publisher() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut old = Encoder::accepted(&node, &lab.key).await;
+    old.send(&seconds(0..2)).await;
+    lab.listed(&node, 1).await;
+    let (key, record) = new_key(MarkPolicy::Off);
+    lab.state.update_stream(record).await.unwrap();
+    old.hears("this stream key has ended").await;
+    old.is_closed().await;
+    Encoder::publish(&node, &lab.key).await.hears("NetStream.Publish.BadName").await;
+    let mut new = Encoder::accepted(&node, &key).await;
+    new.send(&seconds(0..2)).await;
+    new.leaves().await;
+    assert_eq!(numbers(&lab.ended(&node).await), [0, 1, 2, 3]);
+    lab.state.remove_stream(&stream()).await.unwrap();
+    let gone = async {
+        let route = || Route::Window { stream: stream(), after: None, wait_ms: 0 };
+        while lab.ask(node.origin, route()).await.unwrap().0 != 404 {}
+    };
+    soon(gone).await;
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_records_what_it_took_and_takes_no_more() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let (origin, rtmp) = (node.origin, node.rtmp);
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..2)).await;
+    let before = lab.listed(&node, 1).await;
+    let waiting = Route::Window { stream: stream(), after: Some(before.version), wait_ms: 30_000 };
+    let (stopped, ended, ()) = tokio::join!(soon(node.stop()), lab.ask(origin, waiting), async {
+        encoder.hears("the server is stopping").await;
+        encoder.is_closed().await;
+    });
+    let ((), (status, body)) = (stopped, ended.unwrap());
+    assert_eq!(status, 200);
+    let shown: Snapshot = serde_json::from_slice(&body).unwrap();
+    let recorded = lab.state.last_segment(&stream()).await.unwrap().unwrap();
+    assert_eq!(recorded.number, 1);
+    assert_eq!(
+        shown.segments.last(),
+        Some(&recorded),
+        "relays hear of the last segment before the origin closes"
+    );
+    assert!(tokio::net::TcpStream::connect(rtmp).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_within_the_grace_time_is_no_discontinuity() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let mut last: Option<Segment> = None;
+    for start in 0..3 {
+        let node = lab.node(GRACE).await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&seconds(start..start + 2)).await;
+        encoder.leaves().await;
+        let snapshot = lab.ended(&node).await;
+        assert_eq!(snapshot.epoch, u64::from(start) + 1);
+        if let Some(last) = &last {
+            assert_seamless(last, &snapshot.segments[0]);
+        }
+        last = snapshot.segments.last().cloned();
+        soon(node.stop()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_grace_time_a_new_run_begins_whether_the_node_was_restarted_or_not() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let mut all: Vec<Segment> = Vec::new();
+    for restarted in [false, true] {
+        let node = lab.node(Duration::ZERO).await;
+        for publish in 0..2 {
+            let mut encoder = Encoder::accepted(&node, &lab.key).await;
+            encoder.send(&seconds(0..2)).await;
+            encoder.leaves().await;
+            let kept = 2 * (publish + 1);
+            let snapshot = lab.window(&node, |now| !now.live && now.segments.len() == kept).await;
+            all.extend(snapshot.segments[kept - 2..].iter().cloned());
+        }
+        soon(node.stop()).await;
+        assert_eq!(all.len(), if restarted { 8 } else { 4 });
+    }
+    let facts: Vec<_> = all.iter().map(|segment| (segment.number, segment.discontinuity)).collect();
+    assert_eq!(facts, [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)]);
+    assert!(
+        all.windows(2).all(|pair| pair[0].date_unix_ms <= pair[1].date_unix_ms || pair[0].run != pair[1].run)
+    );
+    assert!(all[1].run != all[2].run && all[3].run != all[4].run && all[5].run != all[6].run);
+}
+
+/// Two processes on one state folder: the one that took the stream last has it, the other one hears of it before it could
+/// record anything, and can take it back without naming a hole.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_on_one_state_only_the_newer_holder_records() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let (old, new) = (lab.node(GRACE).await, lab.node(GRACE).await);
+    let mut first = Encoder::accepted(&old, &lab.key).await;
+    first.send(&seconds(0..2)).await;
+    let before = lab.listed(&old, 1).await;
+    let mut second = Encoder::accepted(&new, &lab.key).await;
+    second.send(&seconds(0..2)).await;
+    let taken = lab.listed(&new, 1).await;
+    assert_eq!(taken.epoch, before.epoch + 1);
+    assert_seamless(&before.segments[0], &taken.segments[0]);
+    first.send(&seconds(2..3)).await;
+    first.hears("another node has taken the stream over").await;
+    first.is_closed().await;
+    second.leaves().await;
+    assert_eq!(numbers(&lab.ended(&new).await), [1, 2]);
+
+    let mut back = Encoder::accepted(&old, &lab.key).await;
+    back.send(&seconds(0..2)).await;
+    back.leaves().await;
+    let snapshot = lab.window(&old, |now| !now.live && now.segments.len() == 2).await;
+    assert_eq!((snapshot.epoch, numbers(&snapshot)), (before.epoch + 2, vec![3, 4]));
+    tokio::join!(soon(old.stop()), soon(new.stop()));
+}
