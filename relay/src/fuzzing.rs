@@ -16,8 +16,13 @@ pub fn token(data: &[u8]) {
     let opened = token::check(&keys, &Revocations::default(), &stream, Some(text), 0);
     if let Ok(claims) = opened {
         assert_eq!(claims.stream, stream);
-        let ours =
-            Claims { stream, viewer: "fuzz".into(), issued_unix_s: 0, enter_until_unix_s: u64::MAX, watch_until_unix_s: None };
+        let ours = Claims {
+            stream,
+            viewer: "fuzz".into(),
+            issued_unix_s: 0,
+            enter_until_unix_s: u64::MAX,
+            watch_until_unix_s: None,
+        };
         assert_eq!(text, access::mint(&keys, &ours), "a token that nobody made was taken");
     }
     if let Ok(session) = session::open(&keys, text, 0) {

@@ -24,12 +24,15 @@ fn newest(playlist: &str) -> u64 {
 #[tokio::test]
 async fn a_dead_origin_leaves_the_last_good_and_objects_are_held_for() {
     let mut origin = FakeOrigin::start().await;
-    origin.put(Show::new("demo", 0..5));
-    let (_relay, mut client, session) = watching(&[&origin]).await;
+    origin.put(Show::new("demo", 0..8));
+    let (relay, mut client, session) = watching(&[&origin]).await;
     assert_eq!(client.get(&format!("{session}/video/1.m4s")).await.status, 200);
+    // Three segments of two tracks, and the one that was asked for.
+    let fetched = "releve_relay_flights_total{outcome=\"found\"} 7";
+    until("the newest segments are fetched ahead", async || relay.handle.metrics().contains(fetched)).await;
     let before = client.get(&format!("{session}/video.m3u8")).await.text();
     origin.die().await;
-    for target in ["index.m3u8", "video.m3u8", "audio.m3u8", "video/1.m4s"] {
+    for target in ["index.m3u8", "video.m3u8", "audio.m3u8", "video/1.m4s", "video/7.m4s", "audio/5.m4s"] {
         assert_eq!(client.get(&format!("{session}/{target}")).await.status, 200, "{target}");
     }
     assert_eq!(client.get(&format!("{session}/video.m3u8")).await.text(), before);
@@ -41,11 +44,11 @@ async fn a_dead_origin_leaves_the_last_good_and_objects_are_held_for() {
         tokio::spawn(async move { client.get(&format!("{session}/video/3.m4s")).await })
     };
     tokio::time::sleep(Duration::from_millis(200)).await;
-    origin.put(Show::new("demo", 1..6));
+    origin.put(Show::new("demo", 1..9));
     origin.revive().await;
     assert_eq!(waiting.await.unwrap().body, copy_for(&marked(3, 40), "alice"), "held over the gap");
     until("the window goes on", async || {
-        newest(&client.get(&format!("{session}/video.m3u8")).await.text()) == 5
+        newest(&client.get(&format!("{session}/video.m3u8")).await.text()) == 8
     })
     .await;
 }

@@ -7,7 +7,10 @@ use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s};
 use crate::io::origin::OriginError;
-use crate::upstream::view::Verdict;
+use crate::route::Wanted;
+use crate::upstream::Shown;
+use crate::upstream::view::{Known, Verdict};
+use ingest_api::window::Segment;
 use ingest_api::{Snapshot, StreamName};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -22,6 +25,9 @@ const FAILED_PAUSE: Duration = Duration::from_millis(200);
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The shortest time between two windows of one origin: it may not make us spin.
 const WINDOW_PAUSE: Duration = Duration::from_millis(20);
+
+/// Segments of a window that are fetched at once when it is the first one: where players begin.
+const AHEAD: usize = 3;
 
 impl Node {
     /// The stream, followed from now on; `None` when too many are known already.
@@ -102,12 +108,16 @@ impl Node {
         }
     }
 
-    fn offer(&self, stream: &Stream, snapshot: Snapshot, origin: usize) {
+    fn offer(self: &Arc<Self>, stream: &Stream, snapshot: Snapshot, origin: usize) {
         let (epoch, version) = (snapshot.epoch, snapshot.version);
         let name = snapshot.stream.clone();
-        let verdict = stream.view().offer(snapshot, self.now_ms());
+        let mut view = stream.view();
+        let newest_before = view.newest();
+        let verdict = view.offer(snapshot, self.now_ms());
+        drop(view);
         match verdict {
             Ok(Verdict::Show(shown)) => {
+                self.fetch_ahead(stream, &shown, newest_before);
                 self.choice().led_by(origin);
                 let newest = shown.snapshot.segments.last().map(|segment| segment.number);
                 tracing::debug!(stream = %name, epoch, version, newest, origin = self.origins[origin].url(), "new window");
@@ -122,6 +132,21 @@ impl Node {
                 self.metrics.upstream_refused("contradiction");
                 let origin = self.origins[origin].url();
                 tracing::warn!(stream = %name, epoch, origin, %contradiction, "window refused");
+            }
+        }
+    }
+
+    /// Fetches what has just been listed before a viewer asks for it: an origin keeps segments in memory only, so what is
+    /// here by then outlives its restart.
+    fn fetch_ahead(self: &Arc<Self>, stream: &Stream, shown: &Shown, newest_before: Option<u64>) {
+        let new = |segment: &&Segment| newest_before.is_none_or(|before| segment.number > before);
+        for segment in shown.snapshot.segments.iter().rev().take(AHEAD).filter(new) {
+            for row in &segment.tracks {
+                let known = stream.view().find(&Wanted::Segment(row.track, segment.number));
+                if let Known::Entry(entry) = known {
+                    let node = Arc::clone(self);
+                    tokio::spawn(async move { node.object(&entry).await });
+                }
             }
         }
     }

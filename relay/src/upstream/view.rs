@@ -109,6 +109,11 @@ impl View {
         self.shown.as_ref()
     }
 
+    /// The newest number shown.
+    pub fn newest(&self) -> Option<u64> {
+        Some(self.shown.as_ref()?.snapshot.segments.last()?.number)
+    }
+
     /// The highest fencing term seen.
     pub fn epoch(&self) -> u64 {
         self.epoch

@@ -56,8 +56,13 @@ pub fn token(name: &str, viewer: &str) -> String {
 }
 
 pub fn token_until(name: &str, viewer: &str, enter_until_unix_s: u64) -> String {
-    let claims =
-        Claims { stream: stream(name), viewer: viewer.into(), issued_unix_s: 0, enter_until_unix_s, watch_until_unix_s: None };
+    let claims = Claims {
+        stream: stream(name),
+        viewer: viewer.into(),
+        issued_unix_s: 0,
+        enter_until_unix_s,
+        watch_until_unix_s: None,
+    };
     access::mint(&ring(1), &claims)
 }
 
