@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod fuzzing;
+pub mod http1;
 pub mod io;
 pub mod node;
 pub mod revocation;

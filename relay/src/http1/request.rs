@@ -1,0 +1,248 @@
+//! Request parser: the bytes of a connection become one request head.
+//!
+//! In: all bytes that have come and were not consumed. Out: `Incomplete`, a `Request` that borrows from them, or why they
+//! are none. The answer for some bytes is the same however they were cut on the way. No allocation. RFC 9112 §2–6; bare LF,
+//! line folding, bodies, a second host and everything else that intermediaries are known to read differently is refused.
+
+use crate::node::Method;
+use std::mem::MaybeUninit;
+
+/// Longest head in bytes, empty line included: a token of 2 KiB and a browser's cookies leave most of it free.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Longest request target in bytes: paths carry at most one token and one session.
+pub const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Most header fields: browsers send about twenty.
+pub const FIELDS_MAX: usize = 64;
+
+/// What some bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// The beginning of a request, or nothing.
+    Incomplete,
+    /// A request, and how many bytes its head takes.
+    Request(Request<'a>, usize),
+    /// No request that may be answered: say so and close, for where the next one begins is not known.
+    Malformed(Malformed),
+}
+
+/// A request's head, borrowed from the bytes it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: Method,
+    /// Its target: begins with `/`, printable ASCII without `#`.
+    pub target: &'a [u8],
+    /// Whether it speaks HTTP/1.0.
+    pub is_http_10: bool,
+    /// Whether the connection may go on after the answer.
+    pub keep_alive: bool,
+    /// Its `Range`, if it has exactly one and no `If-Range`; without it the whole is a right answer.
+    pub range: Option<&'a str>,
+    /// Its `If-None-Match`, if it has exactly one; without it a full answer is right.
+    pub if_none_match: Option<&'a [u8]>,
+}
+
+impl<'a> Request<'a> {
+    /// The same request as `Node::answer` takes it.
+    pub fn for_node(&self) -> crate::node::Request<'a> {
+        crate::node::Request { method: self.method, target: self.target, range: self.range }
+    }
+}
+
+/// Why bytes are no request that is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The request line does not follow the grammar.
+    #[error("request line is not `METHOD SP target SP HTTP/1.1`")]
+    Line,
+    /// A field does not follow the grammar.
+    #[error("header field is not `name: value`, or is folded")]
+    Field,
+    /// A line ends with LF alone or a CR stands alone.
+    #[error("line does not end with CR LF")]
+    LineEnd,
+    /// Not HTTP/1.0 or HTTP/1.1.
+    #[error("version is not HTTP/1.0 or HTTP/1.1")]
+    Version,
+    /// The target is not a path.
+    #[error("target is not a path of printable ASCII")]
+    Target,
+    /// The target is longer than `TARGET_BYTES_MAX`.
+    #[error("target is longer than {TARGET_BYTES_MAX} bytes")]
+    TargetTooLong,
+    /// The head is longer than `HEAD_BYTES_MAX`.
+    #[error("head is longer than {HEAD_BYTES_MAX} bytes")]
+    HeadTooLong,
+    /// More than `FIELDS_MAX` fields.
+    #[error("head has more than {FIELDS_MAX} fields")]
+    TooManyFields,
+    /// No host, two, or one that is none.
+    #[error("request does not name exactly one host")]
+    Host,
+    /// A body is announced, or something that might be one.
+    #[error("request announces a body")]
+    Body,
+    /// The client waits for leave to send a body.
+    #[error("request expects something")]
+    Expectation,
+}
+
+impl Malformed {
+    /// The status it is answered with.
+    pub fn status(self) -> u16 {
+        match self {
+            Malformed::Version => 505,
+            Malformed::TargetTooLong => 414,
+            Malformed::HeadTooLong | Malformed::TooManyFields => 431,
+            Malformed::Expectation => 417,
+            _ => 400,
+        }
+    }
+}
+
+/// Reads the first request of `bytes`.
+pub fn parse(bytes: &[u8]) -> Parsed<'_> {
+    match head(bytes) {
+        Ok(Some((request, len))) => Parsed::Request(request, len),
+        Ok(None) => Parsed::Incomplete,
+        Err(malformed) => Parsed::Malformed(malformed),
+    }
+}
+
+fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
+    // Cut first, so that what lies beyond the limit has no say in the verdict.
+    let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    // RFC 9112 §2.2: one empty line before a request is passed over. More are not.
+    let leading = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let text = &bytes[leading..];
+    if matches!(text.first(), Some(b'\r' | b'\n')) && text != b"\r" {
+        return Err(Malformed::LineEnd);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let len = match parsed.parse_with_uninit_headers(text, &mut fields) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if bytes.len() == HEAD_BYTES_MAX => return Err(Malformed::HeadTooLong),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(grammar(error)),
+    };
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(Malformed::Line); // a complete head has all three
+    };
+    line_ends(&text[..len], parsed.headers)?;
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "OPTIONS" => Method::Options,
+        _ => Method::Other,
+    };
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(Malformed::TargetTooLong);
+    }
+    // Without a way out of the loop it is done many bytes at a time.
+    let is_plain = target.bytes().fold(true, |good, byte| good & byte.is_ascii_graphic() & (byte != b'#'));
+    if !target.starts_with('/') || !is_plain {
+        return Err(Malformed::Target);
+    }
+    let is_http_10 = minor == 0;
+    let seen = Seen::of(parsed.headers)?;
+    if seen.hosts == 0 && !is_http_10 {
+        return Err(Malformed::Host);
+    }
+    let request = Request {
+        method,
+        target: target.as_bytes(),
+        is_http_10,
+        keep_alive: !seen.close && (!is_http_10 || seen.keep_alive),
+        range: if seen.ranges == 1 && !seen.if_range { seen.range } else { None },
+        if_none_match: if seen.if_none_matches == 1 { seen.if_none_match } else { None },
+    };
+    Ok(Some((request, leading + len)))
+}
+
+fn grammar(error: httparse::Error) -> Malformed {
+    match error {
+        httparse::Error::Version => Malformed::Version,
+        httparse::Error::NewLine => Malformed::LineEnd,
+        httparse::Error::TooManyHeaders => Malformed::TooManyFields,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => Malformed::Field,
+        httparse::Error::Token | httparse::Error::Status => Malformed::Line,
+    }
+}
+
+/// The parser takes LF for CR LF. A line begins where a field's name does, and ends right before the next one: looking
+/// there finds every line end without reading the head a second time.
+fn line_ends(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(), Malformed> {
+    let begin = head.as_ptr().addr();
+    let good = fields.iter().all(|field| {
+        let at = field.name.as_ptr().addr() - begin;
+        head[..at].ends_with(b"\r\n")
+    });
+    if good && head.ends_with(b"\r\n\r\n") { Ok(()) } else { Err(Malformed::LineEnd) }
+}
+
+/// What the fields say that matters here.
+#[derive(Default)]
+struct Seen<'a> {
+    hosts: usize,
+    lengths: usize,
+    close: bool,
+    keep_alive: bool,
+    ranges: usize,
+    range: Option<&'a str>,
+    if_range: bool,
+    if_none_matches: usize,
+    if_none_match: Option<&'a [u8]>,
+}
+
+impl<'a> Seen<'a> {
+    fn of(fields: &[httparse::Header<'a>]) -> Result<Seen<'a>, Malformed> {
+        let mut seen = Seen::default();
+        for field in fields {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            // By length first: most fields of a browser matter to nobody here.
+            match field.name.len() {
+                4 if is("host") => {
+                    seen.hosts += 1;
+                    if seen.hosts > 1 || !field.value.iter().copied().all(of_host) {
+                        return Err(Malformed::Host);
+                    }
+                }
+                5 if is("range") => {
+                    seen.ranges += 1;
+                    seen.range = std::str::from_utf8(field.value).ok();
+                }
+                6 if is("expect") => return Err(Malformed::Expectation),
+                8 if is("if-range") => seen.if_range = true,
+                10 if is("connection") => {
+                    for option in field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                        seen.close |= option.eq_ignore_ascii_case(b"close");
+                        seen.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                13 if is("if-none-match") => {
+                    seen.if_none_matches += 1;
+                    seen.if_none_match = Some(field.value);
+                }
+                14 if is("content-length") => {
+                    seen.lengths += 1;
+                    if seen.lengths > 1 || field.value != b"0" {
+                        return Err(Malformed::Body);
+                    }
+                }
+                17 if is("transfer-encoding") => return Err(Malformed::Body),
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// Whether a byte may stand in a host and port (RFC 3986 §3.2.2; no user, no path, no list).
+fn of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte)
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
