@@ -10,6 +10,7 @@ pub mod embed;
 pub mod key;
 pub mod position;
 pub mod records;
+pub mod score;
 
 pub use codeword::{Codebook, Symbol, WatermarkId};
 pub use key::{Key, KeyRing};
