@@ -240,14 +240,19 @@ fn control_other_event() {
 fn control_other_key() {
     let biases = Random::new(77).key();
     let mut random = Random::new(78);
-    for event in 0..trials(10) as u64 {
+    let (trials, mut bias_z, mut named) = (trials(10), 0.0, 0);
+    for event in 0..trials as u64 {
         let [ours, theirs] = [0, 1].map(|_| Codebook::new(&random.key(), &biases));
         let register = random.viewers(200);
         let evidence = copy(&mut random, &theirs, event, &register[..1], Strategy::Interleave, 10, CLEAN);
         let report = judge(&ours, &register, &evidence, Tried { viewers: 200, alignments: 1, look: 1 }, 1);
-        assert!(matches!(report.verdict, Verdict::Insufficient { .. }), "{report:?}");
-        assert!(report.presence.bias_z > 1.0, "the copy follows our biases: {:?}", report.presence);
+        bias_z += report.presence.bias_z;
+        named += usize::from(matches!(report.verdict, Verdict::Identified { .. }));
     }
+    let bias_z = bias_z / trials as f64;
+    println!("other key: {trials} trials, {named} accusations, mean bias z {bias_z:.2}");
+    assert_eq!(named, 0, "an innocent was named");
+    assert!(bias_z > 2.5, "the copies follow our biases: {bias_z}");
 }
 
 #[test]
@@ -273,6 +278,7 @@ fn control_growing_copies_of_strangers() {
             assert!(!matches!(verdict, Verdict::Identified { .. }), "{verdict:?} at {at_s} s");
         }
     }
+    println!("growing copies of strangers: {} copies, 0 accusations", trials(10) / 5);
 }
 
 /// One pirate copy against random codebooks: P(p ≤ x) ≤ x for every decoder and every x, within the margin of a one-sided
@@ -334,23 +340,26 @@ fn innocents_are_no_accomplices() {
     }
 }
 
-/// Around the length where two interleavers come within reach: some are found as a pair, some second ones beside the
-/// first, and those names would not have stood alone.
+/// Around the length where two colluders come within reach: two who average are found as a pair before either could be
+/// named alone, and of two who interleave the second is named beside the first.
 #[test]
 fn colluders_give_each_other_away() {
-    let mut random = Random::new(51);
-    let mut of = [0, 0];
-    for event in 0..12 {
-        let book = Codebook::new(&random.key(), &random.key());
-        let pirates = random.viewers(2);
-        let evidence = copy(&mut random, &book, event, &pirates, Strategy::Interleave, 26, CLEAN);
-        for accused in named_in_a_million(&book, &pirates, &evidence) {
-            of[0] += usize::from(accused.basis == Basis::Pair);
-            of[1] += usize::from(accused.basis == Basis::Beside);
-            assert!(accused.log10_fp <= verdict::LOG10_FP_MAX);
+    for (strategy, seconds, basis) in
+        [(Strategy::Average, 10, Basis::Pair), (Strategy::Interleave, 26, Basis::Beside)]
+    {
+        let mut random = Random::new(51);
+        let mut found = 0;
+        for event in 0..10 {
+            let book = Codebook::new(&random.key(), &random.key());
+            let pirates = random.viewers(2);
+            let evidence = copy(&mut random, &book, event, &pirates, strategy, seconds, CLEAN);
+            for accused in named_in_a_million(&book, &pirates, &evidence) {
+                found += usize::from(accused.basis == basis);
+                assert!(accused.log10_fp <= verdict::LOG10_FP_MAX);
+            }
         }
+        assert!(found > 0, "{strategy:?} for {seconds} s: nobody by {basis:?}");
     }
-    assert!(of[0] > 0 && of[1] > 0, "{of:?} found as a pair and beside another");
 }
 
 /// A copy that shows ten seconds a hundred times is evidence of ten seconds.
