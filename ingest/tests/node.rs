@@ -81,7 +81,7 @@ async fn a_wrong_key_opens_nothing() {
     for key in [other.clone(), format!("{id}_{}", other.split_once('_').unwrap().1), "demo".to_owned()] {
         let mut encoder = Encoder::publish(&node, &key).await;
         encoder.hears("NetStream.Publish.BadName").await;
-        encoder.is_closed().await;
+        encoder.closed().await;
     }
     let (_, _, metrics) = get(node.admin, "/metrics", "").await.unwrap();
     let metrics = String::from_utf8(metrics).unwrap();
@@ -98,7 +98,7 @@ async fn an_encoder_that_returns_takes_its_slot_at_once_and_nobody_sees_it() {
     lab.listed(&node, 2).await;
     let mut second = Encoder::accepted(&node, &lab.key).await;
     first.hears("a newer connection with this key took over").await;
-    first.is_closed().await;
+    first.closed().await;
     second.send(&seconds(70..73)).await;
     second.leaves().await;
     let snapshot = lab.ended(&node).await;
@@ -137,7 +137,7 @@ async fn a_key_that_has_ended_closes_its_publisher() {
     let (key, record) = new_key(MarkPolicy::Off);
     lab.state.update_stream(record).await.unwrap();
     old.hears("this stream key has ended").await;
-    old.is_closed().await;
+    old.closed().await;
     Encoder::publish(&node, &lab.key).await.hears("NetStream.Publish.BadName").await;
     let mut new = Encoder::accepted(&node, &key).await;
     new.send(&seconds(0..2)).await;
@@ -163,7 +163,7 @@ async fn a_node_that_stops_records_what_it_took_and_takes_no_more() {
     let waiting = Route::Window { stream: stream(), after: Some(before.version), wait_ms: 30_000 };
     let (stopped, ended, ()) = tokio::join!(soon(node.stop()), lab.ask(origin, waiting), async {
         encoder.hears("the server is stopping").await;
-        encoder.is_closed().await;
+        encoder.closed().await;
     });
     let ((), (status, body)) = (stopped, ended.unwrap());
     assert_eq!(status, 200);
@@ -238,7 +238,7 @@ async fn of_two_nodes_on_one_state_only_the_newer_holder_records() {
     assert_seamless(&before.segments[0], &taken.segments[0]);
     first.send(&seconds(2..3)).await;
     first.hears("another node has taken the stream over").await;
-    first.is_closed().await;
+    first.closed().await;
     second.leaves().await;
     assert_eq!(numbers(&lab.ended(&new).await), [1, 2]);
 

@@ -252,7 +252,7 @@ impl Encoder {
     }
 
     /// Waits until the server closes.
-    pub async fn is_closed(self) {
+    pub async fn closed(self) {
         soon(self.reading).await.unwrap();
     }
 

@@ -229,9 +229,10 @@ fn a_handover_taken_after_a_pause_opens_nothing_yet() {
     let mut late = Pair::paired();
     let (holder, now) = late.node(0);
     holder.handle_handover(now).unwrap();
-    late.run(2);
+    while late.state(0) != State::Standby {
+        late.run(1);
+    }
     let (holder, now) = late.node(0);
-    holder.next_beat = now;
     let handed = holder.poll_beat(now).unwrap();
     assert_eq!(handed.offer, Offer::Handed(2));
     late.now += 300;
