@@ -41,6 +41,13 @@
 //! witnesses names itself as the last one granted *and* its durable [`Note`] says it was alone in that epoch to the end;
 //! else it waits for its peer or the operator's `force`, because the peer may hold the only copy of acknowledged bytes.
 //!
+//! # Measured
+//!
+//! On two shared virtual cores: a beat is 177 bytes, sealed in 1.7 µs, opened in 1.3 µs, a forged one refused in 1.3 µs.
+//! 100,000 seeds of 3.5 s each, no promise broken, 3.2 ms of processor time a seed (195 a second on a busy machine):
+//! `RELEVE_SIM_SEEDS=100000 cargo test --release -p failover --test simulation no_seed`. A seed that fails is run again, with
+//! its trace, by `RELEVE_SIM_SEED=n`. With one of eleven rules left out the checks notice within 250 seeds.
+//!
 //! # How to drive it
 //!
 //! One thread owns an [`Election`]. Drain all sockets into `handle_beat` and `handle_answer`, then call `handle_poll`; then

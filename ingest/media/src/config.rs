@@ -11,6 +11,7 @@ mod sps;
 use crate::bits::Bits;
 use crate::unit::{AudioConfig, VideoConfig};
 use bytes::Bytes;
+use mp4_atom::{Atom, Avcc};
 use scuffle_aac::{AudioObjectType, PartialAudioSpecificConfig};
 use thiserror::Error;
 
@@ -59,7 +60,8 @@ impl VideoConfig {
     /// Reads an `AVCDecoderConfigurationRecord`.
     ///
     /// # Errors
-    /// A cut record, no SPS or PPS, an empty or unreadable SPS, a length size of 3, a picture without a sane size.
+    /// A cut record, no SPS or PPS, an empty or unreadable SPS, a length size of 3, a picture without a sane size, damage
+    /// behind the PPS.
     pub fn of_avcc(avcc: Bytes) -> Result<VideoConfig, ConfigError> {
         if avcc.len() > CONFIG_BYTES_MAX {
             return Err(ConfigError::Long { record: AVCC, len: avcc.len() });
@@ -95,6 +97,9 @@ impl VideoConfig {
         if pps_count == 0 {
             return Err(field(pps_at, "it has no PPS"));
         }
+        // High profiles carry more behind the PPS: it must be whole, or there is no init section.
+        <Avcc as Atom>::decode_body(&mut &avcc[..])
+            .map_err(|error| field(at, &format!("what follows the PPS is damaged ({error})")))?;
         let picture = sps::Picture::of_sps(sps).map_err(|why| field(sps_at, why))?;
         let codec = format!("avc1.{:02x}{:02x}{:02x}", sps[1], sps[2], sps[3]);
         let (width, height, millihertz) = (picture.width, picture.height, picture.millihertz);
