@@ -11,6 +11,7 @@ pub mod http;
 pub mod marking;
 pub mod node;
 pub mod origin;
+pub mod pair;
 pub mod publish;
 pub mod rtmp;
 pub mod streams;
