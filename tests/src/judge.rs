@@ -24,7 +24,6 @@ pub struct Judge {
     listed: BTreeMap<u64, Listed>,
     ends: BTreeMap<u64, End>,
     violations: Vec<String>,
-    seams: usize,
 }
 
 /// Where a segment's media ends.
@@ -45,12 +44,6 @@ impl Judge {
     /// What was found against the stream.
     pub fn violations(&self) -> &[String] {
         &self.violations
-    }
-
-    /// The publisher is about to go and come back. Sound ends where its last frame ended and pictures where the last one
-    /// did: where the next run of frames is joined to both, sound may have one hole of up to two frames. Nothing else may.
-    pub fn allow_seam(&mut self) {
-        self.seams += 1;
     }
 
     /// The listed segments so far, by number.
@@ -178,11 +171,7 @@ impl Judge {
         if before.init != after.init {
             self.say("S12", &format!("segment {number} has another configuration and no discontinuity"));
         }
-        let hole = after.starts.saturating_sub(before.ends);
-        let one_frame = u64::from(after.init.timescale) * 1024 / 48_000;
-        if self.seams > 0 && &after.init.handler == b"soun" && (1..=2 * one_frame).contains(&hole) {
-            self.seams -= 1;
-        } else if before.ends != after.starts {
+        if before.ends != after.starts {
             self.say(
                 "S07",
                 &format!(

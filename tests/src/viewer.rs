@@ -115,31 +115,17 @@ impl Viewer {
         Ok(())
     }
 
-    /// The publisher is about to go and come back; see `Judge::allow_seam`.
-    pub fn allow_seam(&mut self) {
-        self.tracks.iter_mut().for_each(|track| track.judge.allow_seam());
-    }
-
     /// An error that lists every violation found so far, if there is one; listed segments are fetched again first, to see
     /// that their bytes have not changed.
     ///
     /// # Errors
     /// With the judge's sentences.
     pub fn verdict(&mut self) -> Result<()> {
-        self.verdict_but_for(&[])
-    }
-
-    /// The same, but for violations of these rules, which the test gives a reason for.
-    ///
-    /// # Errors
-    /// With the judge's sentences.
-    pub fn verdict_but_for(&mut self, rules: &[&str]) -> Result<()> {
         let mut violations = Vec::new();
         for track in &mut self.tracks {
             track.fetch_again(&mut violations)?;
             violations.extend_from_slice(track.judge.violations());
         }
-        violations.retain(|violation| !rules.iter().any(|rule| violation.contains(&format!(" {rule}: "))));
         ensure!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
         Ok(())
     }

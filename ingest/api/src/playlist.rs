@@ -150,6 +150,7 @@ mod tests {
             discontinuity,
             start_90k: 0,
             duration_90k: 180_180,
+            sound_end: None,
             date_unix_ms: 1_700_000_000_123 + number as i64 * 2002,
             independent: true,
             gops: Vec::new(),

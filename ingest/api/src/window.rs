@@ -118,6 +118,9 @@ pub struct Segment {
     pub start_90k: i64,
     /// Length in ticks.
     pub duration_90k: i64,
+    /// Where its sound ends; `None` without sound so far. A restarted node goes on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound_end: Option<SoundEnd>,
     /// `EXT-X-PROGRAM-DATE-TIME` in Unix milliseconds: the run's anchor plus ticks.
     pub date_unix_ms: i64,
     /// Starts with an IDR (or has no video).
@@ -126,6 +129,15 @@ pub struct Segment {
     pub gops: Vec<Gop>,
     /// Its bytes, one entry a track, video first.
     pub tracks: Vec<SegmentTrack>,
+}
+
+/// Where sound ends, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoundEnd {
+    /// The first sample after it, on the audio track's clock.
+    pub sample: u64,
+    /// Samples a second.
+    pub rate: u32,
 }
 
 /// One track's bytes of a segment.

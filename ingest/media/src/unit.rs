@@ -7,6 +7,11 @@ use ingest_api::window::Gop;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// `single_channel_element` with `max_sfb` 0, then `ID_END`.
+const SILENT_MONO: [u8; 4] = [0x00, 0x00, 0x00, 0x07];
+/// `channel_pair_element` with a common window and `max_sfb` 0, then `ID_END`.
+const SILENT_STEREO: [u8; 6] = [0x21, 0x00, 0x00, 0x00, 0x00, 0x1c];
+
 /// What the feed gives and the segmenter takes, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -48,6 +53,18 @@ pub struct AudioConfig {
     pub sample_rate: u32,
     /// Channels.
     pub channels: u32,
+}
+
+impl AudioConfig {
+    /// A frame of digital silence in this configuration, where it is known: AAC-LC of one or two channels (ISO/IEC 14496-3
+    /// §4.4.2.1, a raw data block without a spectral line). It fits every sample rate.
+    pub fn silence(&self) -> Option<&'static [u8]> {
+        match (self.codec.as_str(), self.channels) {
+            ("mp4a.40.2", 1) => Some(&SILENT_MONO),
+            ("mp4a.40.2", 2) => Some(&SILENT_STEREO),
+            _ => None,
+        }
+    }
 }
 
 /// A coded picture with its time.

@@ -373,6 +373,7 @@ mod tests {
             discontinuity: 0,
             start_90k: 0,
             duration_90k,
+            sound_end: None,
             date_unix_ms: 0,
             independent: true,
             gops: Vec::new(),

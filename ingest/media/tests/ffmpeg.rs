@@ -254,3 +254,27 @@ fn the_bytes_are_the_same_twice() {
     let messages = messages(&std::fs::read(&source).unwrap().into());
     assert!(publish(&messages).outputs == publish(&messages).outputs);
 }
+
+/// A stream of silent frames (ADTS, ISO/IEC 13818-7 §6.2) is zeros, at any rate, and a strict decoder finds no error.
+#[test]
+fn silent_frames_are_silence() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (channels, asc) in [(1u8, [0x11, 0x88]), (2, [0x11, 0x90])] {
+        let config = media::unit::AudioConfig::of_asc(Bytes::copy_from_slice(&asc)).unwrap();
+        let frame = config.silence().unwrap();
+        let len = frame.len() as u8 + 7;
+        let head = [0xff, 0xf1, 0x4c, channels << 6, len >> 3, len << 5 | 0x1f, 0xfc];
+        let path = folder.path().join("silence.aac");
+        std::fs::write(&path, [&head[..], frame].concat().repeat(20)).unwrap();
+        let raw = folder.path().join("silence.raw");
+        let (from, to) = (path.to_str().unwrap(), raw.to_str().unwrap());
+        let strict = ["-v", "error", "-nostdin", "-y", "-xerror", "-err_detect", "explode", "-i", from];
+        quiet("ffmpeg", &[&strict[..], &["-f", "s16le", to]].concat());
+        let samples = std::fs::read(raw).unwrap();
+        assert_eq!(samples.len(), 20 * 1_024 * 2 * usize::from(channels));
+        assert!(samples.iter().all(|byte| *byte == 0));
+    }
+}

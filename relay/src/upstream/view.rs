@@ -5,6 +5,9 @@
 //! What it holds to (invariants 2 and 4): a fencing term is never followed by a lower one; the newest number never goes
 //! back and the oldest neither; a number once shown keeps its bytes, duration and discontinuity count. A snapshot that
 //! breaks one of these changes nothing: the last good one stays.
+//!
+//! An ingest that was started anew lists only what it has made since. What was shown before and joins on stays listed
+//! (RFC 8216 §6.2.2: never less than three target durations): this relay has the bytes.
 
 use super::object::{Entry, ObjectKey, What};
 use super::shown::Shown;
@@ -97,6 +100,7 @@ impl View {
                     return Err(Contradiction::Changed { number: segment.number });
                 }
             }
+            join_on(&shown.snapshot, &mut snapshot);
             if told_alike(&shown.snapshot, &snapshot) {
                 return Ok(Verdict::Same);
             }
@@ -196,6 +200,21 @@ impl View {
         while self.kept.len() > 2 * SEGMENTS_MAX {
             self.kept.pop_first();
         }
+    }
+}
+
+/// Puts the end of what was shown before a snapshot that is shorter and follows it without a hole.
+fn join_on(shown: &Snapshot, snapshot: &mut Snapshot) {
+    let Some(first) = snapshot.segments.first() else { return };
+    let missing = shown.segments.len().saturating_sub(snapshot.segments.len());
+    let before = shown.segments.iter().filter(|segment| segment.number < first.number);
+    let before: Vec<&Segment> = before.collect();
+    let joins = before.last().is_some_and(|last| {
+        last.number.checked_add(1) == Some(first.number) && last.discontinuity <= first.discontinuity
+    });
+    if joins && shown.target_duration_s == snapshot.target_duration_s {
+        let stay = &before[before.len().saturating_sub(missing)..];
+        snapshot.segments.splice(..0, stay.iter().copied().cloned());
     }
 }
 

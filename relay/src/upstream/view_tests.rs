@@ -16,6 +16,7 @@ fn segment(number: u64) -> Segment {
         discontinuity: 0,
         start_90k: number as i64 * 180_000,
         duration_90k: 180_000,
+        sound_end: None,
         date_unix_ms: number as i64 * 2_000,
         independent: true,
         gops: Vec::new(),
@@ -89,6 +90,22 @@ fn numbers_never_go_back_at_either_end() {
     }
     view.offer(snapshot(9, 5..17), 2).unwrap();
     assert_eq!(numbers(&view), [10, 11, 12, 13, 14, 15, 16], "the past is not lengthened");
+}
+
+#[test]
+fn what_was_shown_stays_while_a_restarted_origin_fills_its_window() {
+    let mut view = view();
+    view.offer(snapshot(4, 16..17), 1).unwrap();
+    assert_eq!(numbers(&view), [11, 12, 13, 14, 15, 16]);
+    view.offer(snapshot(4, 16..20), 2).unwrap();
+    assert_eq!(numbers(&view), [14, 15, 16, 17, 18, 19]);
+    view.offer(snapshot(4, 20..22), 3).unwrap();
+    assert_eq!(numbers(&view), [16, 17, 18, 19, 20, 21]);
+    // A hole, or another target duration, and the past is over.
+    view.offer(snapshot(5, 24..25), 4).unwrap();
+    assert_eq!(numbers(&view), [24]);
+    view.offer(Snapshot { target_duration_s: 4, ..snapshot(6, 25..26) }, 5).unwrap();
+    assert_eq!(numbers(&view), [25]);
 }
 
 #[test]

@@ -198,6 +198,7 @@ impl Show {
                 discontinuity: 0,
                 start_90k: number as i64 * 180_000,
                 duration_90k: 180_000,
+                sound_end: None,
                 date_unix_ms: 1_700_000_000_000 + number as i64 * 2_000,
                 independent: true,
                 gops: vec![Gop {

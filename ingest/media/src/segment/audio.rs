@@ -5,12 +5,16 @@
 //! Milliseconds jitter, samples do not: a frame starts where the last one ended. Only where its own time is off by more
 //! than a frame does that count: later leaves a gap, earlier is an overlap and the frame is dropped, since a decode time
 //! never goes back.
+//!
+//! **Seam.** Where a publisher left and one comes back, sound and picture ended at different times, and begin at different
+//! times: up to a frame each. Those are filled with silent frames, so that the track has no hole at all.
 
 use super::report::{DropCause, Output, Report};
 use crate::container::cmaf::AUDIO_FRAME_SAMPLES;
 use crate::unit::AudioFrame;
 use bytes::Bytes;
 use ingest_api::Track;
+use ingest_api::window::SoundEnd;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -21,6 +25,9 @@ pub(super) const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// Audio later than this against its picture is given up, in seconds.
 const LATE_S: u64 = 3;
+
+/// Silent frames that a seam is filled with at most: two that such times explain, and one for rounding.
+const SEAM_FRAMES_MAX: u64 = 3;
 
 const FRAME: u64 = AUDIO_FRAME_SAMPLES as u64;
 const TICKS: u128 = ingest_api::window::TICKS_PER_SECOND as u128;
@@ -37,8 +44,8 @@ pub(super) struct AudioClock {
     end: u64,
     /// Whether `end` is where the next frame belongs, or only where it may start.
     anchored: bool,
-    /// Frames that may be there beyond `end`: unknown after a restart.
-    guard: u64,
+    /// The next frame is the first of a publisher that goes on where another one, or itself, had left.
+    seam: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,15 +74,25 @@ impl Default for AudioClock {
             rate: ingest_api::window::TICKS_PER_SECOND as u32,
             end: 0,
             anchored: false,
-            guard: 0,
+            seam: false,
         }
     }
 }
 
 impl AudioClock {
-    /// After a restart only the end of the last segment is known; its audio may go on for up to two frames beyond.
-    pub(super) fn after(tick_90k: i64) -> AudioClock {
-        AudioClock { end: tick_90k.max(0) as u64, guard: 2, ..AudioClock::default() }
+    /// After a restart: goes on where the sound of the last segment ended, or at that segment's end if it had none.
+    pub(super) fn after(tick_90k: i64, sound: Option<SoundEnd>) -> AudioClock {
+        match sound {
+            Some(SoundEnd { sample, rate }) => {
+                AudioClock { rate, end: sample, anchored: true, seam: true, ..AudioClock::default() }
+            }
+            None => AudioClock { end: tick_90k.max(0) as u64, ..AudioClock::default() },
+        }
+    }
+
+    /// Where the sound so far ends; `None` before the first frame.
+    pub(super) fn sound_end(&self) -> Option<SoundEnd> {
+        self.anchored.then_some(SoundEnd { sample: self.end, rate: self.rate })
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -87,11 +104,11 @@ impl AudioClock {
         self.generation += 1;
     }
 
-    /// The next frame anchors anew, not before the last one's end; frames still waiting lie beyond it.
+    /// The next frame is joined to the last one; frames still waiting lie beyond what is published.
     pub(super) fn publisher_left(&mut self, out: &mut Vec<Output>) {
         out.extend(self.queue.drain(..).map(|frame| dropped(frame.time_90k, DropCause::AfterEnd)));
         self.queue_bytes = 0;
-        self.anchored = false;
+        self.seam = true;
         self.generation += 1;
     }
 
@@ -100,9 +117,8 @@ impl AudioClock {
             let end = u128::from(self.end) * u128::from(rate);
             self.end = end.div_ceil(u128::from(self.rate)) as u64;
             self.rate = rate;
-            self.anchored = false;
+            (self.anchored, self.seam) = (false, false);
         }
-        self.end += std::mem::take(&mut self.guard) * FRAME;
     }
 
     /// Ticks of one frame, rounded up.
@@ -140,11 +156,12 @@ impl AudioClock {
         }
     }
 
-    /// The next waiting frame before a tick that is of this generation, placed.
+    /// The next waiting frame before a tick that is of this generation, placed. `silence` is a frame of it, where one is
+    /// known.
     pub(super) fn next_before(
         &mut self,
         tick_90k: i64,
-        generation: u64,
+        (generation, silence): (u64, Option<&'static [u8]>),
         number: u64,
         out: &mut Vec<Output>,
     ) -> Option<(u64, Bytes)> {
@@ -155,11 +172,32 @@ impl AudioClock {
                 out.push(dropped(frame.time_90k, DropCause::OtherConfig));
                 continue;
             }
+            if self.fill_seam(&frame, silence) {
+                continue;
+            }
             if let Some(placed) = self.place(frame.time_90k, number, out) {
                 return Some((placed.sample, frame.data));
             }
         }
         None
+    }
+
+    /// Puts silent frames before the first one of a seam, and that one behind them. `false` where none are missing.
+    fn fill_seam(&mut self, frame: &Waiting, silence: Option<&'static [u8]>) -> bool {
+        let missing = (self.sample(frame.time_90k).saturating_sub(self.end) + FRAME / 2) / FRAME;
+        let (true, Some(silence), 1..=SEAM_FRAMES_MAX) = (self.seam && self.anchored, silence, missing)
+        else {
+            return false;
+        };
+        self.seam = false;
+        self.queue_bytes += frame.data.len() + silence.len() * missing as usize;
+        self.queue.push_front(frame.clone());
+        for index in (0..missing).rev() {
+            let time_90k = self.tick(self.end + index * FRAME);
+            let data = Bytes::from_static(silence);
+            self.queue.push_front(Waiting { generation: frame.generation, time_90k, data });
+        }
+        true
     }
 
     /// Counts a frame in; `None` where it would lie over the last one by more than a frame.
@@ -179,7 +217,7 @@ impl AudioClock {
         } else {
             own.max(before)
         };
-        self.anchored = true;
+        (self.anchored, self.seam) = (true, false);
         self.end = sample + FRAME;
         Some(Placed { sample, tick_90k: self.tick(sample), before_90k: self.tick(before) })
     }
@@ -194,7 +232,6 @@ impl AudioClock {
             && bytes <= QUEUE_BYTES_MAX
             && (1..=96_000).contains(&self.rate)
             && self.end <= (ticks_max as u64) * 2
-            && self.guard <= 2
             && self.generation < 1 << 60
     }
 
@@ -243,6 +280,49 @@ mod tests {
         assert!(clock.place(80_000, 1, &mut out).is_none());
         assert_eq!(out[1], dropped(80_000, DropCause::Overlap));
         assert_eq!(clock.place(91_920, 1, &mut out).unwrap().sample, 49_024);
+    }
+
+    /// What a drained queue gives: first sample and length of each frame.
+    fn drained(clock: &mut AudioClock, out: &mut Vec<Output>) -> Vec<(u64, usize)> {
+        let lane = (clock.generation(), Some(&[0u8; 3][..]));
+        let next = || clock.next_before(i64::MAX, lane, 1, out);
+        std::iter::from_fn(next).map(|(sample, data)| (sample, data.len())).collect()
+    }
+
+    fn frame(time_90k: i64) -> AudioFrame {
+        AudioFrame { time_90k, data: Bytes::from_static(&[1; 9]) }
+    }
+
+    #[test]
+    fn a_seam_is_filled_with_silence_and_nothing_else_is() {
+        for (gap, silent) in [(-1_023, 0), (0, 0), (511, 0), (512, 1), (1_400, 1), (2_047, 2), (3_500, 3)] {
+            for restarted in [false, true] {
+                let (mut clock, mut out) = (clock(48_000), Vec::new());
+                clock.place(0, 1, &mut out);
+                if restarted {
+                    clock = AudioClock::after(7, clock.sound_end());
+                } else {
+                    clock.publisher_left(&mut out);
+                }
+                clock.wait(frame((1_024 + gap) * 90_000 / 48_000), &mut out);
+                clock.wait(frame((2_048 + gap) * 90_000 / 48_000), &mut out);
+                let frames = drained(&mut clock, &mut out);
+                let samples: Vec<u64> = frames.iter().map(|(sample, _)| *sample).collect();
+                let expected: Vec<u64> = (1..silent + 3).map(|index| index * 1_024).collect();
+                assert_eq!(samples, expected, "{gap} {restarted}");
+                assert_eq!(frames.iter().filter(|(_, len)| *len == 3).count() as u64, silent);
+                assert!(out.is_empty() && clock.queue_bytes == 0);
+            }
+        }
+        // A silence of the publisher's own is a gap, as is one that no seam explains.
+        let (mut clock, mut out) = (clock(48_000), Vec::new());
+        clock.place(0, 1, &mut out);
+        clock.wait(frame(5_760), &mut out);
+        assert_eq!(drained(&mut clock, &mut out), [(3_072, 9)]);
+        clock.publisher_left(&mut out);
+        clock.wait(frame(90_000), &mut out);
+        assert_eq!(drained(&mut clock, &mut out), [(48_000, 9)]);
+        assert_eq!(out.len(), 2);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Segmenter {
         segmenter.next_90k = Some(end);
         segmenter.discontinuity = last.discontinuity;
         segmenter.previous = Some(Names { video: init(Track::Video), audio: init(Track::Audio) });
-        segmenter.clock = AudioClock::after(end);
+        segmenter.clock = AudioClock::after(end, last.sound_end);
         segmenter
     }
 
@@ -353,7 +353,7 @@ impl Segmenter {
         self.previous = Some(open.names());
         self.next_number = self.next_number.saturating_add(1);
         self.next_90k = Some(end_90k);
-        open.finish(end_90k, &self.run, out);
+        open.finish(end_90k, &self.clock, &self.run, out);
     }
 }
 

@@ -222,14 +222,15 @@ impl Open {
         if self.video.is_none() {
             return; // sound alone never waits
         }
-        let generation = match &self.audio {
+        let lane = match &self.audio {
             Some(lane) => {
-                clock.set_rate(lane.prepared.config.sample_rate);
-                self.generation
+                let config = &lane.prepared.config;
+                clock.set_rate(config.sample_rate);
+                (self.generation, config.silence())
             }
-            None => u64::MAX, // nobody's: dropped
+            None => (u64::MAX, None), // nobody's: dropped
         };
-        while let Some((sample, data)) = clock.next_before(end_90k, generation, self.number, out) {
+        while let Some((sample, data)) = clock.next_before(end_90k, lane, self.number, out) {
             self.sound(sample, data);
         }
     }
@@ -285,7 +286,7 @@ impl Open {
     }
 
     /// The whole segment; every part is closed.
-    pub(super) fn finish(self, end_90k: i64, run: &Run, out: &mut Vec<Output>) {
+    pub(super) fn finish(self, end_90k: i64, clock: &AudioClock, run: &Run, out: &mut Vec<Output>) {
         let independent = match &self.video {
             Some(lane) => lane.parts.first().is_some_and(|part| part.independent),
             None => true,
@@ -296,6 +297,7 @@ impl Open {
         if self.audio.as_ref().is_some_and(|lane| lane.samples == 0) {
             out.push(Output::Report(Report::EmptyAudio { number: self.number }));
         }
+        let sound_end = self.audio.as_ref().and_then(|_| clock.sound_end());
         let mut tracks = Vec::with_capacity(2);
         let video = self.video.map(|lane| lane.finish(Track::Video, &mut tracks));
         let audio = self.audio.map(|lane| lane.finish(Track::Audio, &mut tracks));
@@ -305,6 +307,7 @@ impl Open {
             discontinuity: self.discontinuity.unwrap_or(run.first_discontinuity),
             start_90k: self.start_90k,
             duration_90k: end_90k - self.start_90k,
+            sound_end,
             date_unix_ms: run.anchor_unix_ms.saturating_add(self.start_90k / 90),
             independent,
             gops: self.gops,

@@ -333,11 +333,19 @@ fn a_configuration_that_returns_gives_its_init_section_again() {
     assert_eq!(window.newest().unwrap().discontinuity, 9);
 }
 
+/// Sound that ends before its pictures do, as any publisher's does.
+fn sound_until(end_90k: i64, units: impl IntoIterator<Item = Unit>) -> impl Iterator<Item = Unit> {
+    units.into_iter().filter(move |unit| !matches!(unit, Unit::Audio(frame) if frame.time_90k >= end_90k))
+}
+
 #[test]
 fn a_publisher_that_left_and_came_back_leaves_no_trace_in_the_list() {
     let mut segmenter = Segmenter::begin(run(4));
     let configs = || [video_config(0xc0), audio_config(AT_48K)];
-    let mut outputs = push(&mut segmenter, configs().into_iter().chain(feed(0, 5.5, 90_000, true, true)));
+    let mut outputs = push(
+        &mut segmenter,
+        configs().into_iter().chain(sound_until(491_000, feed(0, 5.5, 90_000, true, true))),
+    );
     outputs.extend(segmenter.gone());
     assert_eq!(segmenter.gone(), [], "leaving twice is leaving once");
     let back = segmenter.next_tick();
@@ -348,7 +356,7 @@ fn a_publisher_that_left_and_came_back_leaves_no_trace_in_the_list() {
     assert!(records(&outputs).iter().all(|record| record.discontinuity == 7));
     assert_eq!(seconds(&outputs), [4.0, 1.5, 4.0, 4.0]);
     let audio = fragments(&outputs, Track::Audio);
-    assert!(audio.windows(2).all(|pair| pair[0].0 + pair[0].2 <= pair[1].0), "audio never goes back");
+    assert!(audio.windows(2).all(|pair| pair[0].0 + pair[0].2 == pair[1].0), "audio has no hole");
     assert_eq!(outputs.iter().filter(|output| matches!(output, Output::Init { .. })).count(), 2);
 }
 
@@ -356,7 +364,8 @@ fn a_publisher_that_left_and_came_back_leaves_no_trace_in_the_list() {
 fn a_restart_goes_on_from_the_last_record() {
     let mut first = Segmenter::begin(run(4));
     let configs = || [video_config(0xc0), audio_config(AT_48K)];
-    let mut outputs = push(&mut first, configs().into_iter().chain(feed(0, 6.0, 90_000, true, true)));
+    let mut outputs =
+        push(&mut first, configs().into_iter().chain(sound_until(535_000, feed(0, 6.0, 90_000, true, true))));
     outputs.extend(first.gone());
     let last = (*records(&outputs).last().unwrap()).clone();
     let mut second = Segmenter::resume(run(4), &last);
@@ -367,7 +376,7 @@ fn a_restart_goes_on_from_the_last_record() {
     check(&outputs, &run(4));
     assert!(records(&outputs).iter().all(|record| record.discontinuity == 7));
     let audio = fragments(&outputs, Track::Audio);
-    assert!(audio.windows(2).all(|pair| pair[0].0 + pair[0].2 <= pair[1].0));
+    assert!(audio.windows(2).all(|pair| pair[0].0 + pair[0].2 == pair[1].0), "audio has no hole");
     let other = Run { id: RunId([8; 8]), first_number: 500, ..run(4) };
     assert_eq!(Segmenter::resume(other, &last).next_number(), 500);
 }

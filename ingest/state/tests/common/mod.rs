@@ -51,6 +51,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         discontinuity: u64::MAX,
         start_90k,
         duration_90k: 180_000,
+        sound_end: None,
         date_unix_ms: 1_700_000_000_000 + start_90k / 90,
         independent: true,
         gops: vec![Gop {
