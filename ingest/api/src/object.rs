@@ -71,23 +71,33 @@ impl Object {
     }
 
     /// One viewer's copy as shared slices, in order: for a scatter-gather write.
-    pub fn pieces(&self, mut symbol: impl FnMut(Position) -> Symbol) -> Vec<Bytes> {
-        let mut pieces = Vec::with_capacity(self.pairs.len() * 2 + 1);
-        let mut at = 0;
-        for pair in &self.pairs {
-            if symbol(pair.position) == Symbol::A {
-                continue; // the A bytes stand in place: they ride with the common bytes around them
+    pub fn pieces(&self, symbol: impl FnMut(Position) -> Symbol) -> Vec<Bytes> {
+        self.copy(symbol).collect()
+    }
+
+    /// The same, one slice after the other: nothing is allocated.
+    pub fn copy(&self, mut symbol: impl FnMut(Position) -> Symbol) -> impl Iterator<Item = Bytes> {
+        let (mut at, mut pairs) = (0, self.pairs.iter());
+        // The B bytes that come after the common bytes just given.
+        let mut next: Option<&Pair> = None;
+        std::iter::from_fn(move || {
+            if let Some(pair) = next.take() {
+                at = pair.end();
+                return Some(pair.b.clone());
             }
-            if at < pair.offset {
-                pieces.push(self.a.slice(at..pair.offset));
+            // Where A is chosen its bytes stand in place: they ride with the common bytes around them.
+            let Some(pair) = pairs.find(|pair| symbol(pair.position) == Symbol::B) else {
+                let rest = self.a.slice(at..);
+                at = self.a.len();
+                return (!rest.is_empty()).then_some(rest);
+            };
+            if at == pair.offset {
+                at = pair.end();
+                return Some(pair.b.clone());
             }
-            pieces.push(pair.b.clone());
-            at = pair.end();
-        }
-        if at < self.a.len() {
-            pieces.push(self.a.slice(at..));
-        }
-        pieces
+            next = Some(pair);
+            Some(self.a.slice(at..pair.offset))
+        })
     }
 
     /// The object as one buffer for the wire between nodes.

@@ -100,6 +100,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Look::Fetch(Owner { cache: self.clone(), key: key.clone(), flight, landed: false })
     }
 
+    /// The value, if it is here. Nothing is allocated.
+    pub fn held(&self, key: &K) -> Option<V> {
+        self.lock().shelf.get(key)
+    }
+
     /// How full it is.
     pub fn fill(&self) -> Fill {
         let state = self.lock();

@@ -2,11 +2,10 @@
 //!
 //! In: the request, the object's length and entity tag. Out: the whole, a part, "not modified" or "outside". Pure.
 
-use super::request::Request;
-use crate::node::Method;
+use super::request::{Method, Request};
 use crate::route::range::{Span, span};
 
-/// What of an object is sent.
+/// What of an answer's body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it.
@@ -37,6 +36,18 @@ pub fn outcome(request: &Request<'_>, len: usize, etag: Option<&str>) -> Outcome
         Span::Whole => Outcome::Whole,
         Span::Part { start, end } => Outcome::Part { start, end },
         Span::Outside => Outcome::Outside,
+    }
+}
+
+impl Outcome {
+    /// The status of an answer that is 200 when whole.
+    pub fn status(self) -> u16 {
+        match self {
+            Outcome::Whole => 200,
+            Outcome::Part { .. } => 206,
+            Outcome::NotModified => 304,
+            Outcome::Outside => 416,
+        }
     }
 }
 

@@ -18,9 +18,9 @@
 use super::buffers::{Buffers, Pool};
 use super::condition::Outcome;
 use super::ending::{Ending, State};
-use super::request::{HEAD_BYTES_MAX, Malformed, Parsed, Request, parse};
+use super::request::{HEAD_BYTES_MAX, Malformed, Method, Parsed, Request, parse};
 use super::response::{Farewell, Rendered, not_modified_head, opening, outside_head, part_head};
-use crate::node::{Answer, Body, Method};
+use crate::node::Answer;
 use bytes::Bytes;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -221,11 +221,7 @@ impl Connection {
         let Ok(head) = Rendered::head(answer.status, fields, answer.body.len()) else {
             return self.respond(pool, &Rendered::bare(500), Outcome::Whole);
         };
-        match answer.body {
-            Body::Empty => self.respond(pool, &head, Outcome::Whole),
-            Body::Shared(bytes) => self.respond_marked(pool, &head, Outcome::Whole, [bytes]),
-            Body::Copy { pieces, .. } => self.respond_marked(pool, &head, Outcome::Whole, pieces),
-        }
+        self.respond_marked(pool, &head, Outcome::Whole, [answer.body])
     }
 
     /// Queues an answer; `body` appends the bytes of a range and says how many it appended.

@@ -171,7 +171,7 @@ fn a_nodes_answer_is_sent_as_it_is() {
     connection.respond_once(&mut pool, Answer::bare(404).with("location", "a\r\nset-cookie: b"));
     assert!(text(&connection).starts_with("HTTP/1.1 500 ") && !text(&connection).contains("set-cookie"));
     let mut connection = asked(&mut pool, GET);
-    connection.respond_once(&mut pool, Answer::content("a/b", "c", Body::Shared(Bytes::from_static(b"xyz"))));
+    connection.respond_once(&mut pool, Answer::content("a/b", "c", Bytes::from_static(b"xyz")));
     assert!(text(&connection).ends_with("\r\n\r\nxyz"));
 }
 

@@ -7,9 +7,8 @@
 use super::condition::outcome;
 use super::connection::Connection;
 use super::ending::{Patience, State};
-use super::request::{Malformed, Parsed, Request, parse};
+use super::request::{Malformed, Method, Parsed, Request, parse};
 use super::{Outcome, Pool, Rendered};
-use crate::node::Method;
 use bytes::Bytes;
 use std::io::IoSlice;
 use std::time::Instant;

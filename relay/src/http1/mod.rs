@@ -29,5 +29,5 @@ pub use condition::Outcome;
 pub use connection::Connection;
 pub use date::Stamp;
 pub use ending::{Ending, Patience, State};
-pub use request::{Malformed, Parsed, Request};
+pub use request::{Kept, Malformed, Method, Parsed, Request};
 pub use response::Rendered;

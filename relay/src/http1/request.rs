@@ -4,7 +4,6 @@
 //! are none. The answer for some bytes is the same however they were cut on the way. No allocation. RFC 9112 §2–6; bare LF,
 //! line folding, bodies, a second host and everything else that intermediaries are known to read differently is refused.
 
-use crate::node::Method;
 use std::mem::MaybeUninit;
 
 /// Longest head in bytes, empty line included: a token of 2 KiB and a browser's cookies leave most of it free.
@@ -25,6 +24,19 @@ pub enum Parsed<'a> {
     Malformed(Malformed),
 }
 
+/// The methods that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD: a GET without the body.
+    Head,
+    /// OPTIONS: a browser asks whether it may.
+    Options,
+    /// Any other.
+    Other,
+}
+
 /// A request's head, borrowed from the bytes it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -43,9 +55,41 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The same request as `Node::answer` takes it.
-    pub fn for_node(&self) -> crate::node::Request<'a> {
-        crate::node::Request { method: self.method, target: self.target, range: self.range }
+    /// The same with bytes of its own: for a request that has to wait.
+    pub fn keep(&self) -> Kept {
+        Kept {
+            method: self.method,
+            target: self.target.into(),
+            is_http_10: self.is_http_10,
+            keep_alive: self.keep_alive,
+            range: self.range.map(Into::into),
+            if_none_match: self.if_none_match.map(Into::into),
+        }
+    }
+}
+
+/// A request that owns its bytes.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    method: Method,
+    target: Box<[u8]>,
+    is_http_10: bool,
+    keep_alive: bool,
+    range: Option<Box<str>>,
+    if_none_match: Option<Box<[u8]>>,
+}
+
+impl Kept {
+    /// The request.
+    pub fn request(&self) -> Request<'_> {
+        Request {
+            method: self.method,
+            target: &self.target,
+            is_http_10: self.is_http_10,
+            keep_alive: self.keep_alive,
+            range: self.range.as_deref(),
+            if_none_match: self.if_none_match.as_deref(),
+        }
     }
 }
 

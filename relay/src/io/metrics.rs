@@ -18,7 +18,7 @@ pub struct Metrics {
     flights: Family<OutcomeLabels, Counter>,
     upstream_failed: Family<KindLabels, Counter>,
     upstream_refused: Family<ReasonLabels, Counter>,
-    /// Bytes of bodies handed to connections.
+    /// Bytes sent to viewers, heads included.
     pub sent_bytes: Counter,
     /// Bodies cut short because their session ended.
     pub bodies_cut: Counter,
@@ -107,7 +107,7 @@ impl Metrics {
         r.register("flights", "Flights by outcome", m.flights.clone());
         r.register("upstream_failed", "Requests to origins that failed, by kind", m.upstream_failed.clone());
         r.register("upstream_refused", "Answers of origins refused, by reason", m.upstream_refused.clone());
-        r.register("sent_bytes", "Bytes of bodies handed to connections", m.sent_bytes.clone());
+        r.register("sent_bytes", "Bytes sent to viewers, heads included", m.sent_bytes.clone());
         r.register("bodies_cut", "Bodies cut short because their session ended", m.bodies_cut.clone());
         r.register(
             "connections_refused",

@@ -2,20 +2,18 @@
 //!
 //! ```text
 //! start ─► key_files, config, ledger and coordinator
-//!       ├─► viewers    one task a connection (hyper, HTTP/1.1) ─► node.answer
-//!       ├─► admin      one task a connection: /metrics /livez /readyz
+//!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.reply, or node.answer on the runtime
+//!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz
 //!       ├─► revocations, announce    one task each
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
 
 pub mod admin;
-pub mod body;
 pub mod config;
 pub mod key_files;
 pub mod log;
 pub mod metrics;
 pub mod origin;
 pub mod regular;
-pub mod socket;
 pub mod start;
 pub mod viewers;

@@ -57,7 +57,10 @@ pub async fn start_with(
         .iter()
         .map(|url| Origin::new(url, &config.limits).ok_or_else(|| StartError::Origin { url: url.clone() }));
     let origins: Vec<Origin> = origins.collect::<Result<_, _>>()?;
-    let (listener, listen) = bind(config.listen).await?;
+    let unheard =
+        |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
+    let listeners = viewers::listen(config.listen).map_err(unheard)?;
+    let listen = listeners.address;
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
     let node = Node::new(config.name, config.limits, cache_bytes, keys, origins, coordinator, ledger);
@@ -75,7 +78,7 @@ pub async fn start_with(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let viewers = tokio::spawn(viewers::serve(listener, node.clone()));
+    let viewers = tokio::spawn(viewers::start(listeners, &node).map_err(unheard)?.watch());
     let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs));
     tracing::info!(%listen, %admin, name = node.name, "the relay is running");
     Ok(Handle { listen, admin, node, keys_dir: config.keys_dir, viewers, admin_task, regular })

@@ -1,11 +1,16 @@
-//! What a viewer is answered: a value that any HTTP front can write.
+//! What a viewer is answered: values that a front writes.
 //!
 //! In: the outcome of a request. Out: status, headers, body. Pure. The headers that every answer has are here too.
 
+use super::Keys;
+use crate::http1::{Outcome, Rendered};
 use crate::session::Session;
 use crate::token::Refusal;
+use crate::upstream::Held;
 use bytes::Bytes;
+use releve_watermark::{Position, Symbol};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Headers of every answer: nothing is sniffed, no address leaks to another site, any page may play, without credentials.
 pub const COMMON: [(&str, &str); 4] = [
@@ -26,50 +31,80 @@ pub struct Answer {
     pub status: u16,
     /// Headers besides `COMMON` and the length.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// The body.
-    pub body: Body,
+    /// The body, the same bytes for everybody who may have them.
+    pub body: Bytes,
 }
 
-/// A body of known length.
+/// What a request is answered with, ready to be sent.
 #[derive(Clone, Debug)]
-pub enum Body {
-    /// Nothing.
-    Empty,
-    /// The same bytes for everybody who may have them.
-    Shared(Bytes),
+pub enum Reply {
+    /// Rendered for this one answer.
+    Once(Answer),
+    /// Rendered once for all viewers.
+    Playlist(Rendered, Outcome),
     /// One viewer's copy of an object, sent only while they may have it.
-    Copy {
-        /// Its slices, in order.
-        pieces: Vec<Bytes>,
-        /// Whose.
-        session: Session,
-    },
+    Copy(ViewersCopy),
 }
 
-impl Body {
-    /// Its length in bytes.
-    pub fn len(&self) -> usize {
+/// One viewer's copy of an object.
+#[derive(Clone, Debug)]
+pub struct ViewersCopy {
+    /// The object.
+    pub held: Arc<Held>,
+    /// Whose copy.
+    pub session: Session,
+    /// What of it.
+    pub outcome: Outcome,
+    /// The keys that say which slices; they hold the codebook that the object names.
+    pub(super) keys: Arc<Keys>,
+}
+
+impl ViewersCopy {
+    /// The slices of this copy, in order. Nothing is allocated.
+    pub fn pieces(&self) -> impl Iterator<Item = Bytes> {
+        let codebook = self.keys.codebook(self.held.object.code_key);
+        let id = self.session.watermark_id;
+        // Symbols are drawn by the block: slices of one GOP come one after the other and share their draws.
+        let mut drawing = None;
+        self.held.object.copy(move |position| {
+            let Some(codebook) = codebook else { return Symbol::A }; // an object without pairs asks for none
+            let Position { gop, slice } = position;
+            if !matches!(&drawing, Some((drawn, next, _)) if *drawn == gop && *next <= slice) {
+                drawing = None;
+            }
+            let (_, next, symbols) =
+                drawing.get_or_insert_with(|| (gop, 0, codebook.symbols(id, gop, u16::MAX)));
+            let ahead = slice - *next;
+            *next = slice.saturating_add(1);
+            symbols.nth(usize::from(ahead)).unwrap_or_else(|| codebook.symbol(id, position))
+        })
+    }
+}
+
+impl Reply {
+    /// Its status.
+    pub fn status(&self) -> u16 {
         match self {
-            Body::Empty => 0,
-            Body::Shared(bytes) => bytes.len(),
-            Body::Copy { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
+            Reply::Once(answer) => answer.status,
+            Reply::Playlist(_, outcome) | Reply::Copy(ViewersCopy { outcome, .. }) => outcome.status(),
         }
     }
+}
 
-    /// Whether it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Reply {
+        Reply::Once(answer)
     }
 }
 
 impl Answer {
     /// A bare status; nothing is said, nothing kept.
     pub fn bare(status: u16) -> Answer {
-        Answer { status, headers: vec![("cache-control", NO_STORE.into())], body: Body::Empty }
+        Answer { status, headers: vec![("cache-control", NO_STORE.into())], body: Bytes::new() }
     }
 
     /// A body of one type.
-    pub fn content(content_type: &'static str, cache: &'static str, body: Body) -> Answer {
+    pub fn content(content_type: &'static str, cache: &'static str, body: Bytes) -> Answer {
         let headers = vec![("content-type", content_type.into()), ("cache-control", cache.into())];
         Answer { status: 200, headers, body }
     }

@@ -5,7 +5,7 @@ use super::{Node, now_unix_s};
 use crate::cache::{Landed, Look, Owner};
 use crate::io::origin::OriginError;
 use crate::upstream::object::weight;
-use crate::upstream::{Entry, ObjectKey};
+use crate::upstream::{Entry, Held, ObjectKey};
 use ingest_api::Object;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(250);
 
 impl Node {
     /// The object of an entry; `None` when no origin gave it in time.
-    pub(super) async fn object(self: &Arc<Self>, entry: &Entry) -> Option<Arc<Object>> {
+    pub(super) async fn object(self: &Arc<Self>, entry: &Entry) -> Option<Arc<Held>> {
         let deadline = Instant::now() + self.limits.object_hold;
         let mut first = true;
         loop {
@@ -49,13 +49,13 @@ impl Node {
         }
     }
 
-    async fn fly(self: Arc<Self>, entry: Entry, owner: Owner<ObjectKey, Arc<Object>>) {
+    async fn fly(self: Arc<Self>, entry: Entry, owner: Owner<ObjectKey, Arc<Held>>) {
         let deadline = Instant::now() + self.limits.object_hold;
         match timeout_at(deadline, self.search(&entry)).await {
             Ok(object) => {
                 self.metrics.flights("found");
                 let weight = weight(&object);
-                owner.found(Arc::new(object), weight);
+                owner.found(Arc::new(entry.held(object)), weight);
             }
             Err(_) => {
                 self.metrics.flights("absent");

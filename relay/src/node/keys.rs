@@ -5,7 +5,8 @@
 use releve_watermark::{Codebook, KeyRing};
 use std::collections::HashMap;
 
-/// All keys in force at a moment.
+/// All keys in force at a moment. Their `Debug` shows versions only.
+#[derive(Debug)]
 pub struct Keys {
     /// Access tokens.
     pub access: KeyRing,

@@ -29,13 +29,16 @@ pub struct Limits {
     pub revocation_poll: Duration,
     /// How often the node announces itself and looks at its origins.
     pub announce: Duration,
-    /// How long a request's head may take, and a connection be idle.
+    /// How long a request's head may take.
     pub head_patience: Duration,
-    /// How long a viewer may take no byte of an answer.
+    /// How long a connection may be idle between two requests: players ask every few seconds.
+    pub idle_patience: Duration,
+    /// How long a viewer may take no byte of an answer, or too few.
     pub write_patience: Duration,
     /// How long answers under way may take when the relay stops.
     pub stop_patience: Duration,
-    /// Most viewers' connections at once.
+    /// Most viewers' connections at once; the process's limit on open files may be lower. A connection that is idle costs
+    /// a third of a kilobyte here.
     pub connections_max: usize,
     /// Most streams known at once.
     pub streams_max: usize,
@@ -56,9 +59,10 @@ impl Default for Limits {
             revocation_poll: Duration::from_secs(1),
             announce: Duration::from_secs(5),
             head_patience: Duration::from_secs(10),
+            idle_patience: Duration::from_secs(30),
             write_patience: Duration::from_secs(20),
             stop_patience: Duration::from_secs(5),
-            connections_max: 10_000,
+            connections_max: 60_000,
             streams_max: 1024,
         }
     }

@@ -17,10 +17,10 @@ pub mod page;
 pub mod respond;
 pub mod stream;
 
-pub use answer::{Answer, Body};
+pub use crate::http1::{Method, Request};
+pub use answer::{Answer, Reply};
 pub use keys::Keys;
 pub use limits::Limits;
-pub use respond::{Method, Request};
 
 use crate::cache::Cache;
 use crate::io::metrics::Metrics;
@@ -28,8 +28,8 @@ use crate::io::origin::Origin;
 use crate::revocation::Revocations;
 use crate::session::Session;
 use crate::token::Refusal;
-use crate::upstream::{ObjectKey, Origins};
-use ingest_api::{Object, StreamName};
+use crate::upstream::{Held, ObjectKey, Origins};
+use ingest_api::StreamName;
 use releve_state::coordinator::Revocation;
 use releve_state::{Coordinator, Ledger};
 use std::collections::HashMap;
@@ -53,7 +53,7 @@ pub struct Node {
     /// True once the relay is stopping.
     stopping: watch::Sender<bool>,
     streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
-    cache: Arc<Cache<ObjectKey, Arc<Object>>>,
+    cache: Arc<Cache<ObjectKey, Arc<Held>>>,
     origins: Vec<Origin>,
     choice: Mutex<Origins>,
     ledger: Arc<dyn Ledger>,

@@ -3,7 +3,7 @@
 //! In: a stream name, or the name of a file. Out: answers. Pure. Script and style have their hash in their name, so that a
 //! browser may keep them for ever. The page loads nothing from elsewhere, and the browser is told to hold it to that.
 
-use super::answer::{Answer, Body};
+use super::answer::Answer;
 use crate::token::Refusal;
 use bytes::Bytes;
 use ingest_api::StreamName;
@@ -21,7 +21,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// A file of the page.
 pub(super) fn asset(name: &str) -> Option<Answer> {
     let (_, content_type, bytes) = built::ASSETS.iter().find(|(built, ..)| *built == name)?;
-    Some(Answer::content(content_type, ASSET_CACHE, Body::Shared(Bytes::from_static(bytes))))
+    Some(Answer::content(content_type, ASSET_CACHE, Bytes::from_static(bytes)))
 }
 
 /// The page of a stream, the same whether it is live, offline or never was. A stream name has no character that HTML minds.
@@ -41,6 +41,6 @@ pub(super) fn refused(answer: Answer, refusal: Refusal) -> Answer {
 }
 
 fn html(mut answer: Answer, text: String) -> Answer {
-    answer.body = Body::Shared(text.into());
+    answer.body = text.into();
     answer.with("content-type", HTML).with("content-security-policy", POLICY)
 }

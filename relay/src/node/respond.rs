@@ -1,86 +1,133 @@
 //! From a request to its answer, phase by phase.
 //!
 //! The credential comes before everything else that could be learned: a request without a valid one is refused the same
-//! way whatever stream or object it names, and before any method, range or stream is looked at. What was held is checked
-//! again before it is answered.
+//! way whatever stream or object it names, and before any method, range or stream is looked at.
+//!
+//! `reply` answers what is at hand, without waiting and, for playlists and objects, without allocating. What has to wait is
+//! answered by `answer`, which looks again from the start each time something moves: so whoever was held is authorised
+//! again before they get anything.
 
-use super::answer::{Answer, Body};
+use super::answer::{Answer, Reply, ViewersCopy};
 use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
-use crate::route::range::{Span, cut, span};
+use crate::http1::condition::outcome;
+use crate::http1::{Method, Request};
 use crate::route::{self, Route, Wanted};
 use crate::session::{self, Session, SessionError};
 use crate::token::{self, Refusal};
+use crate::upstream::shown::Playlist;
 use crate::upstream::view::Known;
+use crate::upstream::{Entry, Held};
+use ingest_api::StreamName;
 use ingest_api::access::Claims;
-use ingest_api::{Object, StreamName, Track, playlist};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Objects never change, and each viewer's copy is theirs alone.
-const OBJECT_CACHE: &str = "private, max-age=31536000, immutable";
-/// Playlists change at any moment.
-const PLAYLIST_CACHE: &str = "private, no-cache";
 /// When to ask again for what is not there, in seconds.
 const RETRY_S: u64 = 2;
 
-/// A request as any HTTP front hands it over.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Its method.
-    pub method: Method,
-    /// Its target, as it stood in the request line.
-    pub target: &'a [u8],
-    /// Its `Range` header, if it has exactly one and no `If-Range`.
-    pub range: Option<&'a str>,
+/// What a look at a request gives.
+enum Found {
+    /// Its answer.
+    Reply(Reply),
+    /// The viewer may come in, once the ledger has them.
+    Admit(Claims),
+    /// What it wants may come with the stream's next change, at most so long from the request's arrival.
+    Change(Arc<Stream>, Duration),
+    /// What it wants is listed, but not here yet.
+    Flight(Entry, Session),
 }
 
-/// The methods that are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// GET.
-    Get,
-    /// HEAD: a GET without the body.
-    Head,
-    /// OPTIONS: a browser asks whether it may.
-    Options,
-    /// Any other.
-    Other,
+impl From<Answer> for Found {
+    fn from(answer: Answer) -> Found {
+        Found::Reply(Reply::Once(answer))
+    }
 }
 
 impl Node {
-    /// Answers a request. Always in bounded time: what may still come is held for as long as `Limits` says.
-    pub async fn answer(self: &Arc<Self>, request: Request<'_>) -> Answer {
-        let (kind, answer) = self.routed(request).await;
-        self.metrics.request(kind, answer.status);
-        answer
+    /// Answers a request with what is at hand; `None` when it has to wait: then `answer` does it.
+    pub fn reply(self: &Arc<Self>, request: &Request<'_>) -> Option<Reply> {
+        match self.look(request) {
+            (kind, Found::Reply(reply)) => {
+                if matches!(reply, Reply::Playlist(..)) {
+                    self.metrics.playlist_hold_seconds.observe(0.0);
+                }
+                Some(self.counted(kind, reply))
+            }
+            _ => None,
+        }
     }
 
-    async fn routed(self: &Arc<Self>, request: Request<'_>) -> (&'static str, Answer) {
-        match route::parse(request.target) {
-            Err(route::Malformed) => ("malformed", Answer::bare(400)),
-            Ok(Route::Nothing) => ("nothing", Answer::bare(404)),
-            Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing)),
-            Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name))),
-            Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token).await),
-            Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
-            Ok(Route::Session { credential, wanted, token_too }) => {
-                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
-                (kind, self.below_session(request, credential, wanted, token_too).await)
+    /// Answers a request. Always in bounded time: what may still come is held for as long as `Limits` says.
+    pub async fn answer(self: &Arc<Self>, request: &Request<'_>) -> Reply {
+        let came = Instant::now();
+        let (kind, reply) = self.waited(request, came).await;
+        if matches!(reply, Reply::Playlist(..)) {
+            self.metrics.playlist_hold_seconds.observe(came.elapsed().as_secs_f64());
+        }
+        self.counted(kind, reply)
+    }
+
+    async fn waited(self: &Arc<Self>, request: &Request<'_>, came: Instant) -> (&'static str, Reply) {
+        let mut revocations = self.revocation_moves();
+        let (mut changes, mut over) = (None, false);
+        loop {
+            let (kind, found) = self.look(request);
+            let (stream, at_most) = match found {
+                Found::Reply(reply) => return (kind, reply),
+                Found::Admit(claims) => return (kind, self.admit(claims).await.into()),
+                Found::Flight(entry, session) => {
+                    let held = self.object(&entry).await;
+                    return (kind, self.landed(request, held, session));
+                }
+                Found::Change(..) if over => return (kind, Answer::not_now(RETRY_S).into()),
+                Found::Change(stream, at_most) => (stream, at_most),
+            };
+            // Subscribed before the look that counts, so that no change falls between.
+            let Some(changes) = &mut changes else {
+                changes = Some(stream.changes());
+                continue;
+            };
+            // The senders live as long as the node and the stream: an error cannot come.
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = revocations.changed() => {}
+                () = self.stopped() => over = true,
+                () = sleep_until(came + at_most) => over = true,
             }
         }
     }
 
-    async fn live(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Answer {
-        let claims = match self.claims(stream, token) {
-            Ok(claims) => claims,
-            Err(refusal) => return self.refuse(refusal),
-        };
-        match method {
-            Method::Get | Method::Head => self.admit(claims).await,
-            other => with_method(other, None),
+    fn counted(&self, kind: &'static str, reply: Reply) -> Reply {
+        self.metrics.request(kind, reply.status());
+        reply
+    }
+
+    fn look(self: &Arc<Self>, request: &Request<'_>) -> (&'static str, Found) {
+        match route::parse(request.target) {
+            Err(route::Malformed) => ("malformed", Answer::bare(400).into()),
+            Ok(Route::Nothing) => ("nothing", Answer::bare(404).into()),
+            Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
+            Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
+            Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token)),
+            Ok(Route::Watch { stream, token }) => {
+                ("watch", self.watch(request.method, &stream, token).into())
+            }
+            Ok(Route::Session { credential, wanted, token_too }) => {
+                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
+                let found = self.below_session(request, credential, wanted, token_too);
+                (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
+            }
+        }
+    }
+
+    fn live(&self, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
+        match (self.claims(stream, token), method) {
+            (Err(refusal), _) => self.refuse(refusal).into(),
+            (Ok(claims), Method::Get | Method::Head) => Found::Admit(claims),
+            (Ok(_), other) => with_method(other, None).into(),
         }
     }
 
@@ -99,150 +146,91 @@ impl Node {
         token::check(&self.keys().access, &revocations, stream, token, now_unix_s())
     }
 
-    async fn below_session(
+    fn below_session(
         self: &Arc<Self>,
-        request: Request<'_>,
+        request: &Request<'_>,
         credential: &str,
         wanted: Option<Wanted>,
         token_too: bool,
-    ) -> Answer {
+    ) -> Result<Found, Refusal> {
         let session = match session::open(&self.keys().session, credential, now_unix_s()) {
             Ok(session) => session,
-            Err(SessionError::Expired) => return self.refuse(Refusal::Expired),
-            Err(error) => return self.refuse(Refusal::Session(error)),
+            Err(SessionError::Expired) => return Err(Refusal::Expired),
+            Err(error) => return Err(Refusal::Session(error)),
         };
         if token_too {
-            return self.refuse(Refusal::TwoCredentials);
+            return Err(Refusal::TwoCredentials);
         }
-        if let Err(refusal) = self.still(&session) {
-            return self.refuse(refusal);
-        }
+        self.still(&session)?;
         if !matches!(request.method, Method::Get | Method::Head) {
-            return with_method(request.method, None);
+            return Ok(with_method(request.method, None).into());
         }
-        let Some(wanted) = wanted else { return Answer::bare(404) };
-        let Some(stream) = self.follow(&session.stream) else { return Answer::not_now(RETRY_S) };
-        let found = match wanted {
-            Wanted::Index => self.index(&session, &stream).await,
-            Wanted::Media(track) => self.media(&session, &stream, track).await,
-            Wanted::Segment(track, _) | Wanted::Init(track, _) => {
-                self.copy(&session, &stream, &wanted, track, request.range).await
+        let Some(wanted) = wanted else { return Ok(Answer::bare(404).into()) };
+        let Some(stream) = self.follow(&session.stream) else { return Ok(Answer::not_now(RETRY_S).into()) };
+        let view = stream.view();
+        let playlist = match &wanted {
+            Wanted::Index => {
+                let (grace, stall) = (ms(self.limits.offline_grace), ms(self.limits.stall));
+                let live = view.is_live(self.now_ms(), grace, stall);
+                view.shown().filter(|_| live).and_then(|shown| shown.index())
+            }
+            // The last good playlist, however old: a viewer who is watching is not thrown out by a gap.
+            Wanted::Media(track) => view.shown().and_then(|shown| shown.media(*track)),
+            Wanted::Segment(..) | Wanted::Init(..) => {
+                let known = view.find(&wanted);
+                drop(view);
+                return Ok(self.object_found(request, stream, known, session));
             }
         };
-        match found {
-            Ok(Some(answer)) => answer,
-            Ok(None) => Answer::not_now(RETRY_S),
-            Err(refusal) => self.refuse(refusal),
+        if let Some(playlist) = playlist {
+            return Ok(Found::Reply(of_playlist(playlist, request)));
         }
+        drop(view);
+        Ok(Found::Change(stream, self.limits.playlist_hold))
     }
 
-    async fn index(&self, session: &Session, stream: &Stream) -> Result<Option<Answer>, Refusal> {
-        let (grace, stall) = (ms(self.limits.offline_grace), ms(self.limits.stall));
-        let held = Instant::now();
-        let index = self.hold(session, stream, self.limits.playlist_hold, |stream| {
-            let view = stream.view();
-            if !view.is_live(self.now_ms(), grace, stall) {
-                return None;
-            }
-            view.shown()?.index()
-        });
-        let index = index.await?;
-        self.metrics.playlist_hold_seconds.observe(held.elapsed().as_secs_f64());
-        Ok(index.map(|text| Answer::content(playlist::CONTENT_TYPE, PLAYLIST_CACHE, Body::Shared(text))))
-    }
-
-    /// The last good playlist, however old: a viewer who is watching is not thrown out by a gap.
-    async fn media(
+    fn object_found(
         &self,
-        session: &Session,
-        stream: &Stream,
-        track: Track,
-    ) -> Result<Option<Answer>, Refusal> {
-        let held = Instant::now();
-        let text = self
-            .hold(session, stream, self.limits.playlist_hold, |stream| stream.view().shown()?.media(track));
-        let text = text.await?;
-        self.metrics.playlist_hold_seconds.observe(held.elapsed().as_secs_f64());
-        Ok(text.map(|text| Answer::content(playlist::CONTENT_TYPE, PLAYLIST_CACHE, Body::Shared(text))))
-    }
-
-    /// A viewer's own copy of an object.
-    async fn copy(
-        self: &Arc<Self>,
-        session: &Session,
-        stream: &Arc<Stream>,
-        wanted: &Wanted,
-        track: Track,
-        range: Option<&str>,
-    ) -> Result<Option<Answer>, Refusal> {
-        let known =
-            self.hold(session, stream, self.limits.ahead_hold, |stream| match stream.view().find(wanted) {
-                Known::Soon => None,
-                known => Some(known),
-            });
-        let Some(Known::Entry(entry)) = known.await? else { return Ok(None) };
-        let Some(object) = self.object(&entry).await else { return Ok(None) };
-        self.still(session)?;
-        let Some(pieces) = self.pieces(&object, session) else { return Ok(None) };
-        let content_type = match track {
-            Track::Video => "video/mp4",
-            Track::Audio => "audio/mp4",
-        };
-        let len = object.len();
-        let body = |pieces| Body::Copy { pieces, session: session.clone() };
-        let answer = match span(range, len) {
-            Span::Whole => Answer::content(content_type, OBJECT_CACHE, body(pieces)),
-            Span::Part { start, end } => {
-                let mut part = Answer::content(content_type, OBJECT_CACHE, body(cut(pieces, start, end)));
-                part.status = 206;
-                part.with("content-range", format!("bytes {start}-{}/{len}", end - 1))
-            }
-            Span::Outside => Answer::bare(416).with("content-range", format!("bytes */{len}")),
-        };
-        Ok(Some(answer.with("accept-ranges", "bytes")))
-    }
-
-    /// The slices of this viewer's copy; `None` when nobody can say any more which they are.
-    fn pieces(&self, object: &Object, session: &Session) -> Option<Vec<bytes::Bytes>> {
-        if object.pairs.is_empty() {
-            return Some(vec![object.a.clone()]);
+        request: &Request<'_>,
+        stream: Arc<Stream>,
+        known: Known,
+        session: Session,
+    ) -> Found {
+        match known {
+            Known::Never => Answer::not_now(RETRY_S).into(),
+            Known::Soon => Found::Change(stream, self.limits.ahead_hold),
+            Known::Entry(entry) => match self.cache.held(&entry.key) {
+                Some(held) => {
+                    self.metrics.cache_looks("hit");
+                    Found::Reply(self.copy(request, held, session))
+                }
+                None => Found::Flight(entry, session),
+            },
         }
+    }
+
+    /// The answer to who waited for a flight.
+    fn landed(&self, request: &Request<'_>, held: Option<Arc<Held>>, session: Session) -> Reply {
+        match (self.still(&session), held) {
+            (Err(refusal), _) => self.refuse(refusal).into(),
+            (Ok(()), None) => Answer::not_now(RETRY_S).into(),
+            (Ok(()), Some(held)) => self.copy(request, held, session),
+        }
+    }
+
+    /// A viewer's own copy of an object; "not now" when nobody can say any more which slices are theirs.
+    fn copy(&self, request: &Request<'_>, held: Arc<Held>, session: Session) -> Reply {
         let keys = self.keys();
-        let Some(codebook) = keys.codebook(object.code_key) else {
+        let object = &held.object;
+        if !object.pairs.is_empty() && keys.codebook(object.code_key).is_none() {
             tracing::error!(
                 code_key = object.code_key,
                 "an object is marked with a code key that is not live here: not served"
             );
-            return None;
-        };
-        Some(object.pieces(|position| codebook.symbol(session.watermark_id, position)))
-    }
-
-    /// Waits until `look` finds something, at most so long, and gives up at once when the relay stops. The session is
-    /// checked whenever something moves and before anything is given.
-    async fn hold<T>(
-        &self,
-        session: &Session,
-        stream: &Stream,
-        at_most: Duration,
-        look: impl Fn(&Stream) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
-        let deadline = Instant::now() + at_most;
-        // Subscribed before the first look, so that no change falls between.
-        let (mut changes, mut revocations) = (stream.changes(), self.revoked.subscribe());
-        loop {
-            self.still(session)?;
-            if let Some(found) = look(stream) {
-                return Ok(Some(found));
-            }
-            // The senders live as long as the node and the stream: an error cannot come.
-            tokio::select! {
-                _ = changes.changed() => {}
-                _ = revocations.changed() => {}
-                () = self.stopped() => return Ok(None),
-                () = sleep_until(deadline) => return self.still(session).map(|()| None),
-            }
+            return Answer::not_now(RETRY_S).into();
         }
+        let outcome = outcome(request, object.len(), None);
+        Reply::Copy(ViewersCopy { held, session, outcome, keys })
     }
 
     fn refuse(&self, refusal: Refusal) -> Answer {
@@ -250,6 +238,13 @@ impl Node {
         tracing::debug!(%refusal, "refused");
         Answer::refused(refusal)
     }
+}
+
+/// A playlist changes too often to be fetched in ranges: the whole, or nothing new.
+fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
+    let whole = Request { range: None, ..*request };
+    let outcome = outcome(&whole, playlist.answer.body_len(), Some(&playlist.etag));
+    Reply::Playlist(playlist.answer.clone(), outcome)
 }
 
 /// What a method other than GET gets where a GET would get `answer`; `None` stands for one that was not made.

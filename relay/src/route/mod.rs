@@ -159,7 +159,7 @@ fn token_of(query: &str) -> Result<Option<&str>, Malformed> {
 }
 
 fn wanted(below: &str) -> Option<Wanted> {
-    let wanted = match below {
+    Some(match below {
         INDEX => Wanted::Index,
         below => match below.split_once('/') {
             None => [Track::Video, Track::Audio]
@@ -173,15 +173,20 @@ fn wanted(below: &str) -> Option<Wanted> {
                     _ => return None,
                 };
                 if let Some(number) = file.strip_suffix(".m4s") {
-                    Wanted::Segment(track, number.parse().ok()?)
+                    Wanted::Segment(track, decimal(number)?)
                 } else {
                     let init = file.strip_suffix(".mp4").filter(|init| is_init_name(init))?;
                     Wanted::Init(track, init.to_owned())
                 }
             }
         },
-    };
-    (wanted.to_path() == below).then_some(wanted)
+    })
+}
+
+/// A number in its one spelling: no sign, no zeros before it.
+fn decimal(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //!
 //! In: the value of a `Range` header and the object's length. Out: which bytes, everything, or nothing. Pure.
 
-use bytes::Bytes;
-
 /// What a `Range` header asks of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
@@ -42,24 +40,9 @@ fn single(header: &str, len: usize) -> Option<Span> {
     Some(if start < end { Span::Part { start, end } } else { Span::Outside })
 }
 
-/// The bytes `start..end` of a copy that is given as slices in order; shares them.
-pub fn cut(pieces: Vec<Bytes>, start: usize, end: usize) -> Vec<Bytes> {
-    let mut at = 0;
-    let mut out = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let (from, to) = (start.clamp(at, at + piece.len()), end.clamp(at, at + piece.len()));
-        if from < to {
-            out.push(piece.slice(from - at..to - at));
-        }
-        at += piece.len();
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn one_range_is_understood_in_its_three_forms() {
@@ -91,19 +74,5 @@ mod tests {
             assert_eq!(span(Some(other), 10), Span::Whole, "{other}");
         }
         assert_eq!(span(Some("bytes=0-"), 0), Span::Outside);
-    }
-
-    proptest! {
-        #[test]
-        fn a_cut_is_the_cut_of_the_whole(
-            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..9),
-            start in 0usize..80, len in 0usize..80,
-        ) {
-            let whole = pieces.concat();
-            let (start, end) = (start.min(whole.len()), (start + len).min(whole.len()));
-            let cut = cut(pieces.into_iter().map(Bytes::from).collect(), start, end);
-            prop_assert!(cut.iter().all(|piece| !piece.is_empty()));
-            prop_assert_eq!(cut.concat(), &whole[start..end]);
-        }
     }
 }

@@ -19,12 +19,13 @@ use thiserror::Error;
 /// How long a viewer may watch when their token does not say, in seconds.
 pub const WATCH_S: u64 = 12 * 3600;
 /// The longest credential, in characters.
-pub const CREDENTIAL_CHARS_MAX: usize = (HEAD_BYTES + STREAM_NAME_MAX + MAC_BYTES).div_ceil(3) * 4;
+pub const CREDENTIAL_CHARS_MAX: usize = BYTES_MAX.div_ceil(3) * 4;
 
 const LABEL: &[u8] = b"releve session 1\0";
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 1 + 4 + 16 + 8 + 8 + 8;
 const MAC_BYTES: usize = 32;
+const BYTES_MAX: usize = HEAD_BYTES + STREAM_NAME_MAX + MAC_BYTES;
 
 /// One admitted viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,16 +68,24 @@ pub fn open(keys: &KeyRing, credential: &str, now_unix_s: u64) -> Result<Session
     if credential.len() > CREDENTIAL_CHARS_MAX {
         return Err(SessionError::Malformed);
     }
-    let bytes = URL_SAFE_NO_PAD.decode(credential).map_err(|_| SessionError::Malformed)?;
-    let (signed, mac) = bytes.split_last_chunk::<MAC_BYTES>().ok_or(SessionError::Malformed)?;
-    let (head, stream) = signed.split_first_chunk::<HEAD_BYTES>().ok_or(SessionError::Malformed)?;
+    // The label first, then the bytes: what is signed lies in one piece, and nothing is allocated for a request.
+    let mut buffer = [0; LABEL.len() + BYTES_MAX + 2]; // the decoder may want room for a last group of three
+    buffer[..LABEL.len()].copy_from_slice(LABEL);
+    let len = URL_SAFE_NO_PAD
+        .decode_slice(credential, &mut buffer[LABEL.len()..])
+        .map_err(|_| SessionError::Malformed)?;
+    let bytes = &buffer[..LABEL.len() + len];
+    let signed_len = bytes.len().checked_sub(MAC_BYTES).filter(|len| *len >= LABEL.len());
+    let (signed, mac) = bytes.split_at(signed_len.ok_or(SessionError::Malformed)?);
+    let (head, stream) =
+        signed[LABEL.len()..].split_first_chunk::<HEAD_BYTES>().ok_or(SessionError::Malformed)?;
     if head[0] != FORMAT {
         return Err(SessionError::Malformed);
     }
     let version = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
     let key = keys.version(version).ok_or(SessionError::UnknownKey)?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret());
-    hmac::verify(&key, &[LABEL, signed].concat(), mac).map_err(|_| SessionError::BadMac)?;
+    hmac::verify(&key, signed, mac).map_err(|_| SessionError::BadMac)?;
     let stream = std::str::from_utf8(stream).map_err(|_| SessionError::Malformed)?;
     let mut id = [0; 16];
     id.copy_from_slice(&head[5..21]);

@@ -14,6 +14,6 @@ pub mod shown;
 pub mod view;
 
 pub use choice::Origins;
-pub use object::{Entry, ObjectKey};
+pub use object::{Entry, Held, ObjectKey};
 pub use shown::Shown;
 pub use view::View;

@@ -1,7 +1,9 @@
 //! Which object is meant, and whether what an origin sent is that object.
 //!
-//! In: a row of a snapshot, bytes of an origin. Out: an `Object` whose every byte is vouched for, or why not. Pure.
+//! In: a row of a snapshot, bytes of an origin. Out: an `Object` whose every byte is vouched for, with the head of its
+//! answers, or why not. Pure.
 
+use crate::http1::Rendered;
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
 use ingest_api::origin::Route;
@@ -30,8 +32,20 @@ pub enum What {
         /// Hash of the encoded object: other bytes under the same number would be another object.
         sha256: Sha256,
     },
-    /// An init section, by its name: that is made from its hash.
-    Init(String),
+    /// An init section of a track, by its name: that is made from its hash.
+    Init(Track, String),
+}
+
+/// Objects never change, and each viewer's copy is theirs alone.
+const CACHE: &str = "private, max-age=31536000, immutable";
+
+/// An object as it is kept: with the head that all its answers share.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The object.
+    pub object: Object,
+    /// Status and fields of an answer with the whole of it.
+    pub head: Rendered,
 }
 
 /// What a snapshot promises of an object.
@@ -49,8 +63,20 @@ impl Entry {
         let stream = self.key.stream.clone();
         match &self.key.what {
             What::Segment { track, number, .. } => Route::Segment { stream, track: *track, number: *number },
-            What::Init(init) => Route::Init { stream, init: init.clone() },
+            What::Init(_, init) => Route::Init { stream, init: init.clone() },
         }
+    }
+
+    /// The object with the head of its answers. It has no entity tag: one tag for both variants would be wrong, and one for
+    /// each would name the variant.
+    pub fn held(&self, object: Object) -> Held {
+        let content_type = match self.key.what {
+            What::Segment { track: Track::Video, .. } | What::Init(Track::Video, _) => "video/mp4",
+            What::Segment { track: Track::Audio, .. } | What::Init(Track::Audio, _) => "audio/mp4",
+        };
+        let fields = [("content-type", content_type), ("cache-control", CACHE), ("accept-ranges", "bytes")];
+        let head = Rendered::head(200, fields, object.len()).expect("constant fields can be written");
+        Held { object, head }
     }
 
     /// Reads what an origin sent for this entry.
@@ -65,7 +91,7 @@ impl Entry {
             return Err(Mismatch::Hash);
         }
         let object = Object::decode(bytes)?;
-        if let What::Init(name) = &self.key.what
+        if let What::Init(_, name) = &self.key.what
             && *name != format!("init-{}", hex::encode(&Sha256::of(&object.a).0[..8]))
         {
             return Err(Mismatch::Hash);
@@ -141,7 +167,7 @@ mod tests {
         let init = Object::plain(Bytes::from_static(b"ftypmoov"));
         let name = format!("init-{}", hex::encode(&Sha256::of(b"ftypmoov").0[..8]));
         let entry = |name| Entry {
-            key: ObjectKey { stream: "demo".parse().unwrap(), what: What::Init(name) },
+            key: ObjectKey { stream: "demo".parse().unwrap(), what: What::Init(Track::Video, name) },
             len: None,
         };
         assert_eq!(entry(name).check(init.encode()), Ok(init.clone()));

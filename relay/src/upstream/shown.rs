@@ -1,42 +1,66 @@
 //! What viewers are shown of a stream: a snapshot and its playlists, rendered once and shared.
 //!
-//! In: a snapshot. Out: its playlists as bytes. Pure; the text is `ingest_api::playlist`.
+//! In: a snapshot. Out: its playlists as answers. Pure; the text is `ingest_api::playlist`.
 
-use bytes::Bytes;
+use crate::http1::Rendered;
 use ingest_api::playlist;
+use ingest_api::window::Sha256;
 use ingest_api::{Snapshot, Track};
+
+/// Playlists change at any moment.
+const CACHE: &str = "private, no-cache";
 
 /// One snapshot with its playlists.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// What the playlists are a function of.
     pub snapshot: Snapshot,
-    index: Option<Bytes>,
-    video: Option<Bytes>,
-    audio: Option<Bytes>,
+    index: Option<Playlist>,
+    video: Option<Playlist>,
+    audio: Option<Playlist>,
+}
+
+/// A playlist as all viewers get it.
+#[derive(Clone, Debug)]
+pub struct Playlist {
+    /// The whole answer.
+    pub answer: Rendered,
+    /// Its entity tag with the quotes: made from the text, so that all relays give the same.
+    pub etag: Box<str>,
+}
+
+impl Playlist {
+    fn new(text: &str) -> Playlist {
+        let etag = format!("\"{}\"", hex::encode(&Sha256::of(text.as_bytes()).0[..8]));
+        let fields = [("content-type", playlist::CONTENT_TYPE), ("cache-control", CACHE), ("etag", &etag)];
+        let answer =
+            Rendered::shared(200, fields, text.as_bytes()).expect("constants and hex can be written");
+        Playlist { answer, etag: etag.into() }
+    }
 }
 
 impl Shown {
     /// Renders a snapshot.
     pub fn new(snapshot: Snapshot) -> Shown {
+        let render = |text: Option<String>| text.map(|text| Playlist::new(&text));
         Shown {
-            index: playlist::index(&snapshot).map(Bytes::from),
-            video: playlist::media(&snapshot, Track::Video).map(Bytes::from),
-            audio: playlist::media(&snapshot, Track::Audio).map(Bytes::from),
+            index: render(playlist::index(&snapshot)),
+            video: render(playlist::media(&snapshot, Track::Video)),
+            audio: render(playlist::media(&snapshot, Track::Audio)),
             snapshot,
         }
     }
 
     /// The multivariant playlist; `None` before the first segment.
-    pub fn index(&self) -> Option<Bytes> {
-        self.index.clone()
+    pub fn index(&self) -> Option<&Playlist> {
+        self.index.as_ref()
     }
 
     /// The playlist of a track; `None` while no listed segment has it.
-    pub fn media(&self, track: Track) -> Option<Bytes> {
+    pub fn media(&self, track: Track) -> Option<&Playlist> {
         match track {
-            Track::Video => self.video.clone(),
-            Track::Audio => self.audio.clone(),
+            Track::Video => self.video.as_ref(),
+            Track::Audio => self.audio.as_ref(),
         }
     }
 }

@@ -153,7 +153,7 @@ impl View {
                     kept.segment.tracks.iter().any(|entry| entry.track == *track && entry.init == *init)
                 };
                 if self.kept.values().any(names) {
-                    Known::Entry(self.entry(What::Init(init.clone()), None))
+                    Known::Entry(self.entry(What::Init(*track, init.clone()), None))
                 } else {
                     Known::Soon
                 }

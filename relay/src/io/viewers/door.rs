@@ -1,0 +1,82 @@
+//! A worker's door: its listener, and what happens when there is no room.
+//!
+//! In: readiness. Out: accepted sockets. The listener is never left standing: without a free descriptor the one kept back is
+//! given up for a moment, so that the connection is told so and closed instead of waiting in the queue.
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::net::TcpStream;
+
+/// What whoever comes in vain is told.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 2\r\n\
+    cache-control: no-store\r\nconnection: close\r\n\r\n";
+
+pub(super) struct Door {
+    listener: TcpListener,
+    /// A descriptor kept back; `None` while there is none to be had.
+    spare: Option<File>,
+}
+
+/// What an attempt to accept gave.
+pub(super) enum Accepted {
+    /// Somebody, not blocking.
+    Viewer(TcpStream),
+    /// Nobody waits.
+    Nobody,
+    /// There is no descriptor or memory for now: look again in a while.
+    Later,
+}
+
+impl Door {
+    pub(super) fn new(listener: TcpListener) -> Door {
+        Door { listener, spare: spare() }
+    }
+
+    pub(super) fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Accepts one.
+    pub(super) fn accept(&mut self) -> Accepted {
+        loop {
+            match self.next() {
+                Ok(stream) => return Accepted::Viewer(stream),
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                Err(error) if error == Errno::AGAIN => return Accepted::Nobody,
+                Err(error @ (Errno::MFILE | Errno::NFILE)) => {
+                    if self.spare.take().is_none() {
+                        tracing::warn!(%error, "cannot accept viewers");
+                        self.spare = spare();
+                        return Accepted::Later;
+                    }
+                    if let Ok(stream) = self.next() {
+                        refuse(stream);
+                    }
+                    self.spare = spare();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept viewers");
+                    return Accepted::Later;
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Result<TcpStream, Errno> {
+        accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).map(TcpStream::from)
+    }
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Tells somebody that there is no room, as far as that goes without waiting. What they have said is read first: closing
+/// over unread bytes would reset the connection before they read the answer.
+pub(super) fn refuse(mut stream: TcpStream) {
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = stream.write(TOO_MANY);
+}

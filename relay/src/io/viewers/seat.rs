@@ -1,0 +1,334 @@
+//! One viewer's connection: the socket between kernel and `http1::Connection`.
+//!
+//! In: readiness, replies. Out: bytes, and what is to become of the seat. It never waits. Edges are remembered: a socket is
+//! read until it has nothing more and written until it takes nothing more, so that a request costs one `recv` and one
+//! `writev` and no `epoll_ctl`.
+
+use super::Shared;
+use super::mailbox::{Letter, Mailbox};
+use crate::http1::{Connection, Ending, Pool, State};
+use crate::node::{Answer, Reply};
+use crate::session::Session;
+use rustix::event::epoll::EventFlags;
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+/// Bytes read at once: a head seldom has more than one.
+pub(super) const READ_BYTES: usize = 16 << 10;
+/// Slices of one write: both sides of eight marked slices in a few GOPs.
+const SLICES_MAX: usize = 64;
+/// Rounds of reading, answering and writing before others have their turn.
+const ROUNDS_MAX: usize = 16;
+
+/// Names a seat for as long as its viewer sits in it: place and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token(pub(super) u64);
+
+/// What a worker's seats have in common.
+pub(super) struct Hall {
+    pub(super) shared: Arc<Shared>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) runtime: Handle,
+    pub(super) pool: Pool,
+    pub(super) scratch: Box<[u8]>,
+}
+
+/// What is to become of a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// It waits for its next event.
+    Keep,
+    /// It has more to do at once, after the others.
+    Again,
+    /// It is closed.
+    Close,
+    /// It is closed, and what the kernel holds unsent is thrown away.
+    Reset,
+}
+
+pub(super) struct Seat {
+    socket: TcpStream,
+    connection: Connection,
+    /// There may be something to read.
+    readable: bool,
+    /// There may be room to write.
+    writable: bool,
+    /// The client's end has come in, though it may not have been read yet.
+    ended: bool,
+    /// Our end has gone out.
+    shut: bool,
+    /// There was no room: its first request is answered with 503.
+    turned_away: bool,
+    /// Whose copy of an object is being sent.
+    copy_of: Option<Session>,
+    /// The task that makes the answer.
+    waits_for: Option<AbortHandle>,
+}
+
+impl Seat {
+    pub(super) fn new(socket: TcpStream, pool: &Pool, turned_away: bool) -> Seat {
+        Seat {
+            socket,
+            connection: Connection::new(pool),
+            readable: false,
+            writable: true,
+            ended: false,
+            shut: false,
+            turned_away,
+            copy_of: None,
+            waits_for: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.turned_away
+    }
+
+    /// The kernel says what has changed.
+    pub(super) fn ready(&mut self, hall: &mut Hall, token: Token, flags: EventFlags) -> After {
+        if flags.contains(EventFlags::ERR) {
+            return After::Close;
+        }
+        let ends = EventFlags::RDHUP | EventFlags::HUP;
+        self.ended |= flags.intersects(ends);
+        self.readable |= flags.intersects(EventFlags::IN | ends);
+        self.writable |= flags.intersects(EventFlags::OUT);
+        self.go_on(hall, token)
+    }
+
+    /// The request that had to wait has its answer.
+    pub(super) fn answered(&mut self, hall: &mut Hall, token: Token, reply: Reply) -> After {
+        self.waits_for = None;
+        self.say(hall, reply);
+        self.go_on(hall, token)
+    }
+
+    /// The relay stops.
+    pub(super) fn stop(&mut self, hall: &mut Hall, token: Token) -> After {
+        self.connection.stop();
+        self.go_on(hall, token)
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, hall: &mut Hall) -> After {
+        if self.connection.poll_timeout().is_some_and(|deadline| deadline <= hall.pool.now) {
+            self.connection.handle_timeout(hall.pool.now);
+        }
+        match self.connection.state() {
+            State::Over(ending) => after(ending),
+            _ => self.look(hall),
+        }
+    }
+
+    /// Ends what its viewer may no longer have.
+    pub(super) fn look(&mut self, hall: &Hall) -> After {
+        if self.may_go_on(hall) { After::Keep } else { After::Reset }
+    }
+
+    /// The last call.
+    pub(super) fn close(self, hall: &mut Hall, how: After) {
+        if let Some(task) = self.waits_for {
+            task.abort();
+        }
+        if how == After::Reset {
+            // Should the option fail, the close is an ordinary one: nothing more is written all the same.
+            let _ = socket2::SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO));
+        }
+        self.connection.close(&mut hall.pool);
+    }
+
+    fn may_go_on(&self, hall: &Hall) -> bool {
+        let Some(session) = &self.copy_of else { return true };
+        let Err(refusal) = hall.shared.node.still(session) else { return true };
+        tracing::debug!(%refusal, "a body is cut");
+        hall.shared.node.metrics.bodies_cut.inc();
+        false
+    }
+
+    fn go_on(&mut self, hall: &mut Hall, token: Token) -> After {
+        for _ in 0..ROUNDS_MAX {
+            let read = match self.readable.then(|| self.read(hall)) {
+                None => false,
+                Some(Ok(moved)) => moved,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "connection ended");
+                    return After::Close;
+                }
+            };
+            let answered = self.answer(hall, token);
+            let wrote = match self.write(hall) {
+                Ok(moved) => moved,
+                Err(after) => return after,
+            };
+            match self.connection.state() {
+                State::Open => {}
+                State::Lingering if !self.shut => {
+                    self.shut = true;
+                    if self.socket.shutdown(Shutdown::Write).is_err() {
+                        return After::Close;
+                    }
+                }
+                State::Lingering => {}
+                State::Over(ending) => return after(ending),
+            }
+            if !(read || answered || wrote) {
+                return After::Keep;
+            }
+        }
+        After::Again
+    }
+
+    /// Whether something came.
+    fn read(&mut self, hall: &mut Hall) -> std::io::Result<bool> {
+        let room = self.connection.room().min(READ_BYTES);
+        if room == 0 {
+            return Ok(false); // there is some when the answer is sent
+        }
+        match self.socket.read(&mut hall.scratch[..room]) {
+            Ok(0) => {
+                self.readable = false;
+                self.connection.received_end();
+                Ok(true)
+            }
+            Ok(count) => {
+                // Less than asked for is all there was, unless the end came with it.
+                self.readable = count == room || self.ended;
+                self.connection.receive(&mut hall.pool, &hall.scratch[..count]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(false)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers what has been asked, as far as it is at hand. Whether there was something.
+    fn answer(&mut self, hall: &mut Hall, token: Token) -> bool {
+        let mut answered = false;
+        while let Some(next) = self.connection.next_request() {
+            answered = true;
+            let reply = match next {
+                _ if self.turned_away => {
+                    self.connection.stop(); // once a request is out this makes its answer the last
+                    Reply::Once(Answer::bare(503).with("retry-after", "2"))
+                }
+                Err(malformed) => {
+                    tracing::debug!(%malformed, "refused");
+                    hall.shared.node.metrics.request("malformed", malformed.status());
+                    Reply::Once(Answer::bare(malformed.status()))
+                }
+                Ok(request) => match hall.shared.node.reply(&request) {
+                    Some(reply) => reply,
+                    None => {
+                        let kept = request.keep();
+                        let (node, owed) = (hall.shared.node.clone(), Owed::new(hall, token));
+                        let task =
+                            hall.runtime.spawn(async move { owed.pay(node.answer(&kept.request()).await) });
+                        self.waits_for = Some(task.abort_handle());
+                        self.connection.park(&mut hall.pool);
+                        continue;
+                    }
+                },
+            };
+            self.say(hall, reply);
+        }
+        answered
+    }
+
+    fn say(&mut self, hall: &mut Hall, reply: Reply) {
+        tracing::trace!(status = reply.status(), "answered");
+        match reply {
+            Reply::Once(answer) => self.connection.respond_once(&mut hall.pool, answer),
+            Reply::Playlist(answer, outcome) => self.connection.respond(&mut hall.pool, &answer, outcome),
+            Reply::Copy(copy) => {
+                let head = &copy.held.head;
+                let said = self.connection.respond_marked(&mut hall.pool, head, copy.outcome, copy.pieces());
+                self.copy_of = Some(copy.session);
+                said
+            }
+        };
+    }
+
+    /// Writes what the kernel takes. Whether it took something.
+    fn write(&mut self, hall: &mut Hall) -> Result<bool, After> {
+        let mut wrote = false;
+        while self.writable && self.connection.unsent_bytes() > 0 {
+            if !self.may_go_on(hall) {
+                return Err(After::Reset);
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = self.connection.unsent(&mut slices);
+            let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+            match self.socket.write_vectored(&slices[..filled]) {
+                Ok(count) => {
+                    self.writable = count == offered;
+                    hall.shared.node.metrics.sent_bytes.inc_by(count as u64);
+                    self.connection.wrote(&mut hall.pool, count);
+                    wrote = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::debug!(%error, "connection ended");
+                    return Err(After::Close);
+                }
+            }
+        }
+        if self.copy_of.is_some() && self.connection.unsent_bytes() == 0 {
+            self.copy_of = None;
+        }
+        Ok(wrote)
+    }
+}
+
+fn after(ending: Ending) -> After {
+    match ending {
+        Ending::Done => After::Close,
+        ending => {
+            tracing::debug!(?ending, "connection ended");
+            if ending == Ending::Slow { After::Reset } else { After::Close }
+        }
+    }
+}
+
+/// The promise of a reply: a task that ends without one still answers.
+struct Owed {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+    paid: bool,
+}
+
+impl Owed {
+    fn new(hall: &Hall, token: Token) -> Owed {
+        Owed { mailbox: hall.mailbox.clone(), token, paid: false }
+    }
+
+    fn pay(mut self, reply: Reply) {
+        self.paid = true;
+        self.mailbox.post(Letter::Answered(self.token, reply));
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if !self.paid {
+            self.mailbox.post(Letter::Answered(self.token, Answer::bare(500).into()));
+        }
+    }
+}
+
+/// The time of a worker's turn.
+pub(super) fn now() -> (Instant, u64) {
+    (Instant::now(), crate::node::now_unix_s())
+}

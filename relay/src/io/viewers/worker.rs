@@ -1,0 +1,273 @@
+//! One worker: a loop around its epoll.
+//!
+//! In: events of the kernel, letters, the time. Out: seats taken, served and left. One thread owns all of it.
+
+use super::Shared;
+use super::door::{Accepted, Door, refuse};
+use super::mailbox::{Letter, Mailbox};
+use super::seat::{After, Hall, READ_BYTES, Seat, Token, now};
+use crate::http1::{Patience, Pool};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// Events taken at once.
+const EVENTS_MAX: usize = 512;
+/// Accepted at once, before those who are in have their turn.
+const ACCEPTS_MAX: usize = 64;
+/// How often deadlines are looked at: none of them is shorter than a second.
+const TICK: Duration = Duration::from_millis(250);
+/// Most connections of a worker that are being told that there are too many; further ones are told in passing.
+const TURNED_AWAY_MAX: usize = 64;
+/// Buffers kept for the next requests: as many as are busy at once in a herd.
+const SPARE_BUFFERS_MAX: usize = 1024;
+
+/// Events that are not a viewer's.
+const DOOR: u64 = u64::MAX;
+const BELL: u64 = u64::MAX - 1;
+
+pub(super) struct Worker {
+    hall: Hall,
+    epoll: OwnedFd,
+    door: Option<Door>,
+    /// The door is not listened to until the next tick.
+    door_rests: bool,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    turned_away: usize,
+    /// Who has more to do at once.
+    again: Vec<Token>,
+    next_tick: Instant,
+    /// When those who are left are cut off; set when the relay stops.
+    ends: Option<Instant>,
+}
+
+/// A place for a seat. Its generation counts who has sat there, so that news for one who has gone reach nobody.
+struct Place {
+    generation: u32,
+    seat: Option<Seat>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        listener: TcpListener,
+        runtime: Handle,
+    ) -> io::Result<Worker> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, mailbox.bell(), EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        let door = Door::new(listener);
+        epoll::add(&epoll, door.listener(), EventData::new_u64(DOOR), EventFlags::IN)?;
+        let limits = &shared.node.limits;
+        let patience = Patience {
+            idle: limits.idle_patience,
+            head: limits.head_patience,
+            write: limits.write_patience,
+            ..Patience::default()
+        };
+        let (now, unix_s) = now();
+        Ok(Worker {
+            hall: Hall {
+                shared,
+                mailbox,
+                runtime,
+                pool: Pool::new(now, unix_s, patience, SPARE_BUFFERS_MAX),
+                scratch: vec![0; READ_BYTES].into(),
+            },
+            epoll,
+            door: Some(door),
+            door_rests: false,
+            places: Vec::new(),
+            free: Vec::new(),
+            turned_away: 0,
+            again: Vec::new(),
+            next_tick: now + TICK,
+            ends: None,
+        })
+    }
+
+    /// Serves until told to stop.
+    pub(super) fn run(mut self) {
+        // What the node starts from here runs on the runtime.
+        let runtime = self.hall.runtime.clone();
+        let _inside = runtime.enter();
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let (mut letters, mut again) = (Vec::new(), Vec::new());
+        loop {
+            let pause = if self.again.is_empty() {
+                self.next_tick.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            events.clear();
+            // A signal may interrupt it: then there are no events. It cannot fail otherwise.
+            let _ =
+                epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timespec(pause)));
+            let (now, unix_s) = now();
+            self.hall.pool.turn(now, unix_s);
+            std::mem::swap(&mut self.again, &mut again);
+            for token in again.drain(..) {
+                self.seated(token, |seat, hall| seat.ready(hall, token, EventFlags::empty()));
+            }
+            for Event { flags, data, .. } in events.iter().copied() {
+                match data.u64() {
+                    DOOR => self.open_door(),
+                    BELL => {
+                        self.hall.mailbox.take(&mut letters);
+                        for letter in letters.drain(..) {
+                            if self.read(letter).is_none() {
+                                return self.leave();
+                            }
+                        }
+                    }
+                    token => self.seated(Token(token), |seat, hall| seat.ready(hall, Token(token), flags)),
+                }
+            }
+            if now >= self.next_tick {
+                self.next_tick = now + TICK;
+                self.tick();
+            }
+            if let Some(ends) = self.ends
+                && (self.free.len() == self.places.len() || now >= ends)
+            {
+                return self.leave();
+            }
+        }
+    }
+
+    /// `None`: everything ends.
+    fn read(&mut self, letter: Letter) -> Option<()> {
+        match letter {
+            Letter::Answered(token, reply) => {
+                self.seated(token, |seat, hall| seat.answered(hall, token, reply));
+            }
+            Letter::Look => self.each(|seat, hall, _| seat.look(hall)),
+            Letter::Stop => {
+                self.door = None;
+                self.ends = Some(self.hall.pool.now + self.hall.shared.node.limits.stop_patience);
+                self.each(|seat, hall, token| seat.stop(hall, token));
+            }
+            Letter::End => return None,
+        }
+        Some(())
+    }
+
+    fn tick(&mut self) {
+        if self.door_rests {
+            self.listen(true);
+        }
+        self.each(|seat, hall, _| seat.tick(hall));
+    }
+
+    fn open_door(&mut self) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(door) = &mut self.door else { return };
+            match door.accept() {
+                Accepted::Viewer(socket) => self.seat(socket),
+                Accepted::Nobody => return,
+                Accepted::Later => return self.listen(false),
+            }
+        }
+    }
+
+    /// Listens to the door, or lets it rest until the next tick.
+    fn listen(&mut self, to: bool) {
+        let Some(door) = &self.door else { return };
+        let flags = if to { EventFlags::IN } else { EventFlags::empty() };
+        self.door_rests = !to;
+        if let Err(error) = epoll::modify(&self.epoll, door.listener(), EventData::new_u64(DOOR), flags) {
+            tracing::error!(%error, "the listener cannot be watched");
+        }
+    }
+
+    fn seat(&mut self, socket: TcpStream) {
+        let shared = &self.hall.shared;
+        let turned_away = shared.seated.fetch_add(1, Ordering::Relaxed) >= shared.seats;
+        if turned_away {
+            shared.seated.fetch_sub(1, Ordering::Relaxed);
+            shared.node.metrics.connections_refused.inc();
+            if self.turned_away >= TURNED_AWAY_MAX {
+                return refuse(socket);
+            }
+            self.turned_away += 1;
+        } else {
+            shared.node.metrics.connections.inc();
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, seat: None });
+            self.places.len() as u32 - 1 // there are fewer descriptors than that
+        });
+        let token = self.token(place);
+        let seat = Seat::new(socket, &self.hall.pool, turned_away);
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let watched = epoll::add(&self.epoll, seat.socket(), EventData::new_u64(token.0), flags);
+        self.places[place as usize].seat = Some(seat);
+        if let Err(error) = watched {
+            tracing::warn!(%error, "a viewer's connection cannot be watched");
+            self.unseat(place, After::Close);
+        }
+    }
+
+    fn token(&self, place: u32) -> Token {
+        Token(u64::from(self.places[place as usize].generation) << 32 | u64::from(place))
+    }
+
+    /// Has the seat of a token do something, if its viewer still sits there.
+    fn seated(&mut self, token: Token, act: impl FnOnce(&mut Seat, &mut Hall) -> After) {
+        let place = token.0 as u32;
+        let Some(Place { generation, seat: Some(seat) }) = self.places.get_mut(place as usize) else {
+            return;
+        };
+        if u64::from(*generation) != token.0 >> 32 {
+            return;
+        }
+        match act(seat, &mut self.hall) {
+            After::Keep => {}
+            After::Again => self.again.push(token),
+            how => self.unseat(place, how),
+        }
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Seat, &mut Hall, Token) -> After) {
+        for place in 0..self.places.len() as u32 {
+            let token = self.token(place);
+            self.seated(token, |seat, hall| act(seat, hall, token));
+        }
+    }
+
+    fn unseat(&mut self, place: u32, how: After) {
+        let Place { generation, seat } = &mut self.places[place as usize];
+        let Some(seat) = seat.take() else { return };
+        *generation = generation.wrapping_add(1) & (u32::MAX >> 1); // below `BELL` and `DOOR`
+        self.free.push(place);
+        if seat.is_turned_away() {
+            self.turned_away -= 1;
+        } else {
+            self.hall.shared.seated.fetch_sub(1, Ordering::Relaxed);
+            self.hall.shared.node.metrics.connections.dec();
+        }
+        seat.close(&mut self.hall, how);
+    }
+
+    /// Ends everything that is left.
+    fn leave(mut self) {
+        let left = self.places.len() - self.free.len();
+        if left > 0 {
+            tracing::warn!(connections = left, "connections cut off: they did not finish in time");
+        }
+        for place in 0..self.places.len() as u32 {
+            self.unseat(place, After::Close);
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
