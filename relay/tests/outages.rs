@@ -76,6 +76,24 @@ async fn the_other_origin_takes_over() {
     }
 }
 
+/// The first origin would answer after the viewer has given up; nothing but asking the second one meanwhile helps.
+#[tokio::test]
+async fn a_slow_origin_is_not_waited_for() {
+    let (slow, other) = (FakeOrigin::start().await, FakeOrigin::start().await);
+    slow.put(Show::new("demo", 0..8));
+    slow.object_delay(Duration::from_secs(600));
+    other.put(Show::new("demo", 0..8));
+    let mut config = config(&[slow.url(), other.url()]);
+    config.limits.origin_patience = Duration::from_secs(300);
+    let relay = Relay::with(config).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    for number in 0..8 {
+        let object = client.get(&format!("{session}/video/{number}.m4s")).await;
+        assert_eq!(object.body, copy_for(&marked(number, 40), "alice"));
+    }
+}
+
 #[tokio::test]
 async fn a_fenced_or_forgetful_origin_takes_nothing_back() {
     let (a, b) = (FakeOrigin::start().await, FakeOrigin::start().await);
