@@ -72,12 +72,12 @@ async function play(page) {
       };
     });
   const [began, first] = [Date.now(), await look()];
-  const times = [first.at];
+  const looks = [first];
   while (Date.now() - began < Number(seconds) * 1000) {
     await page.waitForTimeout(500);
-    times.push(await page.evaluate(() => window.releve.video.currentTime));
+    looks.push(await look());
   }
-  const [ended, last] = [Date.now(), await look()];
+  const [ended, last] = [Date.now(), looks.at(-1)];
   await page.screenshot({ path: screenshot });
   const inside = await page.evaluate(() => ({
     waits: window.waits,
@@ -86,19 +86,20 @@ async function play(page) {
     hls: window.releve.hls !== null,
   }));
   const mean = (pixels) => pixels.reduce((sum, pixel) => sum + pixel, 0) / pixels.length;
+  const differs = (pixels) => mean(pixels.map((pixel, index) => Math.abs(pixel - first.pixels[index])));
   const spread = (pixels) => Math.max(...pixels) - Math.min(...pixels);
   return {
     ...inside,
     startup_ms,
     wall_s: (ended - began) / 1000,
     played_s: last.at - first.at,
-    smallest_step_s: Math.min(...times.slice(1).map((time, index) => time - times[index])),
+    smallest_step_s: Math.min(...looks.slice(1).map((now, index) => now.at - looks[index].at)),
     frames: last.frames - first.frames,
     sound_bytes: last.sound_bytes - first.sound_bytes,
     size: last.size,
     brightness: mean(last.pixels),
     contrast: spread(last.pixels),
-    moved: mean(last.pixels.map((pixel, index) => Math.abs(pixel - first.pixels[index]))),
+    moved: Math.max(...looks.map((now) => differs(now.pixels))),
   };
 }
 

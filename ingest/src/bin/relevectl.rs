@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
 use releve_ingest::state_dir::{KeyKind, StateDir};
-use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRole, Revocation, StreamRecord};
+use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord};
 use releve_state::sqlite::Sqlite;
 use releve_state::{KeyHash, StreamKey};
 use serde_json::json;
@@ -197,11 +197,16 @@ async fn mint(dir: &StateDir, state: &Sqlite, stream: StreamName, viewer: String
     if state.stream(&stream).await?.is_none() {
         bail!("there is no stream `{stream}`; `relevectl stream list` shows what there is");
     }
+    let now = unix_ms();
+    let alive = |node: &NodeRecord| now.saturating_sub(node.seen_unix_ms) < SILENT_MS;
     let relays: Vec<_> =
         state.nodes().await?.into_iter().filter(|node| node.role == NodeRole::Relay).collect();
     if relays.is_empty() {
         bail!("no relay has announced itself yet; start one, then mint again");
     }
+    // One that is gone for good stays on record; while all are silent, a URL for later beats none.
+    let some_alive = relays.iter().any(alive);
+    let relays = relays.into_iter().filter(|relay| alive(relay) || !some_alive);
     let now_unix_s = unix_ms() / 1000;
     let claims = Claims {
         stream: stream.clone(),
