@@ -5,6 +5,8 @@
 #
 #   ingest   processor time and memory per publisher, passed through and marked, beside nginx-rtmp on the same feed;
 #            throughput of the RTMP parser and the segment writer beside a plain copy
+#   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
+#            session and marked slices, beside nginx with the same bytes as plain files; RELEVE_BENCH_VIEWERS sets how many
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
 # Exit 0 without errors. --short is for seeing that it works.

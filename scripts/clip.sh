@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the feeds that demo, tests and benchmarks push, and prints their paths, one a line.
 #
-#   scripts/clip.sh [720|1080|baseline|interlaced] …       (720 when none is named)
+#   scripts/clip.sh [720|1080|540|baseline|interlaced] …       (720 when none is named)
 #
 # The pictures are real: ten seconds of sea from the npm package `vide` (MIT), fetched by exact version and checked
 # by hash. A feed is FLV, as a broadcaster sends it: H.264 with closed GOPs of 2 s, AAC 48 kHz, a burnt-in frame counter
@@ -48,13 +48,14 @@ encode() { # FEED OUT
     case $1 in
     720) ;;
     1080) seconds=16 size=1920x1080 rate=6000k ;;
+    540) seconds=16 size=960x540 rate=1000k ;;
     baseline) seconds=8 size=640x360 rate=600k x264=(-profile:v baseline -bf 0) ;;
     interlaced)
         seconds=8 size=640x360 rate=800k after=tinterlace=interleave_top,fieldorder=tff
         x264=(-profile:v high -bf 2 -flags +ildct+ilme)
         ;;
     *)
-        echo "clip.sh: '$1' is no feed; there are 720, 1080, baseline and interlaced" >&2
+        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline and interlaced" >&2
         return 2
         ;;
     esac

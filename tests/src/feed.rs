@@ -14,6 +14,8 @@ pub const SMALL: &str = "baseline";
 pub const INTERLACED: &str = "interlaced";
 /// 1920×1080, 6 Mb/s, 16 s long: for benchmarks.
 pub const FULL_HD: &str = "1080";
+/// 960×540, 1 Mb/s, 16 s long: for benchmarks with many viewers.
+pub const MEGABIT: &str = "540";
 
 /// Where the feed of that name is.
 ///

@@ -3,9 +3,12 @@
 //! A figure is a median over rounds; ours and the yardstick take turns in every round, so that a noisy machine is noisy for
 //! both. The ratio counts, the figures are for the table.
 
+pub mod files;
 pub mod ingest;
+pub mod load;
 pub mod micro;
 pub mod nginx;
+pub mod relay;
 
 use serde_json::{Value, json};
 

@@ -31,8 +31,9 @@ fn run() -> Result<u64> {
     }
     let report = match name.as_deref() {
         Some("ingest") => tests::bench::ingest::run(short)?,
-        Some(other) => bail!("there is no benchmark {other:?}; there is: ingest"),
-        None => bail!("usage: bench NAME [--short] [--json]; there is: ingest"),
+        Some("relay") => tests::bench::relay::run(short)?,
+        Some(other) => bail!("there is no benchmark {other:?}; there are: ingest, relay"),
+        None => bail!("usage: bench NAME [--short] [--json]; there are: ingest, relay"),
     };
     if !json {
         report.print_table();

@@ -1,0 +1,199 @@
+//! The load generator: many viewers of one live playlist, paced by a clock of their own.
+//!
+//! In: an address, how each viewer comes in, how many there are. Out: what they got, how fast, and what went wrong. A
+//! thread a core with its own epoll; each viewer keeps one connection. The load is open: a viewer asks when its time has
+//! come, however late the answer before was, and latency counts from that time. Bodies are thrown away in the kernel
+//! (`MSG_TRUNC`), but for a sample of viewers whose bytes are hashed and compared.
+
+mod answer;
+mod thread;
+mod viewer;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a viewer asks for the playlist: the length of a segment.
+pub const PERIOD: Duration = Duration::from_secs(2);
+/// How long viewers take to come in, for each thousand of them.
+const RAMP_A_THOUSAND: Duration = Duration::from_millis(700);
+/// What is left out of the figures after everybody has come in.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// How viewers come in.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// With an access token: the paths that redirect to a session, one an account. Viewers take them in turns.
+    Tokens(Vec<String>),
+    /// The playlist lies at the top, open to all.
+    Open,
+}
+
+/// A load.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The server.
+    pub server: SocketAddr,
+    /// How viewers come in.
+    pub entrance: Entrance,
+    /// How many there are.
+    pub viewers: usize,
+    /// How long is measured, after everybody has come in.
+    pub time: Duration,
+}
+
+/// What the viewers got while it was measured.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Whole answers.
+    pub requests: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// From the time a playlist was due to its last byte, in µs.
+    pub playlist_us: Vec<u32>,
+    /// From a segment's request to its last byte, in µs.
+    pub segment_us: Vec<u32>,
+    /// From the time a viewer had something to do until it did it, in µs: the generator's own lateness.
+    pub lag_us: Vec<u32>,
+    /// Segments whose last byte came later than `PERIOD` after their playlist was due.
+    pub late: u64,
+    /// Wrong statuses, cut answers and lost connections, over the whole run; and wrong bytes.
+    pub errors: u64,
+    /// What the first errors were.
+    pub words: Vec<String>,
+    /// Viewers who were being served at the end.
+    pub served: usize,
+    /// Hashes of the sampled bodies: (account, segment) → hash.
+    hashes: HashMap<(usize, u64), u64>,
+}
+
+/// Where a run stands, for all its threads: viewers come in, then it is measured, then it is over.
+#[derive(Default)]
+struct Stage(AtomicU8);
+
+const MEASURED: u8 = 1;
+const OVER: u8 = 2;
+
+impl Load {
+    /// Runs it. `measure` is called when the measured time begins and ends; the two values come back with the outcome.
+    ///
+    /// # Errors
+    /// When a thread cannot do its work, or `measure` cannot.
+    pub fn run<M>(&self, mut measure: impl FnMut() -> Result<M>) -> Result<(Outcome, M, M, Duration)> {
+        raise_descriptor_limit();
+        let stage = Arc::new(Stage::default());
+        let ramp = RAMP_A_THOUSAND * u32::try_from(self.viewers)? / 1000 + Duration::from_millis(200);
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let begin = Instant::now();
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let (load, stage) = (self.clone(), stage.clone());
+            let work = move || thread::run(&load, &stage, number..load.viewers, count, begin, ramp);
+            threads.push(std::thread::Builder::new().name(format!("load-{number}")).spawn(work)?);
+        }
+        std::thread::sleep(ramp + WARM_UP);
+        let (before, since) = (measure(), Instant::now());
+        stage.0.store(MEASURED, Ordering::Release);
+        std::thread::sleep(self.time);
+        let (after, time) = (measure(), since.elapsed());
+        stage.0.store(OVER, Ordering::Release);
+        let mut outcome = Outcome::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(part) => outcome.add(part?),
+                Err(_) => bail!("a thread of the load generator has panicked"),
+            }
+        }
+        Ok((outcome, before?, after.context("at the end of the measured time")?, time))
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, other: Outcome) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.playlist_us.extend(other.playlist_us);
+        self.segment_us.extend(other.segment_us);
+        self.lag_us.extend(other.lag_us);
+        self.late += other.late;
+        self.errors += other.errors;
+        self.words.extend(other.words);
+        self.served += other.served;
+        for (of, hash) in other.hashes {
+            self.compare(of, hash);
+        }
+    }
+
+    fn error(&mut self, what: impl FnOnce() -> String) {
+        self.errors += 1;
+        if self.words.len() < 5 {
+            self.words.push(what());
+        }
+    }
+
+    /// Every viewer of an account gets the same bytes of a segment.
+    fn compare(&mut self, of: (usize, u64), hash: u64) {
+        if *self.hashes.entry(of).or_insert(hash) != hash {
+            self.error(|| format!("two viewers of account {} got different bytes of segment {}", of.0, of.1));
+        }
+    }
+
+    /// How many different copies the sampled accounts got of the segment that most of them have.
+    pub fn copies(&self) -> (usize, usize) {
+        let mut by_segment: HashMap<u64, Vec<u64>> = HashMap::new();
+        for ((_, number), hash) in &self.hashes {
+            by_segment.entry(*number).or_default().push(*hash);
+        }
+        let Some(mut most) = by_segment.into_values().max_by_key(Vec::len) else { return (0, 0) };
+        let accounts = most.len();
+        most.sort_unstable();
+        most.dedup();
+        (most.len(), accounts)
+    }
+}
+
+/// The value that so many percent of all do not exceed; 0 of nothing.
+pub fn percentile(values: &mut [u32], percent: f64) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    values.sort_unstable();
+    let at = (values.len() as f64 * percent / 100.0) as usize;
+    f64::from(values[at.min(values.len() - 1)])
+}
+
+/// How many files, connections among them, the process may have open, once it has asked for all it can get.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_sorted_values() {
+        let mut values = [9, 1, 5, 3, 7];
+        assert_eq!(percentile(&mut values, 50.0), 5.0);
+        assert_eq!(percentile(&mut values, 99.0), 9.0);
+        assert_eq!(percentile(&mut [], 50.0), 0.0);
+    }
+
+    #[test]
+    fn other_bytes_for_one_account_are_an_error() {
+        let mut outcome = Outcome::default();
+        outcome.compare((1, 7), 3);
+        outcome.compare((2, 7), 4);
+        outcome.compare((1, 7), 3);
+        assert_eq!((outcome.errors, outcome.copies()), (0, (2, 2)));
+        outcome.compare((2, 7), 5);
+        assert_eq!(outcome.errors, 1);
+    }
+}

@@ -1,0 +1,241 @@
+//! One thread of the load generator: its viewers' sockets, one epoll, one calendar.
+//!
+//! In: which viewers, and the stage of the run. Out: their part of the outcome.
+
+use super::answer::Answer;
+use super::viewer::{Next, Viewer, Waits};
+use super::{Load, MEASURED, OVER, Outcome, Stage};
+use anyhow::{Context, Result, ensure};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The shortest sleep: a calendar that is looked at more often costs the servers their processor.
+const SLEEP_MIN: Duration = Duration::from_micros(500);
+/// Thrown away at once.
+const DROP_BYTES: usize = 1 << 20;
+/// Viewers that share a source address: fewer than there are ports.
+const VIEWERS_AN_ADDRESS: usize = 10_000;
+
+struct Seat {
+    viewer: Viewer,
+    socket: Option<TcpStream>,
+    answer: Option<Answer>,
+    /// What is asked as soon as the connection stands.
+    to_ask: Option<String>,
+}
+
+struct Thread<'a> {
+    load: &'a Load,
+    seats: Vec<Seat>,
+    epoll: OwnedFd,
+    calendar: BinaryHeap<Reverse<(Instant, usize)>>,
+    out: Outcome,
+    measured: bool,
+    first: usize,
+    step: usize,
+    scratch: Vec<u8>,
+}
+
+pub(super) fn run(
+    load: &Load,
+    stage: &Stage,
+    viewers: Range<usize>,
+    step: usize,
+    begin: Instant,
+    ramp: Duration,
+) -> Result<Outcome> {
+    let first = viewers.start;
+    let mut thread = Thread {
+        load,
+        seats: Vec::new(),
+        epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        calendar: BinaryHeap::new(),
+        out: Outcome::default(),
+        measured: false,
+        first,
+        step,
+        scratch: vec![0; DROP_BYTES],
+    };
+    for number in viewers.step_by(step) {
+        let due = begin + ramp.mul_f64(number as f64 / load.viewers as f64);
+        thread.calendar.push(Reverse((due, thread.seats.len())));
+        let viewer = Viewer::new(number, load, due);
+        thread.seats.push(Seat { viewer, socket: None, answer: None, to_ask: None });
+    }
+    let mut events = Vec::with_capacity(512);
+    loop {
+        let now = Instant::now();
+        match stage.0.load(Ordering::Acquire) {
+            OVER => break,
+            stage => thread.measured = stage == MEASURED,
+        }
+        while let Some(Reverse((due, at))) = thread.calendar.peek().copied()
+            && due <= now
+        {
+            thread.calendar.pop();
+            if thread.measured {
+                let lag = Instant::now().saturating_duration_since(due).as_micros();
+                thread.out.lag_us.push(u32::try_from(lag).unwrap_or(u32::MAX));
+            }
+            thread.due(at, due)?;
+        }
+        let next =
+            thread.calendar.peek().map(|Reverse((due, _))| due.saturating_duration_since(Instant::now()));
+        let pause = next.unwrap_or(SLEEP_MIN).clamp(SLEEP_MIN, Duration::from_millis(50));
+        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(pause.subsec_nanos()) };
+        events.clear();
+        match epoll::wait(&thread.epoll, rustix::buffer::spare_capacity(&mut events), Some(&pause)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            let (flags, data) = (event.flags, event.data);
+            thread.ready(data.u64() as usize, flags)?;
+        }
+    }
+    thread.out.served = thread.seats.iter().filter(|seat| seat.viewer.is_served()).count();
+    Ok(thread.out)
+}
+
+impl Thread<'_> {
+    /// A viewer's time has come.
+    fn due(&mut self, at: usize, due: Instant) -> Result<()> {
+        let path = self.seats[at].viewer.begin(self.load, due);
+        if self.seats[at].socket.is_some() {
+            return self.ask(at, path);
+        }
+        let number = self.first + at * self.step;
+        match connect(self.load.server, number) {
+            Ok(socket) => {
+                let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+                epoll::add(&self.epoll, &socket, EventData::new_u64(at as u64), flags)?;
+                self.seats[at].socket = Some(socket);
+                self.seats[at].to_ask = Some(path);
+            }
+            Err(error) => self.lose(at, &format!("cannot connect: {error:#}")),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, at: usize, path: String) -> Result<()> {
+        let seat = &mut self.seats[at];
+        seat.answer = Some(Answer::new(seat.viewer.usage()));
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: relay.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) load/1\r\n\
+             Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nOrigin: http://player.example\r\n\r\n"
+        );
+        let mut socket = seat.socket.as_ref().context("whoever asks has a connection")?;
+        match socket.write(request.as_bytes()) {
+            Ok(count) => ensure!(count == request.len(), "a request was cut"),
+            Err(error) => self.lose(at, &format!("cannot ask: {error}")),
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, at: usize, flags: EventFlags) -> Result<()> {
+        if flags.contains(EventFlags::OUT)
+            && let Some(path) = self.seats[at].to_ask.take()
+        {
+            self.ask(at, path)?;
+        }
+        if !flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+            return Ok(());
+        }
+        loop {
+            let seat = &mut self.seats[at];
+            let Some(socket) = &mut seat.socket else { return Ok(()) };
+            let to_drop = seat.answer.as_ref().map_or(0, Answer::to_drop);
+            let read = if to_drop > 0 {
+                let into = &mut self.scratch[..to_drop.min(DROP_BYTES)];
+                rustix::net::recv(&*socket, into, RecvFlags::TRUNC | RecvFlags::DONTWAIT)
+                    .map(|(_, count)| count)
+                    .map_err(std::io::Error::from)
+            } else {
+                socket.read(&mut self.scratch[..16 << 10])
+            };
+            match (read, &mut seat.answer) {
+                (Ok(0), _) => {
+                    let waits = seat.viewer.waits();
+                    self.lose(at, &format!("the server closed, {waits:?}"));
+                    return Ok(());
+                }
+                (Ok(count), Some(answer)) if to_drop > 0 => answer.dropped(count),
+                (Ok(count), Some(answer)) => {
+                    if let Err(error) = answer.take(&self.scratch[..count]) {
+                        self.lose(at, &format!("{error:#}"));
+                        return Ok(());
+                    }
+                }
+                (Ok(count), None) => {
+                    self.lose(at, &format!("{count} bytes that nobody asked for"));
+                    return Ok(());
+                }
+                (Err(error), _) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                (Err(error), _) => {
+                    self.lose(at, &error.to_string());
+                    return Ok(());
+                }
+            }
+            if seat_is_whole(&self.seats[at]) {
+                self.answered(at)?;
+            }
+        }
+    }
+
+    fn answered(&mut self, at: usize) -> Result<()> {
+        let now = Instant::now();
+        let seat = &mut self.seats[at];
+        let answer = seat.answer.take().context("there is an answer")?;
+        match seat.viewer.answered(&answer, now, self.measured, &mut self.out) {
+            Next::Ask(path) => self.ask(at, path)?,
+            Next::At(due) => self.calendar.push(Reverse((due, at))),
+            Next::Reconnect(due) => {
+                seat.socket = None;
+                self.calendar.push(Reverse((due, at)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection is no use any more. One that waited for its time has its entry in the calendar already.
+    fn lose(&mut self, at: usize, why: &str) {
+        let seat = &mut self.seats[at];
+        seat.socket = None;
+        seat.answer = None;
+        seat.to_ask = None;
+        if seat.viewer.waits() != Waits::Time {
+            self.calendar.push(Reverse((seat.viewer.lost(Instant::now()), at)));
+        }
+        self.out.error(|| why.to_owned());
+    }
+}
+
+fn seat_is_whole(seat: &Seat) -> bool {
+    seat.answer.as_ref().is_some_and(Answer::is_whole)
+}
+
+/// A connection that is being made, from one of some loopback addresses.
+fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    let source = Ipv4Addr::new(127, 0, 1, 1 + (number / VIEWERS_AN_ADDRESS) as u8);
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;
+    match socket.connect(&server.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(socket.into())
+}

@@ -1,0 +1,182 @@
+//! One paced viewer: what it asks next.
+//!
+//! In: whole answers and the time. Out: the next request, or when to make it. Pure but for what it counts.
+
+use super::answer::{Answer, Use, numbers};
+use super::{Entrance, Load, Outcome, PERIOD};
+use std::time::{Duration, Instant};
+
+/// How soon a playlist without anything new is asked for again.
+const AGAIN: Duration = Duration::from_millis(300);
+/// How soon a viewer who was turned away or lost its connection comes again.
+const RETURN: Duration = Duration::from_secs(1);
+/// Accounts whose viewers are sampled, and how many viewers of each: of two, to compare.
+const SAMPLED_ACCOUNTS: usize = 16;
+const SAMPLED_VIEWERS: usize = 2;
+
+/// What a viewer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// Its time.
+    Time,
+    /// The redirect to its session.
+    Session,
+    Playlist,
+    Segment(u64),
+}
+
+/// What a viewer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It asks for this path now.
+    Ask(String),
+    /// It waits until then.
+    At(Instant),
+    /// It gives its connection up and comes again then.
+    Reconnect(Instant),
+}
+
+#[derive(Debug)]
+pub(super) struct Viewer {
+    account: usize,
+    sampled: bool,
+    /// How far into a segment's time its turn comes.
+    phase: Duration,
+    /// Where its playlist is; empty before it has come in.
+    base: Option<String>,
+    waits: Waits,
+    /// When the playlist was due, and when the segment was asked for.
+    due: Instant,
+    asked: Instant,
+    last: Option<u64>,
+    newest: u64,
+}
+
+impl Viewer {
+    pub(super) fn new(number: usize, load: &Load, due: Instant) -> Viewer {
+        let (accounts, base) = match &load.entrance {
+            Entrance::Tokens(paths) => (paths.len(), None),
+            Entrance::Open => (1, Some("/".to_owned())),
+        };
+        Viewer {
+            account: number % accounts,
+            sampled: number % accounts < SAMPLED_ACCOUNTS && number / accounts < SAMPLED_VIEWERS,
+            phase: PERIOD.mul_f64((number as f64 * 0.618_034).fract()),
+            base,
+            waits: Waits::Time,
+            due,
+            asked: due,
+            last: None,
+            newest: 0,
+        }
+    }
+
+    pub(super) fn is_served(&self) -> bool {
+        self.last.is_some()
+    }
+
+    pub(super) fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    /// What is done with the body of the answer that it waits for.
+    pub(super) fn usage(&self) -> Use {
+        match self.waits {
+            Waits::Segment(_) if self.sampled => Use::Hash,
+            Waits::Segment(_) => Use::Count,
+            _ => Use::Keep,
+        }
+    }
+
+    /// Its time has come: the path it asks for.
+    pub(super) fn begin(&mut self, load: &Load, due: Instant) -> String {
+        self.due = due;
+        match (&self.base, &load.entrance) {
+            (None, Entrance::Tokens(paths)) => {
+                self.waits = Waits::Session;
+                paths[self.account].clone()
+            }
+            (base, _) => {
+                self.waits = Waits::Playlist;
+                format!("{}video.m3u8", base.as_deref().unwrap_or("/"))
+            }
+        }
+    }
+
+    /// Its connection is lost while it waited for an answer, or for its time.
+    pub(super) fn lost(&mut self, now: Instant) -> Instant {
+        self.waits = Waits::Time;
+        now + RETURN
+    }
+
+    /// An answer is whole; `measured`: it counts.
+    pub(super) fn answered(
+        &mut self,
+        answer: &Answer,
+        now: Instant,
+        measured: bool,
+        out: &mut Outcome,
+    ) -> Next {
+        let since = |then: Instant| {
+            u32::try_from(now.saturating_duration_since(then).as_micros()).unwrap_or(u32::MAX)
+        };
+        if measured {
+            out.requests += 1;
+            out.bytes += answer.body_len as u64;
+        }
+        let waits = std::mem::replace(&mut self.waits, Waits::Time);
+        match (waits, answer.status) {
+            (Waits::Session, 302) => {
+                let path = answer.field("location").and_then(|path| path.strip_suffix("index.m3u8"));
+                self.base = path.map(str::to_owned);
+                // Viewers ask whenever they have come: spread over a segment's time.
+                Next::At(now + self.phase)
+            }
+            (Waits::Session, 503) => Next::Reconnect(now + RETURN),
+            (Waits::Playlist, 200) => {
+                if measured {
+                    out.playlist_us.push(since(self.due));
+                }
+                let Some((first, newest)) = numbers(answer.kept()) else {
+                    out.error(|| "a playlist without segments".to_owned());
+                    return Next::At(self.due + PERIOD);
+                };
+                self.newest = newest;
+                match self.last {
+                    Some(last) if last >= newest => Next::At(now + AGAIN),
+                    // Whoever comes begins with the newest; whoever has fallen out of the window does so again.
+                    Some(last) if last + 1 >= first => self.segment(last + 1, now),
+                    Some(last) => {
+                        out.error(|| format!("segment {} has left the window", last + 1));
+                        self.segment(newest, now)
+                    }
+                    None => self.segment(newest, now),
+                }
+            }
+            (Waits::Segment(number), 200) => {
+                self.last = Some(number);
+                if measured {
+                    out.segment_us.push(since(self.asked));
+                    out.late += u64::from(now > self.due + PERIOD);
+                }
+                if self.sampled {
+                    out.compare((self.account, number), answer.hash);
+                }
+                if number < self.newest {
+                    return self.segment(number + 1, now);
+                }
+                Next::At((self.due + PERIOD).max(now))
+            }
+            (waits, status) => {
+                out.error(|| format!("status {status} for {waits:?}"));
+                Next::At(now + RETURN)
+            }
+        }
+    }
+
+    fn segment(&mut self, number: u64, now: Instant) -> Next {
+        self.waits = Waits::Segment(number);
+        self.asked = now;
+        Next::Ask(format!("{}video/{number}.m4s", self.base.as_deref().unwrap_or("/")))
+    }
+}

@@ -1,0 +1,158 @@
+//! What viewers cost a relay, beside nginx with the same bytes as plain files.
+//!
+//! A real ingest marks a live stream of 1 Mb/s; a relay serves it to paced viewers, each with a session of its own (of
+//! some accounts, so that copies can be compared), every request checked. nginx serves one viewer's copy of the same
+//! stream to as many viewers, checking nothing. Server and generator share the machine: processor time counts
+//! (`schedstat`), times say little when the machine is full.
+
+use super::files::Files;
+use super::load::{Entrance, Load, Outcome, percentile, raise_descriptor_limit};
+use super::{Report, median};
+use crate::{Child, Cluster, Mark, Publisher, Viewer, feed, http};
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+/// Names among which the viewers' sessions are spread.
+const ACCOUNTS: usize = 32;
+/// The length of the window: whoever comes begins at its end.
+const LIVE: Duration = Duration::from_secs(30);
+/// Above this lateness of the generator itself (99th percentile, ms) times are not the server's.
+const LAG_MS_MAX: f64 = 5.0;
+
+struct Plan {
+    rounds: usize,
+    viewers: usize,
+    time: Duration,
+}
+
+struct Sample {
+    outcome: Outcome,
+    cpu: f64,
+    time: f64,
+    kib_per_viewer: f64,
+}
+
+/// Runs it; `short` is for CI: it shows that it works, its figures are rough.
+///
+/// # Errors
+/// When a program is missing or does not start.
+pub fn run(short: bool) -> Result<Report> {
+    let mut plan = match short {
+        true => Plan { rounds: 1, viewers: 500, time: Duration::from_secs(10) },
+        false => Plan { rounds: 3, viewers: 15_000, time: Duration::from_secs(20) },
+    };
+    if let Some(viewers) = std::env::var_os("RELEVE_BENCH_VIEWERS") {
+        plan.viewers = viewers.to_str().and_then(|text| text.parse().ok()).context("RELEVE_BENCH_VIEWERS")?;
+    }
+    let descriptors = usize::try_from(raise_descriptor_limit())?;
+    ensure!(
+        plan.viewers + 300 <= descriptors,
+        "{} viewers, but at most {descriptors} open files",
+        plan.viewers
+    );
+
+    let mut cluster = Cluster::start(1)?;
+    let key = cluster.add_stream("bench", Mark::Require)?;
+    let dir = cluster.dir().to_owned();
+    let _publisher = Publisher::looped(feed::MEGABIT, &cluster.publish_url(&key)?, &dir)?;
+    let mut paths = Vec::new();
+    for account in 0..ACCOUNTS {
+        let url = cluster.mint("bench", &format!("account-{account}"), 3600)?.remove(0);
+        paths.push(http::split(&url)?.1.to_owned());
+    }
+    let server = cluster.relays[0].port("listen")?;
+    let viewer = Viewer::enter_when_live(&format!("http://{server}{}", paths[0]), LIVE)?;
+    let playlist = http::join(&viewer.index_url, "video.m3u8")?;
+
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..plan.rounds {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                let load = Load {
+                    server,
+                    entrance: Entrance::Tokens(paths.clone()),
+                    viewers: plan.viewers,
+                    time: plan.time,
+                };
+                ours.push(measure(&load, &cluster.relays[0].child)?);
+            } else {
+                let files = Files::start(&playlist)?;
+                let load = Load {
+                    server: files.address,
+                    entrance: Entrance::Open,
+                    viewers: plan.viewers,
+                    time: plan.time,
+                };
+                theirs.push(measure(&load, &files.child)?);
+                files.stop()?;
+            }
+            cluster.check_alive()?;
+        }
+    }
+    let mut errors: u64 = ours.iter().chain(&theirs).map(|sample| sample.outcome.errors).sum();
+    for sample in &ours {
+        let (copies, accounts) = sample.outcome.copies();
+        if copies < accounts {
+            // Eight symbols a segment: among so few accounts two may agree, half of them cannot.
+            errors += u64::from(copies * 2 < accounts);
+            eprintln!("{accounts} sampled accounts got {copies} different copies of a segment");
+        }
+    }
+    for word in ours.iter().chain(&theirs).flat_map(|sample| &sample.outcome.words) {
+        eprintln!("error: {word}");
+    }
+    let (ours, theirs) = (figures(&mut ours), figures(&mut theirs));
+    let cost = |side: &[(String, f64)]| side[0].1;
+    Ok(Report { name: "relay", ratio: cost(&ours) / cost(&theirs), ours, yardstick: theirs, errors })
+}
+
+fn measure(load: &Load, server: &Child) -> Result<Sample> {
+    let before = server.family_rss_kib()?;
+    let (outcome, (cpu_before, _), (cpu_after, rss), time) =
+        load.run(|| Ok((server.cpu()?, server.family_rss_kib()?)))?;
+    ensure!(outcome.requests > 0, "nobody was served: {:?}", outcome.words);
+    Ok(Sample {
+        cpu: cpu_after.saturating_sub(cpu_before).as_secs_f64(),
+        time: time.as_secs_f64(),
+        kib_per_viewer: rss.saturating_sub(before) as f64 / load.viewers as f64,
+        outcome,
+    })
+}
+
+/// Medians over rounds; processor time per GB comes first.
+fn figures(samples: &mut [Sample]) -> Vec<(String, f64)> {
+    let mut rows: Vec<(&str, Vec<f64>)> = Vec::new();
+    for sample in samples {
+        let out = &mut sample.outcome;
+        let ms = |values: &mut Vec<u32>, percent| percentile(values, percent) / 1000.0;
+        let lag = ms(&mut out.lag_us, 99.0);
+        if lag > LAG_MS_MAX {
+            eprintln!(
+                "the generator was {lag:.1} ms late itself (99th percentile): its times are not the server's"
+            );
+        }
+        let (gb, seconds) = (out.bytes as f64 / 1e9, sample.time);
+        let row = [
+            ("cpu_s_per_gb", sample.cpu / gb),
+            ("cpu_us_per_request", sample.cpu * 1e6 / out.requests as f64),
+            ("server_cores", sample.cpu / seconds),
+            ("viewers_served", out.served as f64),
+            ("mbit_per_s_per_viewer", out.bytes as f64 * 8e-6 / seconds / out.served.max(1) as f64),
+            ("requests_per_s", out.requests as f64 / seconds),
+            ("playlist_p50_ms", ms(&mut out.playlist_us, 50.0)),
+            ("playlist_p99_ms", ms(&mut out.playlist_us, 99.0)),
+            ("segment_p50_ms", ms(&mut out.segment_us, 50.0)),
+            ("segment_p99_ms", ms(&mut out.segment_us, 99.0)),
+            ("late_segments", out.late as f64),
+            ("memory_kib_per_viewer", sample.kib_per_viewer),
+            ("generator_lag_p99_ms", lag),
+        ];
+        for (name, value) in row {
+            match rows.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, values)) => values.push(value),
+                None => rows.push((name, vec![value])),
+            }
+        }
+    }
+    rows.into_iter().map(|(name, values)| (name.to_owned(), median(values))).collect()
+}
