@@ -12,7 +12,7 @@ use thiserror::Error;
 pub const ENV_PREFIX: &str = "RELEVE_INGEST_";
 
 /// The keys whose values are numbers.
-const NUMBERS: [&str; 3] = ["segment_seconds", "window_segments", "mark_workers"];
+const NUMBERS: [&str; 4] = ["segment_seconds", "window_segments", "mark_workers", "archive_hours"];
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +54,9 @@ pub struct Config {
     /// Marking processes, 1 to 64; one marks some twenty 1080p30 streams.
     #[serde(default = "mark_workers")]
     pub mark_workers: usize,
+    /// How long marked segments are kept for the tracer, in hours, 0 to 8,760; 0 keeps none.
+    #[serde(default = "archive_hours")]
+    pub archive_hours: u32,
     /// Log lines for people or machines.
     #[serde(default)]
     pub log: LogFormat,
@@ -76,6 +79,9 @@ fn window_segments() -> usize {
 }
 fn mark_workers() -> usize {
     1
+}
+fn archive_hours() -> u32 {
+    24
 }
 
 /// Why a configuration is not one.
@@ -127,7 +133,9 @@ impl Config {
         let listed = self.window_segments;
         range("window_segments", listed.to_string(), (3..=60).contains(&listed), "3 to 60")?;
         let workers = self.mark_workers;
-        range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")
+        range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")?;
+        let hours = self.archive_hours;
+        range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")
     }
 }
 
@@ -171,6 +179,7 @@ mod tests {
             (format!("{LEAST}segment_second = 2"), vec![], "segment_second"),
             (format!("{LEAST}segment_seconds = 20"), vec![], "segment_seconds"),
             (format!("{LEAST}rtmp_listen = \"x\""), vec![], "rtmp_listen"),
+            (format!("{LEAST}archive_hours = 9000"), vec![], "archive_hours"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_COLOUR", "red")], "colour"),
             ("dir = \"/tmp\"".to_owned(), vec![], "name"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_NAME", "a/b")], "name"),

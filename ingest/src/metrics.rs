@@ -56,6 +56,10 @@ pub struct Metrics {
     pub mark_qp: Family<OfStream, Gauge>,
     /// Marking processes killed or found dead.
     pub mark_restarts: Gauge,
+    /// Bytes that the archive has written.
+    pub archive_bytes: Family<OfStream, Counter>,
+    /// Segments that are missing in the archive: written too slowly, or not at all.
+    pub archive_dropped: Family<OfStreamAnd, Counter>,
     /// From a finished segment to its durable record.
     pub commit_seconds: Histogram,
     /// Origin requests refused for their signature.
@@ -76,6 +80,8 @@ impl Metrics {
             mark_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 10)),
             mark_qp: Family::default(),
             mark_restarts: Gauge::default(),
+            archive_bytes: Family::default(),
+            archive_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 12)),
             origin_denied: Counter::default(),
         };
@@ -91,6 +97,8 @@ impl Metrics {
         registry.register_with_unit("mark", "IDR to marked pair", Unit::Seconds, m.mark_seconds);
         registry.register("mark_qp", "QP of the newest marked IDR", m.mark_qp);
         registry.register("mark_restarts", "Marking processes killed or found dead", m.mark_restarts);
+        registry.register_with_unit("archive", "Written to the archive", Unit::Bytes, m.archive_bytes);
+        registry.register("archive_dropped", "Segments that the archive lacks", m.archive_dropped);
         registry.register_with_unit("commit", "Segment to durable record", Unit::Seconds, m.commit_seconds);
         registry.register("origin_denied", "Origin requests refused for their signature", m.origin_denied);
         (metrics, registry)

@@ -4,6 +4,7 @@
 //! DIR/state.db                                              streams, runs, segments, ledger (SQLite)
 //! DIR/keys/{access,session,cluster,pattern,code,bias}.key   secrets, mode 0600
 //! DIR/blobs/                                                init sections
+//! DIR/archive/                                              marked segments, for the tracer
 //! ```
 //!
 //! In: a path. Out: key rings and paths, or an error that names the file. Touches files only.
@@ -100,6 +101,11 @@ impl StateDir {
     /// The folder of blobs.
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
+    }
+
+    /// The folder of the archive.
+    pub fn archive(&self) -> PathBuf {
+        self.root.join("archive")
     }
 
     /// Makes the folder and every key that is not there yet. Doing it again changes nothing.

@@ -9,6 +9,7 @@ mod common;
 use common::{new_key, seconds, soon, stream};
 use ingest_api::window::Segment;
 use media::window::Window;
+use releve_ingest::io::archive::Archive;
 use releve_ingest::io::marking::{Keys, Marking, pool};
 use releve_ingest::io::publish::{Context, GRACE, run};
 use releve_ingest::io::streams::{Begin, ClaimError, Kick, QUEUE_BYTES, Streams};
@@ -40,7 +41,7 @@ async fn lab(with_task: bool) -> Lab {
     let begins = Arc::new(Mutex::new(Vec::new()));
     let spawn = {
         let (state, metrics, begins) = (state.clone(), metrics.clone(), begins.clone());
-        let keys = Keys { pattern: Key::generate(1).unwrap(), code_version: 1 };
+        let keys = Keys { pattern: Key::generate(1).unwrap(), code_version: 1, bias_version: 1 };
         let pool = Arc::new(pool("/nonexistent".into(), 1));
         move |record: &StreamRecord, queue: mpsc::Receiver<Begin>| {
             let window = Window::new(record.name.clone(), 1, 10, 16, 0);
@@ -51,6 +52,7 @@ async fn lab(with_task: bool) -> Lab {
                 state: state.clone(),
                 blobs: state.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),
+                archive: Archive::none(metrics.clone()),
                 metrics: metrics.clone(),
                 grace: GRACE,
             };

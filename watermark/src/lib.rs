@@ -1,13 +1,15 @@
 //! Forensic watermark: which variant a viewer gets, what the variants look like, and (later) who a leak came from.
 //!
 //! Depends on no other part of Relève: the ingest asks it for patterns, a relay for symbols, and `releve-trace` reads
-//! both back. Pure: bytes and integers in, bytes and integers out; only `records`, which the `releve-trace` program reads
-//! with, touches files.
+//! both back. Pure: bytes and integers in, bytes and integers out; only `records` and `archive::io`, which the
+//! `releve-trace` program reads with, touch files.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod codeword;
 pub mod embed;
 pub mod key;
+pub mod object;
 pub mod position;
 pub mod records;
 pub mod score;

@@ -3,17 +3,19 @@
 //! In: `DIR/state.db` and `DIR/keys/{code,bias}.key`, while other programs may write to the former. Out: values, or an error
 //! that says what is missing and where. Touches those files only, and changes none. `docs/records.md` describes the tables.
 
+pub use crate::archive::GopRecord;
+
 use crate::codeword::{Codebook, WatermarkId};
 use crate::key::{Key, KeyFileError, KeyRing};
-use crate::position::{GopId, Position};
+use crate::position::GopId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// The layout of `state.db` that this reads, in its `user_version`.
-pub const LAYOUT: i64 = 1;
+/// The layout of `state.db` that this reads, in its `user_version`; the one before it, without bias keys, too.
+pub const LAYOUT: i64 = 2;
 /// How long to wait for another program that has the file to itself for a moment.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -21,33 +23,9 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct Records {
     path: PathBuf,
     db: Connection,
+    layout: i64,
     code: KeyRing,
     bias: KeyRing,
-}
-
-/// The record of one GOP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GopRecord {
-    /// Its id.
-    pub gop: GopId,
-    /// First tick of its IDR, in 90 kHz ticks of its run.
-    pub start_90k: i64,
-    /// `marked`, `unmarked` or `withheld`.
-    pub marking: String,
-    /// Slices that carry symbols; 0 unless marked.
-    pub slices: u16,
-    /// Version of the pattern key; 0 unless marked.
-    pub pattern_key: u32,
-    /// Version of the code key; 0 unless marked.
-    pub code_key: u32,
-}
-
-impl GopRecord {
-    /// Where its symbols sit, in order.
-    pub fn positions(&self) -> impl Iterator<Item = Position> {
-        let gop = self.gop;
-        (0..self.slices).map(move |slice| Position { gop, slice })
-    }
 }
 
 /// What is missing in a state folder, or wrong with it.
@@ -151,10 +129,10 @@ impl Records {
         std::fs::File::open(&path).map_err(|error| RecordsError::File { path: path.clone(), error })?;
         let (db, layout) =
             open_database(&path).map_err(|error| RecordsError::Database { path: path.clone(), error })?;
-        if layout != LAYOUT {
+        if !(1..=LAYOUT).contains(&layout) {
             return Err(RecordsError::Layout { path, layout });
         }
-        Ok(Records { path, db, code, bias })
+        Ok(Records { path, db, layout, code, bias })
     }
 
     /// The code key of that version.
@@ -177,13 +155,12 @@ impl Records {
     /// When the stream or the segment is not recorded.
     pub fn gops(&self, stream: &str, number: u64) -> Result<Vec<GopRecord>, RecordsError> {
         self.check_segment(stream, number)?;
-        let mut query = self
-            .db
-            .prepare(
-                "SELECT gop_id, start_90k, marking, slices, pattern_key, code_key FROM gops
-                 WHERE stream = ?1 AND segment = ?2 ORDER BY idx",
-            )
-            .map_err(|error| self.database(error))?;
+        let bias_key = if self.layout == 1 { "0" } else { "bias_key" };
+        let sql = format!(
+            "SELECT gop_id, start_90k, marking, slices, pattern_key, code_key, {bias_key} FROM gops
+             WHERE stream = ?1 AND segment = ?2 ORDER BY idx"
+        );
+        let mut query = self.db.prepare(&sql).map_err(|error| self.database(error))?;
         let rows = query.query_map(params![stream, number as i64], |row| {
             let id: String = row.get(0)?;
             let gop = GopRecord {
@@ -193,6 +170,7 @@ impl Records {
                 slices: row.get(3)?,
                 pattern_key: row.get(4)?,
                 code_key: row.get(5)?,
+                bias_key: row.get(6)?,
             };
             Ok((id, gop))
         });

@@ -29,7 +29,8 @@ fn gop(segment: u64, index: i64, marking: Marking, code_key: u32) -> Gop {
     let start_90k = segment as i64 * 360_000 + index * 90_000;
     let slices = if marking == Marking::Marked { 8 } else { 0 };
     let id = GopId::derive("demo", &[1; 8], start_90k);
-    Gop { id, start_90k, marking, slices, pattern_key: code_key, code_key }
+    let bias_key = u32::from(code_key != 0);
+    Gop { id, start_90k, marking, slices, pattern_key: code_key, code_key, bias_key }
 }
 
 fn segment(number: u64, gops: Vec<Gop>) -> Segment {
@@ -183,8 +184,8 @@ async fn what_is_missing_is_said_with_its_place() {
     assert!(!empty.path().join("state.db").exists(), "reading makes no file");
 
     let other = rusqlite::Connection::open(empty.path().join("state.db")).unwrap();
-    other.pragma_update(None, "user_version", 2).unwrap();
-    assert!(fails(empty.path(), "demo", "4").contains("has layout 2, this program reads 1"));
+    other.pragma_update(None, "user_version", 3).unwrap();
+    assert!(fails(empty.path(), "demo", "4").contains("has layout 3, this program reads 2"));
 
     std::fs::write(keys.join("code.key"), code(2).to_line()).unwrap();
     let said = fails(dir, "demo", "5");

@@ -7,13 +7,12 @@
 pub mod access;
 pub mod name;
 pub mod node_auth;
-pub mod object;
 pub mod origin;
 pub mod playlist;
 pub mod run;
 pub mod window;
 
 pub use name::{RunId, StreamName};
-pub use object::{Object, Pair};
+pub use releve_watermark::object::{self, Object, Pair};
 pub use run::Run;
 pub use window::{Snapshot, Track};

@@ -196,6 +196,9 @@ pub struct Gop {
     pub pattern_key: u32,
     /// Version of the code key; 0 unless marked.
     pub code_key: u32,
+    /// Version of the bias key that goes with it; 0 unless marked, and in records of older versions.
+    #[serde(default)]
+    pub bias_key: u32,
 }
 
 mod gop_id {

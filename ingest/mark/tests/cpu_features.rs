@@ -63,6 +63,7 @@ fn segments(stream: &Stream) -> Vec<Sha256> {
             slices: marked.slices,
             pattern_key: 1,
             code_key: 1,
+            bias_key: 1,
         };
         outputs.extend(segmenter.push(Unit::Video(AccessUnit {
             dts_90k: start_90k,

@@ -31,6 +31,8 @@ pub struct Keys {
     pub pattern: Key,
     /// Version of the code key that relays draw symbols with; the key itself stays with them.
     pub code_version: u32,
+    /// Version of the bias key that relays draw them against.
+    pub bias_version: u32,
 }
 
 /// A stream that must be marked cannot be.
@@ -184,6 +186,7 @@ impl Marking {
             slices: 0,
             pattern_key: 0,
             code_key: 0,
+            bias_key: 0,
         };
         if self.policy != MarkPolicy::Off {
             match self.mark(bytes, gop, picture.dts_90k, previous_gop_bytes).await {
@@ -193,6 +196,7 @@ impl Marking {
                     record.slices = marked.slices;
                     record.pattern_key = self.keys.pattern.version;
                     record.code_key = self.keys.code_version;
+                    record.bias_key = self.keys.bias_version;
                 }
                 Err(why) if self.policy == MarkPolicy::Require => {
                     // The segmenter keeps its record and none of its bytes.

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod archive;
 pub mod http;
 pub mod marking;
 pub mod node;

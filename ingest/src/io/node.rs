@@ -5,6 +5,7 @@
 use crate::config::Config;
 use crate::io::admin::Admin;
 use crate::io::admission::Admission;
+use crate::io::archive;
 use crate::io::http;
 use crate::io::marking::{Keys, Marking, pool};
 use crate::io::origin::Origin;
@@ -13,7 +14,7 @@ use crate::io::rtmp::{self, Door};
 use crate::io::streams::{Begin, Streams};
 use crate::log::Gate;
 use crate::metrics::Metrics;
-use crate::state_dir::{KeyKind, StateDir};
+use crate::state_dir::{KeyKind, StateDir, StateDirError};
 use anyhow::{Context as _, Result};
 use ingest_api::StreamName;
 use media::window::Window;
@@ -91,10 +92,7 @@ pub async fn start(config: Config) -> Result<Node> {
 /// As `start`.
 pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     let dir = StateDir::at(&config.dir);
-    let keys = Keys {
-        pattern: dir.keys(KeyKind::Pattern)?.current().clone(),
-        code_version: dir.keys(KeyKind::Code)?.current().version,
-    };
+    let keys = marking_keys(&dir)?;
     let cluster = dir.keys(KeyKind::Cluster)?;
     let database = dir.database();
     let state: Arc<dyn Coordinator> =
@@ -102,6 +100,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     let blobs: Arc<dyn Blobs> =
         Arc::new(Local::open(dir.blobs()).with_context(|| format!("cannot open {}", dir.blobs().display()))?);
     let (metrics, registry) = Metrics::new();
+    let (archive, archiving) = archive::start(&config, &dir, metrics.clone())?;
     let pool = Arc::new(pool(settings.marker, config.mark_workers));
     // A node that cannot mark still takes streams whose policy lets them pass: loudly.
     match pool.start().await {
@@ -128,6 +127,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
                 state: state.clone(),
                 blobs: blobs.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),
+                archive: archive.clone(),
                 metrics: metrics.clone(),
                 grace: settings.grace,
             };
@@ -175,9 +175,25 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         admin_url: format!("http://{admin_at}"),
         seen_unix_ms: 0,
     };
+    if let Some(writer) = archiving {
+        tasks.spawn(writer.run(stopping.clone()));
+    }
+    tasks.spawn(archive::prune(config.archive_hours, dir, state.clone(), stopping.clone()));
     tasks.spawn(keep_fresh(streams.clone(), state, record, recording, stopping));
     info!(name = config.name, rtmp = %rtmp_at, origin = %origin_at, admin = %admin_at, "ingest node ready");
     Ok(Node { rtmp: rtmp_at, origin: origin_at, admin: admin_at, streams, stop, tasks, publishing })
+}
+
+/// What marking needs. The bias key is the one that relays take with the code key: of the same version, or else the
+/// current one; a node that was not given the file takes the former for granted.
+fn marking_keys(dir: &StateDir) -> Result<Keys> {
+    let code_version = dir.keys(KeyKind::Code)?.current().version;
+    let bias_version = match dir.keys(KeyKind::Bias) {
+        Ok(bias) => bias.version(code_version).unwrap_or(bias.current()).version,
+        Err(StateDirError::NoKey(_)) => code_version,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Keys { pattern: dir.keys(KeyKind::Pattern)?.current().clone(), code_version, bias_version })
 }
 
 /// Reads what `start` would read, and binds nothing.

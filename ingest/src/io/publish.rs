@@ -4,6 +4,7 @@
 //! segment: durable record first, then the window that relays see (invariant 3). Whoever reads gets an immutable window.
 //! Touches the state store, the blobs and the marking processes; no sockets.
 
+use crate::io::archive::Archive;
 use crate::io::marking::{Marking, Refusal};
 use crate::io::streams::{Begin, Kick, Queued};
 use crate::metrics::{Metrics, OfStream, OfStreamAnd};
@@ -45,6 +46,8 @@ pub struct Context {
     pub blobs: Arc<dyn Blobs>,
     /// The way to the marking processes.
     pub marking: Marking,
+    /// Keeps what is published.
+    pub archive: Archive,
     /// Counters.
     pub metrics: Metrics,
     /// How long the slot waits for its publisher: `GRACE`.
@@ -235,6 +238,7 @@ impl Stream {
                     for gop in &record.gops {
                         self.count_gop(gop.marking);
                     }
+                    self.context.archive.offer(&self.context.stream, &self.window, &record, video.as_ref());
                     let of = OfStream { stream: self.context.stream.to_string() };
                     self.context.metrics.segments.get_or_create(&of).inc();
                     if let Err(error) = self.window.push(record, video, audio) {

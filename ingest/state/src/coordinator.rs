@@ -103,6 +103,9 @@ pub trait Coordinator: Send + Sync {
     async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error>;
     /// The record of one committed segment.
     async fn segment(&self, stream: &StreamName, number: u64) -> Result<Option<Segment>, Error>;
+    /// Forgets a stream's oldest segments, with their GOPs: those of a date before this, up to the first that is not, and at
+    /// most `FORGET_MAX` a call. The newest always stays, so that numbers never go back. Gives how many went.
+    async fn forget_segments(&self, stream: &StreamName, before_unix_ms: i64) -> Result<usize, Error>;
 
     /// Revokes a viewer.
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error>;
@@ -137,6 +140,9 @@ pub enum Error {
 
 /// The largest number or time that is recorded: every store has signed 64-bit integers, and one above it must fit too.
 const NUMBER_MAX: u64 = i64::MAX as u64 - 1;
+
+/// The most segments that one call forgets: others that write are not kept waiting.
+pub const FORGET_MAX: usize = 256;
 
 /// Whether a number can be recorded. Shared by the back-ends.
 pub(crate) fn check_number(what: &str, number: u64) -> Result<(), Error> {

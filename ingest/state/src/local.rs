@@ -9,7 +9,7 @@ use crate::coordinator::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,8 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone, Debug)]
 pub struct Local {
     root: PathBuf,
+    /// Free bytes that `append` leaves on the disk.
+    reserve: u64,
 }
 
 impl Local {
@@ -37,7 +39,12 @@ impl Local {
         let root = root.into();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
         made.and_then(|()| sweep(&root)).map_err(|error| at(&root, &error))?;
-        Ok(Local { root })
+        Ok(Local { root, reserve: 0 })
+    }
+
+    /// The same folder, whose growing blobs leave so many bytes free on the disk: what shares the disk needs them more.
+    pub fn leaving_free(self, reserve: u64) -> Local {
+        Local { reserve, ..self }
     }
 
     /// The blob's file; `None` for what is no blob name, which never becomes part of a path.
@@ -61,6 +68,25 @@ impl Blobs for Local {
                 }
             }
             Err(Error::Store(format!("{}: others store and delete it all the time", path.display())))
+        })
+        .await
+    }
+
+    async fn append(&self, name: &str, at_byte: u64, bytes: Bytes) -> Result<(), Error> {
+        let Some(path) = self.path(name) else { return check_blob_name(name) };
+        let (root, name, reserve) = (self.root.clone(), name.to_owned(), self.reserve);
+        blocking(move || {
+            let disk = rustix::fs::statvfs(&root).map_err(|error| at(&root, &error.into()))?;
+            if disk.f_bavail.saturating_mul(disk.f_frsize) < reserve.saturating_add(bytes.len() as u64) {
+                return Err(Error::Store(format!(
+                    "{}: less than {reserve} bytes would stay free",
+                    root.display()
+                )));
+            }
+            extend(&root, &path, at_byte, &bytes)
+                .map_err(|error| at(&path, &error))?
+                .then_some(())
+                .ok_or_else(|| Error::Conflict(format!("blob {name} is shorter than {at_byte} bytes")))
         })
         .await
     }
@@ -121,6 +147,30 @@ fn store(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
         Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Writes behind the first `at_byte` bytes of a file and cuts it there before; `false` if it is shorter.
+fn extend(root: &Path, path: &Path, at_byte: u64, bytes: &[u8]) -> io::Result<bool> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(at_byte == 0).truncate(false).mode(0o600).open(path);
+    let mut file = match file {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let len = file.metadata()?.len();
+    if len < at_byte {
+        return Ok(false);
+    }
+    if len > at_byte {
+        file.set_len(at_byte)?;
+    }
+    file.seek(SeekFrom::Start(at_byte))?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    if at_byte == 0 {
+        sync(root)?;
+    }
+    Ok(true)
 }
 
 /// Removes unfinished files that nobody holds locked: their writers are dead.
@@ -186,6 +236,19 @@ mod tests {
         drop(writing);
         Local::open(folder.path()).unwrap();
         assert!(!live.exists());
+    }
+
+    #[tokio::test]
+    async fn a_growing_blob_leaves_room_on_the_disk_and_what_stood_behind_its_end_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Local::open(folder.path()).unwrap();
+        blobs.append("log", 0, Bytes::from_static(b"whole")).await.unwrap();
+        let torn = OpenOptions::new().append(true).open(folder.path().join("log"));
+        torn.unwrap().write_all(b" half a rec").unwrap();
+        blobs.append("log", 5, Bytes::from_static(b", too")).await.unwrap();
+        let full = blobs.clone().leaving_free(u64::MAX).append("log", 10, Bytes::from_static(b"!")).await;
+        assert!(matches!(full, Err(Error::Store(why)) if why.contains("would stay free")));
+        assert_eq!(blobs.get("log").await, Ok(Some(Bytes::from_static(b"whole, too"))));
     }
 
     #[tokio::test]

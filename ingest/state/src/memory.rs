@@ -4,7 +4,7 @@
 
 use crate::blobs::{Blobs, check_blob_name};
 use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
-use crate::coordinator::{check_next, check_number, check_run};
+use crate::coordinator::{FORGET_MAX, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -137,6 +137,16 @@ impl Coordinator for Memory {
         Ok(self.state().segments.get(&(stream.clone(), number)).cloned())
     }
 
+    async fn forget_segments(&self, stream: &StreamName, before_unix_ms: i64) -> Result<usize, Error> {
+        let mut state = self.state();
+        let last = state.last(stream).map_or(0, |last| last.number);
+        let all = state.segments.range((stream.clone(), 0)..(stream.clone(), last));
+        let old = all.take_while(|(_, segment)| segment.date_unix_ms < before_unix_ms).take(FORGET_MAX);
+        let old: Vec<_> = old.map(|(place, _)| place.clone()).collect();
+        old.iter().for_each(|place| drop(state.segments.remove(place)));
+        Ok(old.len())
+    }
+
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
         check_number("the time of a revocation", revocation.at_unix_s)?;
         self.state().revocations.push(revocation);
@@ -191,6 +201,16 @@ impl Blobs for Memory {
             true => Ok(()),
             false => Err(Error::Conflict(format!("blob {name} exists with other bytes"))),
         }
+    }
+
+    async fn append(&self, name: &str, at: u64, bytes: Bytes) -> Result<(), Error> {
+        check_blob_name(name)?;
+        let mut state = self.state();
+        let before = state.blobs.get(name).cloned().unwrap_or_default();
+        let kept = usize::try_from(at).ok().and_then(|at| before.get(..at));
+        let kept = kept.ok_or_else(|| Error::Conflict(format!("blob {name} is shorter than {at} bytes")))?;
+        state.blobs.insert(name.to_owned(), [kept, &bytes].concat().into());
+        Ok(())
     }
 
     async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {

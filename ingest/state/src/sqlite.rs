@@ -12,7 +12,7 @@ use self::rows::{change, count, damaged, execute, integer, json, natural, record
 use self::rows::{store, watermark_of, watermark_text};
 use self::thread::Thread;
 use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
-use crate::coordinator::{check_next, check_number, check_run};
+use crate::coordinator::{FORGET_MAX, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
 use ingest_api::window::Segment;
@@ -157,6 +157,38 @@ impl Coordinator for Sqlite {
         self.reads.call(move |db| segment_at(db, &stream, number)).await
     }
 
+    async fn forget_segments(&self, stream: &StreamName, before_unix_ms: i64) -> Result<usize, Error> {
+        let stream = stream.clone();
+        self.writes
+            .call(move |db| {
+                let sql = "SELECT number, json_extract(record, '$.date_unix_ms') FROM segments
+                           WHERE stream = ?1 AND number < (SELECT max(number) FROM segments WHERE stream = ?1)
+                           ORDER BY number LIMIT ?2";
+                let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+                let oldest: Vec<(i64, i64)> =
+                    rows(db, sql, params![stream.as_str(), FORGET_MAX as i64], row)?;
+                let old: Vec<i64> = oldest
+                    .into_iter()
+                    .take_while(|&(_, date)| date < before_unix_ms)
+                    .map(|(number, _)| number)
+                    .collect();
+                if let Some(last) = old.last() {
+                    execute(
+                        db,
+                        "DELETE FROM gops WHERE stream = ?1 AND segment <= ?2",
+                        params![stream.as_str(), last],
+                    )?;
+                    execute(
+                        db,
+                        "DELETE FROM segments WHERE stream = ?1 AND number <= ?2",
+                        params![stream.as_str(), last],
+                    )?;
+                }
+                Ok(old.len())
+            })
+            .await
+    }
+
     async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
         self.writes
             .call(move |db| {
@@ -276,15 +308,26 @@ fn insert_segment(db: &Connection, stream: &StreamName, segment: &Segment) -> Re
     execute(db, sql, params![stream.as_str(), number, segment.run.to_string(), json(segment)?])?;
     for (index, gop) in (0i64..).zip(&segment.gops) {
         let marking = serde_json::to_value(gop.marking).map_err(damaged)?;
-        let sql = "INSERT INTO gops (stream, segment, idx, gop_id, start_90k, marking, slices, pattern_key, code_key)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let sql = "INSERT INTO gops (stream, segment, idx, gop_id, start_90k, marking, slices, pattern_key, code_key, bias_key)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let id = hex::encode(gop.id.0);
         let marking = marking.as_str().unwrap_or_default();
-        let keys = (gop.pattern_key, gop.code_key);
+        let keys = (gop.pattern_key, gop.code_key, gop.bias_key);
         execute(
             db,
             sql,
-            params![stream.as_str(), number, index, id, gop.start_90k, marking, gop.slices, keys.0, keys.1],
+            params![
+                stream.as_str(),
+                number,
+                index,
+                id,
+                gop.start_90k,
+                marking,
+                gop.slices,
+                keys.0,
+                keys.1,
+                keys.2
+            ],
         )?;
     }
     Ok(())

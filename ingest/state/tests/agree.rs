@@ -19,6 +19,7 @@ enum Call {
     Advance(&'static str, u64),
     BeginRun(&'static str, u8, u64),
     Commit(&'static str, u8, u64, u8),
+    Forget(&'static str, i64),
     Revoke(u64),
     Announce(&'static str, u64),
     Session(u8, &'static str, u64, u64),
@@ -38,6 +39,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => (stream(), 0u64..3).prop_map(|(name, from)| Call::Advance(name, from)),
         3 => (stream(), 0u8..4, number.clone()).prop_map(|(name, id, first)| Call::BeginRun(name, id, first)),
         8 => (stream(), 0u8..4, number, 0u8..2).prop_map(|(name, run, number, flavour)| Call::Commit(name, run, number, flavour)),
+        1 => (stream(), 0i64..7).prop_map(|(name, segments)| Call::Forget(name, segments)),
         1 => edge.clone().prop_map(Call::Revoke),
         1 => (prop::sample::select(vec!["n", "m"]), edge.clone()).prop_map(|(name, seen)| Call::Announce(name, seen)),
         2 => (0u8..4, prop::sample::select(vec!["v", "", "\0", "ü"]), edge.clone(), edge.clone())
@@ -65,6 +67,11 @@ async fn answer(state: &(impl Coordinator + Ledger), call: &Call) -> String {
         }
         Call::Commit(stream, run, number, flavour) => {
             format!("{:?}", state.commit_segment(&name(stream), &segment(*run, *number, *flavour)).await)
+        }
+        Call::Forget(stream, segments) => {
+            // Segment n of the tests begins 2 n seconds after this date.
+            let before = 1_700_000_000_000 + segments * 2_000;
+            format!("{:?}", state.forget_segments(&name(stream), before).await)
         }
         Call::Revoke(at_unix_s) => {
             format!("{:?}", state.revoke(Revocation { viewer: "v".to_owned(), at_unix_s: *at_unix_s }).await)

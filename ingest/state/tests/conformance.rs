@@ -101,6 +101,24 @@ async fn numbers_never_go_back_or_skip(state: Arc<dyn State>) {
     assert_eq!(state.segment(&name("other"), 6).await, Ok(None));
 }
 
+async fn old_segments_are_forgotten_but_their_numbers_stay_used(state: Arc<dyn State>) {
+    let demo = name("demo");
+    assert_eq!(state.forget_segments(&demo, i64::MAX).await, Ok(0));
+    state.begin_run(&run("demo", 1, 5)).await.unwrap();
+    for number in 5..10 {
+        state.commit_segment(&demo, &segment(1, number, 0)).await.unwrap();
+    }
+    let seven = segment(1, 7, 0).date_unix_ms;
+    assert_eq!(state.forget_segments(&name("other"), i64::MAX).await, Ok(0));
+    assert_eq!(state.forget_segments(&demo, seven).await, Ok(2));
+    assert_eq!(state.segment(&demo, 6).await, Ok(None));
+    assert_eq!(state.segment(&demo, 7).await, Ok(Some(segment(1, 7, 0))));
+    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 6, 0)).await), "6 stays used");
+    assert_eq!(state.forget_segments(&demo, i64::MAX).await, Ok(2));
+    assert_eq!(state.last_segment(&demo).await, Ok(Some(segment(1, 9, 0))), "the newest stays");
+    state.commit_segment(&demo, &segment(1, 10, 0)).await.expect("the next");
+}
+
 async fn a_run_begins_above_all_used_numbers(state: Arc<dyn State>) {
     let demo = name("demo");
     state.begin_run(&run("demo", 1, 0)).await.unwrap();
@@ -249,6 +267,18 @@ async fn blobs_are_whole_and_never_change(blobs: Arc<dyn Blobs>) {
     assert_eq!(blobs.get("init/a").await, Ok(Some(two)));
 }
 
+async fn a_blob_grows_by_what_is_acknowledged(blobs: Arc<dyn Blobs>) {
+    let add = async |at, text: &'static str| blobs.append("run/log", at, text.as_bytes().into()).await;
+    assert!(is_conflict(add(1, "x").await), "it is not there yet");
+    add(0, "one ").await.unwrap();
+    add(4, "two ").await.unwrap();
+    assert!(is_conflict(add(9, "x").await), "it has 8 bytes");
+    add(4, "three").await.expect("what stood there was never acknowledged");
+    assert_eq!(blobs.get("run/log").await, Ok(Some(Bytes::from_static(b"one three"))));
+    assert_eq!(blobs.list("run/").await, Ok(vec!["run/log".to_owned()]));
+    assert!(is_conflict(blobs.append("../log", 0, Bytes::new()).await));
+}
+
 async fn of_many_that_store_a_name_one_wins(blobs: Arc<dyn Blobs>) {
     for round in 0..10 {
         let name = format!("round/{round}");
@@ -348,12 +378,14 @@ conforms! {
     an_epoch_is_granted_once: memory sqlite;
     numbers_never_go_back_or_skip: memory sqlite;
     a_run_begins_above_all_used_numbers: memory sqlite;
+    old_segments_are_forgotten_but_their_numbers_stay_used: memory sqlite;
     a_removed_stream_leaves_its_numbers_used: memory sqlite;
     revocations_are_read_from_a_cursor_on: memory sqlite;
     a_node_is_announced_under_one_name: memory sqlite;
     sessions_are_appended_and_make_the_register: memory sqlite;
     many_at_once_share_a_write_but_not_their_failures: memory sqlite;
     blobs_are_whole_and_never_change: memory local;
+    a_blob_grows_by_what_is_acknowledged: memory local;
     of_many_that_store_a_name_one_wins: memory local;
 }
 

@@ -208,6 +208,7 @@ impl Show {
                     slices: SLICES,
                     pattern_key: 1,
                     code_key: 1,
+                    bias_key: 1,
                 }],
                 tracks: vec![entry(Track::Video, &inits[0], &video), entry(Track::Audio, &inits[1], &audio)],
             });

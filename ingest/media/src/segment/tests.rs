@@ -401,7 +401,7 @@ fn silence_makes_empty_fragments_and_a_stalled_picture_makes_empty_segments() {
 }
 
 fn gop(id: u8, start_90k: i64, code_key: u32, marking: Marking) -> Gop {
-    Gop { id: GopId([id; 16]), start_90k, marking, slices: 2, pattern_key: 1, code_key }
+    Gop { id: GopId([id; 16]), start_90k, marking, slices: 2, pattern_key: 1, code_key, bias_key: code_key }
 }
 
 fn marked(dts_90k: i64, id: u8, code_key: u32) -> Unit {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The layout this program writes, in `user_version`.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 /// Says whose file it is, in `application_id`: "RELV".
 const APPLICATION: i64 = 0x5245_4c56;
 /// How long to wait for another process that writes.
@@ -31,7 +31,8 @@ CREATE TABLE segments (stream TEXT NOT NULL, number INTEGER NOT NULL, run TEXT N
   PRIMARY KEY (stream, number)) STRICT;
 CREATE TABLE gops (stream TEXT NOT NULL, segment INTEGER NOT NULL, idx INTEGER NOT NULL, gop_id TEXT NOT NULL,
   start_90k INTEGER NOT NULL, marking TEXT NOT NULL, slices INTEGER NOT NULL, pattern_key INTEGER NOT NULL,
-  code_key INTEGER NOT NULL, PRIMARY KEY (stream, segment, idx)) STRICT, WITHOUT ROWID;
+  code_key INTEGER NOT NULL, bias_key INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (stream, segment, idx))
+  STRICT, WITHOUT ROWID;
 CREATE TABLE sessions (id INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL UNIQUE, viewer TEXT NOT NULL,
   watermark_id TEXT NOT NULL, stream TEXT NOT NULL, code_key INTEGER NOT NULL, admitted_unix_s INTEGER NOT NULL,
   relay TEXT NOT NULL) STRICT;
@@ -41,6 +42,9 @@ CREATE TABLE viewers (viewer TEXT NOT NULL, watermark_id TEXT NOT NULL, PRIMARY 
 CREATE TABLE revocations (id INTEGER PRIMARY KEY AUTOINCREMENT, viewer TEXT NOT NULL, at_unix_s INTEGER NOT NULL) STRICT;
 CREATE TABLE nodes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 ";
+
+/// What layout 1 lacks.
+const FROM_LAYOUT_1: &str = "ALTER TABLE gops ADD COLUMN bias_key INTEGER NOT NULL DEFAULT 0";
 
 /// The connection that writes, and the one that reads.
 pub(super) fn open(path: &Path) -> Result<(Connection, Connection), Error> {
@@ -99,7 +103,8 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
     let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
     match (application, layout) {
         (APPLICATION, LAYOUT) => return Ok(()),
-        (0, 0) if empty => {}
+        (0, 0) if empty => transaction.execute_batch(TABLES).map_err(store)?,
+        (APPLICATION, 1) => transaction.execute_batch(FROM_LAYOUT_1).map_err(store)?,
         (APPLICATION, layout) => {
             return Err(Error::Store(format!(
                 "{} has layout {layout}, this program knows {LAYOUT}; use the program that wrote it, or a newer one",
@@ -108,7 +113,6 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
         }
         _ => return Err(Error::Store(format!("{} is a database of another program", path.display()))),
     }
-    transaction.execute_batch(TABLES).map_err(store)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(store)?;
     transaction.pragma_update(None, "user_version", LAYOUT).map_err(store)?;
     transaction.commit().map_err(store)
@@ -129,7 +133,7 @@ mod tests {
         let path = folder.path().join("state.db");
         let (writer, _) = open(&path).unwrap();
         writer.pragma_update(None, "user_version", 7).unwrap();
-        assert!(refusal(&path).contains("has layout 7, this program knows 1"), "{}", refusal(&path));
+        assert!(refusal(&path).contains("has layout 7, this program knows 2"), "{}", refusal(&path));
 
         let path = folder.path().join("foreign.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE streams (mine)").unwrap();
@@ -141,6 +145,24 @@ mod tests {
         )
         .unwrap();
         assert!(refusal(&path).contains("not a database"), "{}", refusal(&path));
+    }
+
+    #[test]
+    fn a_file_of_layout_1_is_taken_over_with_its_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(&TABLES.replace("bias_key INTEGER NOT NULL DEFAULT 0, ", "")).unwrap();
+        old.execute_batch("INSERT INTO gops VALUES ('demo', 7, 0, '00', 0, 'marked', 8, 1, 2)").unwrap();
+        old.pragma_update(None, "application_id", APPLICATION).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let (writer, _) = open(&path).unwrap();
+            let keys = "SELECT code_key, bias_key FROM gops WHERE segment = 7";
+            let row = writer.query_row(keys, [], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?)));
+            assert_eq!(row, Ok((2, 0)));
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
             slices: 8,
             pattern_key: 1,
             code_key: 2,
+            bias_key: 2,
         }],
         tracks: vec![track(Track::Video), track(Track::Audio)],
     }

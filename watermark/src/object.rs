@@ -12,8 +12,8 @@
 //! for each pair its bytes as B
 //! ```
 
+use crate::{GopId, Position, Symbol};
 use bytes::{BufMut, Bytes, BytesMut};
-use releve_watermark::{GopId, Position, Symbol};
 use thiserror::Error;
 
 /// The largest object a node sends or takes, in bytes: 4.5 s at 100 Mb/s is 56 MB.

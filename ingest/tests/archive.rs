@@ -1,0 +1,162 @@
+//! The archive of a node: what was published is there, through restarts and full disks, and goes when it is old.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Encoder, Lab, seconds, soon, stream};
+use ingest_api::origin::Route;
+use ingest_api::window::{Segment, SegmentTrack, Sha256, TrackInfo};
+use ingest_api::{Object, RunId, Track};
+use media::window::Window;
+use releve_ingest::io::archive as node_archive;
+use releve_ingest::io::archive::prune_logs;
+use releve_ingest::metrics::{Metrics, render};
+use releve_state::Blobs;
+use releve_state::coordinator::{Error, MarkPolicy};
+use releve_state::local::Local;
+use releve_state::memory::Memory;
+use releve_watermark::archive::Archive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+const GRACE: Duration = Duration::from_secs(30);
+
+fn written(lab: &Lab) -> Vec<u64> {
+    let archive = Archive::open(&lab.folder.path().join("archive")).unwrap();
+    assert_eq!(archive.notes(), &[] as &[String]);
+    archive.entries().iter().map(|entry| entry.record.number).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_is_archived_as_it_was_across_restarts() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let mut sent = 0;
+    for last in [2, 5] {
+        let node = lab.node(GRACE).await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&seconds(sent..sent + 3)).await;
+        encoder.leaves().await;
+        sent += 3;
+        let snapshot =
+            lab.window(&node, |s| !s.live && s.segments.last().is_some_and(|s| s.number == last)).await;
+        let mut published = Vec::new();
+        for segment in &snapshot.segments {
+            let route = Route::Segment { stream: stream(), track: Track::Video, number: segment.number };
+            published.push((segment.number, lab.ask(node.origin, route).await.unwrap().1));
+        }
+        soon(node.stop()).await;
+        let archive = Archive::open(&lab.folder.path().join("archive")).unwrap();
+        for (number, bytes) in published {
+            let entry = archive.entries().iter().find(|entry| entry.record.number == number).unwrap();
+            let object = archive.object(entry).unwrap();
+            assert!(!object.pairs.is_empty() && object.encode() == bytes, "segment {number}");
+            assert!(archive.init(entry).unwrap().windows(4).any(|word| word == b"moov"));
+            let gop = &entry.record.gops[0];
+            assert_eq!((gop.pattern_key, gop.code_key, gop.bias_key), (1, 1, 1));
+        }
+    }
+    assert_eq!(written(&lab), [0, 1, 2, 3, 4, 5]);
+    let logs = Local::open(lab.folder.path().join("archive")).unwrap();
+    assert_eq!(logs.list("").await.unwrap().len(), 2, "one a process, and the second follows the first");
+    assert_eq!(prune_logs(&logs, 0).await, Ok(0));
+    assert_eq!(prune_logs(&logs, i64::MAX).await, Ok(2));
+    assert_eq!(written(&lab), [] as [u64; 0]);
+}
+
+/// A disk that takes nothing, and one that takes nothing for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_loud_and_harmless() {
+    let disk = Arc::new(Disk::default());
+    let (metrics, registry) = Metrics::new();
+    let (archive, writer) = node_archive::Archive::over(disk.clone(), metrics);
+    let (stop, stopping) = watch::channel(false);
+    let writing = tokio::spawn(writer.run(stopping));
+    let mut window = Window::new(stream(), 1, 10, 16, 0);
+    let info = TrackInfo {
+        track: Track::Video,
+        codec: String::new(),
+        peak_bps: 0,
+        mean_bps: 0,
+        width: 0,
+        height: 0,
+        millihertz: 0,
+        channels: 0,
+    };
+    window.add_init("init-1".to_owned(), Object::plain(Bytes::from_static(b"moov")), info);
+    for number in 0..6 {
+        disk.full.store((2..4).contains(&number), Ordering::SeqCst);
+        let object = Object::plain(Bytes::from(vec![number as u8; 100]));
+        let track = SegmentTrack {
+            track: Track::Video,
+            init: "init-1".to_owned(),
+            len: 100,
+            sha256: Sha256::of(&object.encode()),
+            parts: Vec::new(),
+        };
+        let record = Segment {
+            number,
+            run: RunId([7; 8]),
+            discontinuity: 0,
+            start_90k: number as i64 * 90_000,
+            duration_90k: 90_000,
+            date_unix_ms: 1_763_730_000_000 + number as i64 * 1_000,
+            independent: true,
+            gops: Vec::new(),
+            tracks: vec![track],
+        };
+        archive.offer(&stream(), &window, &record, Some(&object));
+        soon(async {
+            while disk.asked.load(Ordering::SeqCst) <= number {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    stop.send_replace(true);
+    soon(writing).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in disk.kept.list("").await.unwrap() {
+        let bytes = disk.kept.get(&name).await.unwrap().unwrap();
+        std::fs::write(folder.path().join(name.replace('/', "+")), bytes).unwrap();
+    }
+    let kept = Archive::open(folder.path()).unwrap();
+    let numbers: Vec<_> = kept.entries().iter().map(|entry| entry.record.number).collect();
+    assert_eq!((numbers, kept.notes()), (vec![0, 1, 4, 5], &[] as &[String]));
+    kept.entries().iter().for_each(|entry| drop(kept.object(entry).unwrap()));
+    let metrics = render(&registry);
+    assert!(metrics.contains("archive_dropped_total{stream=\"demo\",kind=\"unwritten\"} 2"), "{metrics}");
+}
+
+/// Blobs on a disk that is full at times; a write that fails leaves half of its bytes, as a real one may.
+#[derive(Default)]
+struct Disk {
+    kept: Memory,
+    full: AtomicBool,
+    asked: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl Blobs for Disk {
+    async fn append(&self, name: &str, at: u64, bytes: Bytes) -> Result<(), Error> {
+        let full = self.full.load(Ordering::SeqCst);
+        let written = if full { bytes.slice(..bytes.len() / 2) } else { bytes };
+        let done = self.kept.append(name, at, written).await;
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if full { Err(Error::Store("no space left".to_owned())) } else { done }
+    }
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        self.kept.put(name, bytes).await
+    }
+    async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        self.kept.get(name).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        self.kept.list(prefix).await
+    }
+    async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.kept.delete(name).await
+    }
+}

@@ -1,0 +1,261 @@
+//! Reading a folder of archive logs, also while an ingest writes to it.
+//!
+//! In: a path. Out: an index of what is there, and objects whose seals hold; or what is missing or damaged and where. Touches
+//! that folder only, and changes nothing. Opening reads the records, not the pictures: a day of a stream opens in seconds.
+
+use super::log::{self, Head, LogName};
+use super::record::{Chain, HEAD_BYTES, Kind, RecordError, RecordHead};
+use super::segment::SegmentRecord;
+use crate::object::Object;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// What is missing in an archive, or wrong with it.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    /// A file or the folder cannot be read.
+    #[error("{path}: {error}", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A record that was whole when the archive was opened no longer is, or never was.
+    #[error("{path}, segment {number}: {error}", path = .path.display())]
+    Segment {
+        /// The log.
+        path: PathBuf,
+        /// The segment's number.
+        number: u64,
+        /// What does not hold.
+        error: RecordError,
+    },
+    /// The object is another than the one that was published.
+    #[error("{path}, segment {number}: the object's hash is not the recorded one", path = .path.display())]
+    Hash {
+        /// The log.
+        path: PathBuf,
+        /// The segment's number.
+        number: u64,
+    },
+}
+
+/// An archive, opened for reading.
+#[derive(Debug)]
+pub struct Archive {
+    logs: Vec<LogFile>,
+    entries: Vec<Entry>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    inits: BTreeMap<String, Bytes>,
+}
+
+/// One archived segment.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The stream's public name.
+    pub stream: Arc<str>,
+    /// Its record.
+    pub record: SegmentRecord,
+    log: usize,
+    at: u64,
+    head: RecordHead,
+    before: Chain,
+}
+
+impl Archive {
+    /// Opens a folder. What a crash tore, at the end of a log, is left out, and noted.
+    ///
+    /// # Errors
+    /// When the folder or a log cannot be read. Damage is no error here: see `notes`.
+    pub fn open(dir: &Path) -> Result<Archive, ArchiveError> {
+        let at = |error| ArchiveError::File { path: dir.to_owned(), error };
+        let mut names: Vec<(LogName, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(dir).map_err(at)? {
+            let path = entry.map_err(at)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(LogName::parse);
+            names.extend(name.map(|name| (name, path)));
+        }
+        names.sort();
+        let mut archive = Archive { logs: Vec::new(), entries: Vec::new(), notes: Vec::new() };
+        // The seal at the end of the log before, of the same run.
+        let mut last: Option<(String, Chain)> = None;
+        for (name, path) in names {
+            let indexed = archive.index(&path, last.as_ref().filter(|(run, _)| *run == name.run));
+            match indexed {
+                Ok(end) => last = Some((name.run, end)),
+                // Pruned between the listing and now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ArchiveError::File { path, error }),
+            }
+        }
+        archive.entries.sort_by(|x, y| {
+            let key = |entry: &Entry| (entry.record.date_unix_ms, entry.record.number);
+            x.stream.cmp(&y.stream).then_with(|| key(x).cmp(&key(y)))
+        });
+        // Both nodes of a pair may have archived a segment.
+        archive.entries.dedup_by(|x, y| {
+            (&x.stream, &x.record.run, x.record.number) == (&y.stream, &y.record.run, y.record.number)
+        });
+        Ok(archive)
+    }
+
+    /// Every segment, by stream, then by date.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Sentences about torn ends and broken chains.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The init section that a segment's pictures need.
+    pub fn init(&self, entry: &Entry) -> Option<&Bytes> {
+        self.logs[entry.log].inits.get(entry.record.video_init()?)
+    }
+
+    /// A segment's object. Its seal and its recorded hash hold.
+    ///
+    /// # Errors
+    /// When they do not, or the file cannot be read.
+    pub fn object(&self, entry: &Entry) -> Result<Object, ArchiveError> {
+        let path = || self.logs[entry.log].path.clone();
+        let number = entry.record.number;
+        let payload = || -> io::Result<Bytes> {
+            let mut file = File::open(path())?;
+            read_at(&mut file, entry.at, entry.head.len).map(Bytes::from)
+        };
+        let payload = payload().map_err(|error| ArchiveError::File { path: path(), error })?;
+        let segment = |error| ArchiveError::Segment { path: path(), number, error };
+        entry.head.verify(entry.before, &payload).map_err(segment)?;
+        let object_at = 4 + payload.first_chunk().map_or(0, |first| log::segment_json_len(*first));
+        let hash = payload.get(object_at..).map(|object| ring::digest::digest(&ring::digest::SHA256, object));
+        if hash.map(hex::encode).as_deref() != entry.record.video_sha256() {
+            return Err(ArchiveError::Hash { path: path(), number });
+        }
+        Ok(log::read_segment(&payload).map_err(segment)?.1)
+    }
+
+    /// Indexes one log; gives its last seal.
+    fn index(&mut self, path: &Path, last: Option<&(String, Chain)>) -> io::Result<Chain> {
+        let mut file = File::open(path)?;
+        let end = file.metadata()?.len();
+        let (mut at, mut chain, mut torn) = (0u64, Chain::START, None);
+        let mut stream: Option<Arc<str>> = None;
+        let mut inits = BTreeMap::new();
+        let first_entry = self.entries.len();
+        while at < end && torn.is_none() {
+            let mut bytes = [0; HEAD_BYTES];
+            let whole = end - at >= HEAD_BYTES as u64;
+            if whole {
+                file.seek(SeekFrom::Start(at))?;
+                file.read_exact(&mut bytes)?;
+            }
+            let payload_at = at + HEAD_BYTES as u64;
+            let head = match RecordHead::parse(&bytes) {
+                Ok(head) if whole && end - payload_at >= head.len as u64 => head,
+                Err(RecordError::Kind(_)) => {
+                    torn = Some("a record of a later version".to_owned());
+                    break;
+                }
+                _ => {
+                    torn = Some("half a record".to_owned());
+                    break;
+                }
+            };
+            let next = payload_at + head.len as u64;
+            let read =
+                self.read(&mut file, payload_at, head, chain, next == end, &mut stream, &mut inits, last);
+            match read? {
+                Ok(()) => (at, chain) = (next, head.chain),
+                Err(why) => torn = Some(why),
+            }
+        }
+        if let Some(why) = torn {
+            let here = path.display();
+            self.notes.push(format!("{here}: {why} at byte {at} of {end}; what follows is left out"));
+        }
+        if stream.is_none() {
+            self.entries.truncate(first_entry);
+        }
+        self.logs.push(LogFile { path: path.to_owned(), inits });
+        Ok(chain)
+    }
+
+    /// Takes one record into the index; small ones are checked here, large ones when they are asked for, except the last of
+    /// a log, which a crash may have torn.
+    #[allow(clippy::too_many_arguments, reason = "one step of the loop above, cut out for its length")]
+    fn read(
+        &mut self,
+        file: &mut File,
+        at: u64,
+        head: RecordHead,
+        before: Chain,
+        is_last: bool,
+        stream: &mut Option<Arc<str>>,
+        inits: &mut BTreeMap<String, Bytes>,
+        last: Option<&(String, Chain)>,
+    ) -> io::Result<Result<(), String>> {
+        let says = |error: RecordError| error.to_string();
+        if is_last || head.kind != Kind::Segment {
+            let payload = read_at(file, at, head.len)?;
+            if let Err(error) = head.verify(before, &payload) {
+                return Ok(Err(says(error)));
+            }
+            if head.kind == Kind::Head {
+                let Head { stream: name, after, .. } = match log::read_head(&payload) {
+                    Ok(head) => head,
+                    Err(error) => return Ok(Err(says(error))),
+                };
+                if let Some((_, chain)) = last
+                    && after != hex::encode(chain.0)
+                {
+                    self.notes.push(format!(
+                        "`{name}`: the log that begins here does not follow the one before it"
+                    ));
+                }
+                *stream = Some(name.into());
+                return Ok(Ok(()));
+            }
+            if head.kind == Kind::Init {
+                return Ok(log::read_init(&payload).map_err(says).map(|(name, bytes)| {
+                    inits.insert(name.to_owned(), Bytes::copy_from_slice(bytes));
+                }));
+            }
+        }
+        let Some(stream) = stream.clone() else { return Ok(Err("a segment before its head".to_owned())) };
+        let mut first = [0; 4];
+        first.copy_from_slice(&read_at(file, at, 4.min(head.len))?.get(..4).unwrap_or(&[0xff; 4])[..4]);
+        let json_len = log::segment_json_len(first);
+        if json_len.saturating_add(4) > head.len {
+            return Ok(Err("a segment without its record".to_owned()));
+        }
+        let json = read_at(file, at + 4, json_len)?;
+        Ok(log::read_record(&json).map_err(says).map(|record| {
+            let log = self.logs.len();
+            self.entries.push(Entry { stream, record, log, at, head, before });
+        }))
+    }
+}
+
+fn read_at(file: &mut File, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut bytes = Vec::new();
+    // Grows as bytes come: a length that a damaged head claims reserves nothing.
+    file.take(len as u64).read_to_end(&mut bytes)?;
+    if bytes.len() < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}
