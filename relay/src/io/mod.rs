@@ -5,6 +5,7 @@
 //!       ├─► viewers    one task a connection (hyper, HTTP/1.1) ─► node.answer
 //!       ├─► admin      one task a connection: /metrics /livez /readyz
 //!       ├─► revocations, announce    one task each
+//!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
 
@@ -19,3 +20,4 @@ pub mod regular;
 pub mod socket;
 pub mod start;
 pub mod viewers;
+pub mod witness;
