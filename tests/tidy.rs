@@ -84,7 +84,7 @@ const DEPENDENCIES: [(&str, &[&str]); 14] = [
             "mirror",
         ],
     ),
-    ("relay", &["releve-watermark", "ingest-api", "releve-state"]),
+    ("relay", &["releve-watermark", "ingest-api", "releve-state", "failover"]),
     ("tests", &[]),
     (
         "fuzz",

@@ -1,7 +1,9 @@
 //! The configuration of an ingest node.
 //!
 //! In: TOML text and the environment. Out: a checked `Config`, or an error that names the key. Pure: the caller reads the
-//! file and the environment. Every key can be overridden by `RELEVE_INGEST_` and its name in capitals.
+//! file and the environment. Every key outside of `[pair]` can be overridden by `RELEVE_INGEST_` and its name in capitals.
+
+pub mod pair;
 
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -60,6 +62,9 @@ pub struct Config {
     /// Log lines for people or machines.
     #[serde(default)]
     pub log: LogFormat,
+    /// The pair of nodes that share an address; without it this node is alone.
+    #[serde(default)]
+    pub pair: Option<pair::Pair>,
 }
 
 fn rtmp_listen() -> SocketAddr {
@@ -135,7 +140,8 @@ impl Config {
         let workers = self.mark_workers;
         range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")?;
         let hours = self.archive_hours;
-        range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")
+        range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")?;
+        self.pair.as_ref().map_or(Ok(()), pair::Pair::check)
     }
 }
 

@@ -9,7 +9,7 @@
 //! | [`hold`] | no packet leaves before the standby has what it promises (NFQUEUE) |
 //! | [`address`] | take, announce, give up the virtual address (netlink, ARP, NA, exec hook) |
 //! | [`guardian`] | a parent that removes the address when the node dies |
-//! | [`realtime`], [`rights`] | punctual threads; what is allowed here, in an operator's words |
+//! | [`realtime`], [`wait`], [`rights`] | punctual threads; waiting for several things at once; what is allowed here, in an operator's words |
 //!
 //! # Planned: handover
 //!
@@ -90,3 +90,4 @@ mod error;
 mod sys;
 
 pub use error::SystemError;
+pub use sys::wait;

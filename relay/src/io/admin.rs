@@ -1,6 +1,7 @@
 //! The operators' listener: `/metrics`, `/livez`, `/readyz`. No secrets, no viewers.
 
 use super::regular::Signs;
+use super::witness::Running;
 use crate::node::Node;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -24,7 +25,13 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves operators for as long as it is polled: also while the relay stops.
-pub(super) async fn serve(listener: TcpListener, node: Arc<Node>, signs: Arc<Signs>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    node: Arc<Node>,
+    signs: Arc<Signs>,
+    witness: Option<Running>,
+) {
+    let witness = Arc::new(witness);
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // Waiting for a seat leaves further operators in the listener's queue.
@@ -37,10 +44,10 @@ pub(super) async fn serve(listener: TcpListener, node: Arc<Node>, signs: Arc<Sig
                 continue;
             }
         };
-        let (node, signs) = (node.clone(), signs.clone());
+        let (node, signs, witness) = (node.clone(), signs.clone(), witness.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&node, &signs, &request);
+                let answer = answer(&node, &signs, witness.as_ref().as_ref(), &request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
@@ -55,7 +62,12 @@ pub(super) async fn serve(listener: TcpListener, node: Arc<Node>, signs: Arc<Sig
     }
 }
 
-fn answer(node: &Node, signs: &Signs, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(
+    node: &Node,
+    signs: &Signs,
+    witness: Option<&Running>,
+    request: &Request<Incoming>,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new());
     }
@@ -64,7 +76,7 @@ fn answer(node: &Node, signs: &Signs, request: &Request<Incoming>) -> Response<F
         "/readyz" => {
             let ready = signs.is_ready() && !node.is_stopping();
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            text(status, PLAIN, signs.tell(node))
+            text(status, PLAIN, signs.tell(node) + &witness.map(Running::tell).unwrap_or_default())
         }
         "/metrics" => {
             node.measure();

@@ -37,6 +37,15 @@ pub struct Config {
     /// How much memory objects may take, in MiB.
     #[serde(default = "default_cache_mib")]
     pub cache_mib: usize,
+    /// Where ingest nodes ask this relay as a witness (UDP); with `witness_id`. Without both it is none.
+    #[serde(default)]
+    pub witness_listen: Option<SocketAddr>,
+    /// The number by which the ingest nodes know this witness.
+    #[serde(default)]
+    pub witness_id: Option<u16>,
+    /// The pair's `cluster` number.
+    #[serde(default = "default_witness_cluster")]
+    pub witness_cluster: u64,
     /// How logs are written.
     #[serde(default)]
     pub log: LogFormat,
@@ -62,6 +71,10 @@ fn default_listen() -> SocketAddr {
 
 fn default_admin_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9081))
+}
+
+fn default_witness_cluster() -> u64 {
+    1
 }
 
 fn default_cache_mib() -> usize {
@@ -94,13 +107,12 @@ impl Config {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
-                "name" | "listen" | "admin_listen" | "public_url" | "keys_dir" | "state" | "log" => {
-                    Value::String(value)
-                }
+                "name" | "listen" | "admin_listen" | "witness_listen" | "public_url" | "keys_dir"
+                | "state" | "log" => Value::String(value),
                 "origins" => Value::Array(
                     value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
                 ),
-                "cache_mib" => Value::Integer(
+                "cache_mib" | "witness_id" | "witness_cluster" => Value::Integer(
                     value
                         .parse()
                         .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
@@ -131,7 +143,18 @@ impl Config {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             return wrong("admin_listen", "must differ from listen: viewers may not reach metrics");
         }
+        if self.witness_listen.is_some() != self.witness_id.is_some() {
+            return wrong("witness_id", "and `witness_listen` go together: a witness has both");
+        }
         Ok(self)
+    }
+
+    /// This relay as a witness, if it is one. Its record stands beside the state database.
+    pub fn witness(&self) -> Option<super::witness::Settings> {
+        let (listen, id) = self.witness_listen.zip(self.witness_id)?;
+        let mut file = self.state.as_os_str().to_owned();
+        file.push(format!(".witness-{id}"));
+        Some(super::witness::Settings { listen, id, cluster: self.witness_cluster, file: file.into() })
     }
 }
 
@@ -182,6 +205,7 @@ mod tests {
         let config = parse(FILE, &[]).unwrap();
         assert_eq!(config.listen, default_listen());
         assert_eq!((config.cache_mib, config.log), (256, LogFormat::Human));
+        assert_eq!(config.witness(), None);
     }
 
     #[test]
@@ -197,6 +221,8 @@ mod tests {
                 ("RELEVE_RELAY_KEYS_DIR", "k"),
                 ("RELEVE_RELAY_STATE", "s"),
                 ("RELEVE_RELAY_CACHE_MIB", "7"),
+                ("RELEVE_RELAY_WITNESS_LISTEN", "127.0.0.1:7402"),
+                ("RELEVE_RELAY_WITNESS_ID", "3"),
                 ("RELEVE_RELAY_LOG", "json"),
                 ("HOME", "/"),
             ],
@@ -205,6 +231,8 @@ mod tests {
         assert_eq!((config.name.as_str(), config.cache_mib, config.log), ("r2", 7, LogFormat::Json));
         assert_eq!(config.origins, ["http://a:1", "http://b:2"]);
         assert_eq!(config.public_url.as_deref(), Some("https://tv.example.org"));
+        let witness = config.witness().unwrap();
+        assert_eq!((witness.id, witness.cluster, witness.file), (3, 1, PathBuf::from("s.witness-3")));
     }
 
     #[test]
@@ -227,5 +255,7 @@ mod tests {
             with("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:8080"),
             ConfigError::Value { key: "admin_listen", .. }
         ));
+        let half = with("RELEVE_RELAY_WITNESS_ID", "3");
+        assert!(half.to_string().contains("witness_listen"), "{half}");
     }
 }

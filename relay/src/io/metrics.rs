@@ -41,6 +41,23 @@ pub struct Metrics {
     pub coordinator_up: Gauge,
     /// How long playlist requests were held.
     pub playlist_hold_seconds: Histogram,
+    /// What this relay does as a witness.
+    pub witness: WitnessCounts,
+}
+
+/// What the witness's thread counts; clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct WitnessCounts {
+    asks: Family<OutcomeLabels, Counter>,
+    /// The epoch this relay has granted; 0 for none.
+    pub epoch: Gauge,
+}
+
+impl WitnessCounts {
+    /// One ask answered, or not.
+    pub fn asked(&self, outcome: &'static str) {
+        self.asks.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,6 +110,7 @@ impl Metrics {
             origin_up: Family::default(),
             coordinator_up: Gauge::default(),
             playlist_hold_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+            witness: WitnessCounts::default(),
         };
         let m = &mut metrics;
         let r = &mut m.registry;
@@ -127,6 +145,8 @@ impl Metrics {
             "How long playlist requests were held",
             m.playlist_hold_seconds.clone(),
         );
+        r.register("witness_asks", "Asks to this relay as a witness, by outcome", m.witness.asks.clone());
+        r.register("witness_epoch", "Epoch granted by this witness, 0 for none", m.witness.epoch.clone());
         metrics
     }
 

@@ -5,6 +5,7 @@
 //!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.reply, or node.answer on the runtime
 //!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz
 //!       ├─► revocations, announce    one task each
+//!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
 
@@ -17,3 +18,4 @@ pub mod origin;
 pub mod regular;
 pub mod start;
 pub mod viewers;
+pub mod witness;

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::key_files::{KeysError, read_keys};
 use super::origin::Origin;
 use super::regular::{Signs, announce, read_revocations};
+use super::witness::{self, WitnessError};
 use super::{admin, viewers};
 use crate::node::{Keys, Node};
 use releve_state::sqlite::Sqlite;
@@ -22,6 +23,8 @@ pub struct Handle {
     pub listen: SocketAddr,
     /// Where operators come in.
     pub admin: SocketAddr,
+    /// Where ingest nodes ask it as a witness, if it is one.
+    pub witness: Option<SocketAddr>,
     node: Arc<Node>,
     keys_dir: PathBuf,
     viewers: JoinHandle<()>,
@@ -63,8 +66,17 @@ pub async fn start_with(
     let listen = listeners.address;
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
+    let witness = config.witness();
     let node = Node::new(config.name, config.limits, cache_bytes, keys, origins, coordinator, ledger);
     let signs = Arc::new(Signs::default());
+    let witness = match witness {
+        Some(settings) => {
+            let keys = node.clone();
+            Some(witness::start(settings, move || keys.keys().cluster.clone(), node.metrics.witness.clone())?)
+        }
+        None => None,
+    };
+    let witness_at = witness.as_ref().map(|witness| witness.listen);
     let url = config.public_url.unwrap_or_else(|| format!("http://{listen}"));
     let regular = [
         tokio::spawn(read_revocations(node.clone(), signs.clone())),
@@ -79,9 +91,18 @@ pub async fn start_with(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let viewers = tokio::spawn(viewers::start(listeners, &node).map_err(unheard)?.watch());
-    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs));
+    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness));
     tracing::info!(%listen, %admin, name = node.name, "the relay is running");
-    Ok(Handle { listen, admin, node, keys_dir: config.keys_dir, viewers, admin_task, regular })
+    Ok(Handle {
+        listen,
+        admin,
+        witness: witness_at,
+        node,
+        keys_dir: config.keys_dir,
+        viewers,
+        admin_task,
+        regular,
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -147,10 +168,19 @@ pub enum StartError {
         /// Why.
         error: String,
     },
+    /// The witness.
+    #[error("{0}")]
+    Witness(String),
     /// An origin.
     #[error("{url} is not an origin: write http://host:port")]
     Origin {
         /// Its URL.
         url: String,
     },
+}
+
+impl From<WitnessError> for StartError {
+    fn from(error: WitnessError) -> StartError {
+        StartError::Witness(error.to_string())
+    }
 }

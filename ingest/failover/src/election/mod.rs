@@ -302,6 +302,15 @@ impl Election {
         self.settle();
     }
 
+    /// The sockets could not be given to the peer, and are live here again: the handover goes back at once.
+    pub fn handle_not_frozen(&mut self, now: Duration) {
+        self.begin(now);
+        if matches!(self.state, State::Paired { frozen: true, .. }) {
+            self.abort_handover();
+        }
+        self.settle();
+    }
+
     /// The operator vouches that the peer is off and stays off until it is started anew: ask without descent.
     pub fn handle_force(&mut self, now: Duration) {
         self.begin(now);

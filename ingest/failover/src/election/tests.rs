@@ -223,6 +223,33 @@ fn a_planned_handover_moves_the_address_without_any_witness_and_back() {
     assert!(matches!(pair.state(0), State::Paired { .. }));
 }
 
+/// Sockets that could not be dumped go on where they were, at once, not after the handover's time.
+#[test]
+fn a_handover_whose_sockets_do_not_freeze_goes_back_at_once() {
+    let mut pair = Pair::paired();
+    let epoch = pair.nodes[0].as_ref().unwrap().epoch();
+    let (holder, now) = pair.node(0);
+    holder.handle_handover(now).unwrap();
+    let beat = holder.poll_beat(now).unwrap();
+    let (standby, now) = pair.node(1);
+    standby.handle_beat(now, &beat).unwrap();
+    let beat = standby.poll_beat(now).unwrap();
+    let (holder, now) = pair.node(0);
+    holder.handle_beat(now, &beat).unwrap();
+    assert!(matches!(holder.state(), State::Paired { frozen: true, .. }));
+    while holder.poll_action().is_some() {}
+    holder.handle_not_frozen(now);
+    assert!(matches!(holder.state(), State::Paired { frozen: false, .. }));
+    assert_eq!(holder.gate(now), Gate::Confirmed(epoch));
+    let told: Vec<Action> = std::iter::from_fn(|| holder.poll_action()).collect();
+    assert!(
+        told.contains(&Action::Thaw) && told.contains(&Action::ReleaseAcks(Gate::Confirmed(epoch))),
+        "{told:?}"
+    );
+    holder.handle_not_frozen(now);
+    assert_eq!(holder.poll_action(), None, "only once");
+}
+
 /// What was offered before a pause may be over: its taker asks first.
 #[test]
 fn a_handover_taken_after_a_pause_opens_nothing_yet() {

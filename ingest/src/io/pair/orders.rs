@@ -31,13 +31,14 @@ pub enum Order {
     Gate(Gate),
     /// This node holds from now on: the mirrored connections become its own. `Report::Survived` names them.
     TakeOver,
-    /// These connections are live here, each parse goes on where it stood.
-    Resume(Vec<(ConnectionId, TcpStream)>),
+    /// These connections are live here, each parse goes on where it stood. Of those that were detached or survived and are
+    /// not named, nothing is left: they are over.
+    Resume(Vec<Resumed>),
     /// Stop reading and writing every live connection and give its socket out; what was read is in the books.
     Detach,
     /// Input that was still found in a detached connection's socket: as if it had just been read.
     Drained(ConnectionId, Bytes),
-    /// The state of a detached connection, for the peer to restore; `Described` once the standby has confirmed it and all
+    /// The state of a detached connection (an `Outline`, from now on its entry in the books), for the peer to restore; `Described` once the standby has confirmed it and all
     /// input and output before it.
     Describe(ConnectionId, Bytes),
     /// The detached connections live at the peer now: this node follows. Their parse goes on from the new link.
@@ -46,6 +47,17 @@ pub enum Order {
     StepDown,
     /// What was mirrored is worth nothing: another node went on without us.
     Forget,
+}
+
+/// A connection that is live here.
+#[derive(Debug)]
+pub struct Resumed {
+    /// Its number.
+    pub connection: ConnectionId,
+    /// Non-blocking.
+    pub stream: TcpStream,
+    /// What the books are to say of it from now on: an `Outline`.
+    pub tcp: Bytes,
 }
 
 /// Data to control.

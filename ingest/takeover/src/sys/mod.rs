@@ -8,4 +8,4 @@ pub(crate) mod option;
 pub(crate) mod packet;
 pub(crate) mod process;
 pub(crate) mod signal;
-pub(crate) mod wait;
+pub mod wait;

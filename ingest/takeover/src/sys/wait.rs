@@ -8,7 +8,10 @@ use std::time::Duration;
 
 /// Waits until one of the descriptors can be read (or has hung up), or the time is over. `None` waits for ever. Gives
 /// which ones are ready; an interrupting signal counts as nothing ready.
-pub(crate) fn readable<const N: usize>(
+///
+/// # Errors
+/// The kernel cannot wait: no memory.
+pub fn readable<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
     limit: Option<Duration>,
 ) -> io::Result<[bool; N]> {
@@ -34,10 +37,14 @@ pub(crate) fn readable<const N: usize>(
 
 /// An event counter: any thread rings, one thread waits.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub struct Bell(OwnedFd);
 
 impl Bell {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// A silent bell.
+    ///
+    /// # Errors
+    /// No descriptor to be had.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; the call gives a new descriptor or −1.
         let raw = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if raw < 0 {
@@ -48,14 +55,14 @@ impl Bell {
     }
 
     /// Wakes the waiting thread. A full counter is already ringing, so nothing can fail that matters.
-    pub(crate) fn ring(&self) {
+    pub fn ring(&self) {
         let one = 1_u64.to_ne_bytes();
         // SAFETY: the descriptor is open; the kernel reads eight bytes, and `one` has eight.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     /// Silences the bell.
-    pub(crate) fn hush(&self) {
+    pub fn hush(&self) {
         let mut count = [0_u8; 8];
         // SAFETY: the descriptor is open and non-blocking; the kernel writes eight bytes, and `count` has eight.
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };

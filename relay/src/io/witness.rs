@@ -1,0 +1,276 @@
+//! This relay as a witness: it grants epochs to ingest nodes that lost their peer, one owner each.
+//!
+//! In: sealed asks on a UDP socket of its own. Out: sealed answers, each only after what it grants is durable (written
+//! beside its name, synced, renamed, folder synced). One thread of its own: a busy runtime delays no grant, a full disk no
+//! viewer. The rules are `failover::witness`'s; this file carries them out.
+//!
+//! ```text
+//! highest EPOCH                       the file, STATE.witness-ID beside the state database
+//! lock EPOCH NODE INCARNATION
+//! before EPOCH NODE INCARNATION
+//! ```
+
+use super::metrics::WitnessCounts;
+use failover::rule::Broken;
+use failover::vote::{Ask, Lock};
+use failover::witness::{Action, Record, Witness};
+use failover::{ClusterId, WitnessId};
+use releve_watermark::KeyRing;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How often the thread looks whether it is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// More than any datagram of ours.
+const DATAGRAM_MAX: usize = 512;
+/// Time between log lines about datagrams that are not ours: anybody can send them.
+const QUIET_EVERY: u64 = 1000;
+
+/// Who this witness is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where asks arrive.
+    pub listen: SocketAddr,
+    /// The number by which the pair's configuration names it.
+    pub id: u16,
+    /// The pair's cluster number.
+    pub cluster: u64,
+    /// What is durable.
+    pub file: PathBuf,
+}
+
+/// Why there is no witness.
+#[derive(Debug, Error)]
+pub enum WitnessError {
+    /// The socket or the thread.
+    #[error("cannot listen as a witness on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The file cannot be read, or holds something else.
+    #[error(
+        "{path}: {why}; if it is lost for good, give this relay a new `witness_id` and name it in both ingest nodes",
+        path = path.display()
+    )]
+    Record {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A witness at work; ends when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    id: u16,
+    record: Arc<Mutex<Record>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// One line for operators.
+    pub fn tell(&self) -> String {
+        let Record { highest, lock, .. } = *self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        match lock.epoch {
+            0 => format!("witness {}: nothing granted\n", self.id),
+            epoch => format!(
+                "witness {}: epoch {epoch} granted to node {}, highest {highest}\n",
+                self.id, lock.node
+            ),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has already been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the witness's thread.
+///
+/// # Errors
+/// When the address is taken, or the durable record cannot be read.
+pub fn start(
+    settings: Settings,
+    keys: impl Fn() -> KeyRing + Send + 'static,
+    counts: WitnessCounts,
+) -> Result<Running, WitnessError> {
+    let failed = |error| WitnessError::Listen(settings.listen, error);
+    let durable = read(&settings.file)?;
+    // Now rather than at the first grant: a folder that cannot be written is said at the start.
+    write(&settings.file, &durable)
+        .map_err(|error| WitnessError::Record { path: settings.file.clone(), why: error.to_string() })?;
+    let socket = UdpSocket::bind(settings.listen).map_err(failed)?;
+    socket.set_read_timeout(Some(LOOK_EVERY)).map_err(failed)?;
+    let listen = socket.local_addr().map_err(failed)?;
+    let (record, stop) = (Arc::new(Mutex::new(durable)), Arc::new(AtomicBool::new(false)));
+    counts.epoch.set(i64::try_from(durable.lock.epoch).unwrap_or(i64::MAX));
+    let id = settings.id;
+    let mut desk = Desk {
+        witness: Witness::new(WitnessId(id), durable, Broken::default()),
+        settings,
+        socket,
+        durable,
+        shown: record.clone(),
+        counts,
+        strangers: 0,
+    };
+    let stopping = stop.clone();
+    let run = move || {
+        while !stopping.load(Ordering::Acquire) {
+            desk.serve(&keys);
+        }
+    };
+    let thread = std::thread::Builder::new().name("witness".into()).spawn(run);
+    let thread = thread.map_err(|error| WitnessError::Listen(listen, error))?;
+    tracing::info!(%listen, id, epoch = durable.lock.epoch, "this relay is a witness");
+    Ok(Running { listen, id, record, stop, thread: Some(thread) })
+}
+
+struct Desk {
+    settings: Settings,
+    socket: UdpSocket,
+    witness: Witness,
+    durable: Record,
+    shown: Arc<Mutex<Record>>,
+    counts: WitnessCounts,
+    strangers: u64,
+}
+
+impl Desk {
+    /// One datagram, or a short wait.
+    fn serve(&mut self, keys: &impl Fn() -> KeyRing) {
+        let mut buffer = [0; DATAGRAM_MAX];
+        let (length, from) = match self.socket.recv_from(&mut buffer) {
+            Ok(received) => received,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                return;
+            }
+            // A port that was unreachable for an answer of ours, or a passing trouble: never a reason to spin.
+            Err(_) => return std::thread::sleep(Duration::from_millis(1)),
+        };
+        let keys = keys();
+        let cluster = ClusterId(self.settings.cluster);
+        let ask = match Ask::open(&keys, cluster, &buffer[..length]) {
+            Ok(ask) => ask,
+            Err(error) => {
+                self.counts.asked("refused-datagram");
+                if self.strangers.is_multiple_of(QUIET_EVERY) {
+                    tracing::warn!(%from, %error, "a datagram for the witness is not ours");
+                }
+                self.strangers += 1;
+                return;
+            }
+        };
+        self.witness.handle_ask(&ask);
+        while let Some(action) = self.witness.poll_action() {
+            match action {
+                Action::Persist(record) => {
+                    if let Err(error) = write(&self.settings.file, &record) {
+                        tracing::error!(%error, file = %self.settings.file.display(), "the witness cannot store its record: it grants nothing");
+                        self.counts.asked("not-stored");
+                        // Whatever the store holds now, nothing was said: the next ask is judged by what was durable.
+                        self.witness =
+                            Witness::new(WitnessId(self.settings.id), self.durable, Broken::default());
+                        return;
+                    }
+                    self.kept(record, &ask);
+                }
+                Action::Answer(answer) => {
+                    self.counts.asked(if answer.granted { "granted" } else { "denied" });
+                    // A lost answer is asked for again.
+                    let _ = self.socket.send_to(&answer.seal(&keys, cluster), from);
+                }
+            }
+        }
+    }
+
+    fn kept(&mut self, record: Record, ask: &Ask) {
+        self.durable = record;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = record;
+        self.counts.epoch.set(i64::try_from(record.lock.epoch).unwrap_or(i64::MAX));
+        match ask.release {
+            true => tracing::info!(epoch = ask.wanted, node = ask.node.0, "an epoch was given back"),
+            false => {
+                tracing::info!(epoch = ask.wanted, node = ask.node.0, base = ask.base, "an epoch is granted")
+            }
+        }
+    }
+}
+
+/// The durable record; none the very first time.
+fn read(path: &Path) -> Result<Record, WitnessError> {
+    let wrong = |why: String| WitnessError::Record { path: path.to_owned(), why };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    parse(&text).ok_or_else(|| wrong("this is no witness's record".to_owned()))
+}
+
+fn parse(text: &str) -> Option<Record> {
+    let mut lines = text.lines();
+    let highest = lines.next()?.strip_prefix("highest ")?.parse().ok()?;
+    let mut lock = |name: &str| {
+        let mut words = lines.next()?.strip_prefix(name)?.split(' ');
+        let lock = Lock {
+            epoch: words.next()?.parse().ok()?,
+            node: words.next()?.parse().ok()?,
+            incarnation: words.next()?.parse().ok()?,
+        };
+        words.next().is_none().then_some(lock)
+    };
+    let (lock, before) = (lock("lock ")?, lock("before ")?);
+    (text.ends_with('\n') && lines.next().is_none()).then_some(Record { highest, lock, before })
+}
+
+/// Whole or not at all, and on the disk when this returns.
+fn write(path: &Path, record: &Record) -> io::Result<()> {
+    let words = |lock: &Lock| format!("{} {} {}", lock.epoch, lock.node, lock.incarnation);
+    let (lock, before) = (words(&record.lock), words(&record.before));
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = File::create(&beside)?;
+    write!(file, "highest {}\nlock {lock}\nbefore {before}\n", record.highest)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_and_a_torn_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        assert_eq!(read(&path).unwrap(), Record::default());
+        let lock = |epoch| Lock { epoch, node: 2, incarnation: 1_763_000_000 };
+        let record = Record { highest: 12, lock: lock(11), before: lock(9) };
+        write(&path, &record).unwrap();
+        assert_eq!(read(&path).unwrap(), record);
+        let text = fs::read_to_string(&path).unwrap();
+        for cut in 0..text.len() {
+            assert_eq!(parse(&text[..cut]), None, "cut at {cut}");
+        }
+        fs::write(&path, "highest x\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("witness_id"));
+    }
+}
