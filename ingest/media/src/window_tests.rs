@@ -1,0 +1,164 @@
+//! What a window lists, keeps and refuses.
+
+use super::*;
+use bytes::Bytes;
+use ingest_api::RunId;
+use ingest_api::window::{SegmentTrack, Sha256};
+
+fn window(listed: usize, kept: usize) -> Window {
+    let mut window = Window::new("demo".parse().unwrap(), 4, listed, kept, 100);
+    let info = TrackInfo {
+        track: Track::Video,
+        codec: "avc1.64001f".to_owned(),
+        peak_bps: 0,
+        mean_bps: 0,
+        width: 16,
+        height: 16,
+        millihertz: 0,
+        channels: 0,
+    };
+    window.add_init("init-0".to_owned(), Object::plain(Bytes::from_static(b"i")), info);
+    window
+}
+
+fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Object>, Option<Object>) {
+    let object = Object::plain(vec![0; len].into());
+    let track = SegmentTrack {
+        track: Track::Video,
+        init: "init-0".to_owned(),
+        len: len as u64,
+        sha256: Sha256::of(&object.encode()),
+        parts: Vec::new(),
+    };
+    let record = Segment {
+        number,
+        run: RunId([0; 8]),
+        discontinuity: 0,
+        start_90k: 0,
+        duration_90k,
+        sound_end: None,
+        date_unix_ms: 0,
+        independent: true,
+        gops: Vec::new(),
+        tracks: vec![track],
+    };
+    (record, Some(object), None)
+}
+
+fn push(window: &mut Window, number: u64, duration_90k: i64, len: usize) -> Result<(), WindowError> {
+    let (record, video, audio) = segment(number, duration_90k, len);
+    window.push(record, video, audio)
+}
+
+fn listed(window: &Window) -> Vec<u64> {
+    window.snapshot().segments.iter().map(|segment| segment.number).collect()
+}
+
+#[test]
+fn it_slides_and_keeps_more_than_it_lists() {
+    let mut window = window(3, 5);
+    for number in 7..15 {
+        push(&mut window, number, 360_000, 100).unwrap();
+    }
+    assert_eq!(listed(&window), [12, 13, 14]);
+    assert!(window.object(Track::Video, 10).is_some() && window.object(Track::Video, 9).is_none());
+    assert!(window.object(Track::Audio, 14).is_none() && window.object(Track::Video, 15).is_none());
+    assert_eq!(window.bytes(), 500);
+}
+
+#[test]
+fn three_target_durations_stay_listed_and_the_first_number_never_goes_back() {
+    let mut window = window(3, 20);
+    let mut first = 0;
+    for (number, ticks) in
+        [(1, 360_000), (2, 360_000), (3, 360_000), (4, 90_000), (5, 90_000), (6, 360_000), (7, 360_000)]
+    {
+        push(&mut window, number, ticks, 1).unwrap();
+        let now = listed(&window);
+        let sum: i64 = window.snapshot().segments.iter().map(|segment| segment.duration_90k).sum();
+        assert!(now[0] >= first && (number < 3 || sum >= 1_080_000), "{now:?}");
+        first = now[0];
+    }
+    assert_eq!(listed(&window), [3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn numbers_never_go_back_or_leave_holes() {
+    let mut window = window(3, 5);
+    push(&mut window, 5, 360_000, 1).unwrap();
+    let version = window.version();
+    for number in [5, 4, 7, 0, u64::MAX] {
+        assert_eq!(push(&mut window, number, 360_000, 1), Err(WindowError::Number { number, last: 5 }));
+    }
+    assert_eq!(window.version(), version);
+}
+
+#[test]
+fn a_run_that_goes_on_elsewhere_leaves_no_hole_behind_it() {
+    let run = Run {
+        id: RunId([0; 8]),
+        stream: "demo".parse().unwrap(),
+        anchor_unix_ms: 0,
+        first_number: 0,
+        first_discontinuity: 0,
+        target_duration_s: 4,
+        part_90k: 30_000,
+    };
+    let mut window = window(3, 5);
+    push(&mut window, 5, 360_000, 1).unwrap();
+    window.begin(&run, 6);
+    push(&mut window, 6, 360_000, 1).unwrap();
+    assert_eq!(listed(&window), [5, 6]);
+    window.begin(&run, 9);
+    push(&mut window, 9, 360_000, 1).unwrap();
+    assert_eq!((listed(&window), window.bytes()), (vec![9], 1));
+    window.begin(&run, 4);
+    assert_eq!(push(&mut window, 4, 360_000, 1), Err(WindowError::Number { number: 4, last: 9 }));
+}
+
+#[test]
+fn tracks_and_inits_must_be_there() {
+    let mut window = window(3, 5);
+    let (record, ..) = segment(1, 1, 1);
+    assert_eq!(window.push(record.clone(), None, None), Err(WindowError::Tracks { number: 1 }));
+    let (mut record, video, _) = segment(1, 1, 1);
+    record.tracks[0].init = "init-1".to_owned();
+    assert_eq!(window.push(record, video, None), Err(WindowError::Init { number: 1 }));
+    assert!(window.init("init-0").is_some() && window.init("init-1").is_none());
+}
+
+#[test]
+fn every_change_has_its_version_and_no_change_has_none() {
+    let mut window = window(3, 5);
+    let mut versions = vec![window.version()];
+    window.set_live(true);
+    versions.push(window.version());
+    window.set_epoch(3);
+    versions.push(window.version());
+    push(&mut window, 1, 360_000, 1).unwrap();
+    versions.push(window.version());
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    window.set_live(true);
+    window.set_epoch(3);
+    assert_eq!(Some(&window.version()), versions.last());
+    assert_eq!(window.snapshot().version, window.version());
+}
+
+#[test]
+fn rates_are_of_the_run() {
+    let mut window = window(3, 5);
+    push(&mut window, 1, 90_000, 1_000).unwrap();
+    push(&mut window, 2, 90_000, 3_000).unwrap();
+    let track = &window.snapshot().tracks[0];
+    assert_eq!((track.peak_bps, track.mean_bps), (24_000, 16_000));
+}
+
+#[test]
+fn bytes_are_bounded() {
+    let mut window = window(3, 5);
+    for number in 0..4 {
+        push(&mut window, number, 360_000, WINDOW_BYTES_MAX / 2 - 1).unwrap();
+        assert!(window.bytes() <= WINDOW_BYTES_MAX);
+    }
+    assert_eq!(listed(&window), [2, 3]);
+}
