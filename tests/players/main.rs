@@ -1,4 +1,5 @@
-//! Real players on a live stream: hls.js in Chromium, ffmpeg, VLC, GStreamer. Twenty seconds each, without a word of complaint.
+//! Real players on a live stream: hls.js in Chromium, ffmpeg, VLC, GStreamer. Twenty seconds each, without a word of
+//! complaint. And the other real broadcaster, OBS: ffmpeg is everywhere else.
 //!
 //! They decode in real time: run them with `--test-threads 1`. A player that is not installed skips its test, unless
 //! `RELEVE_REQUIRE_TOOLS=1`.
@@ -8,6 +9,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
+use tests::obs::Obs;
 use tests::{Cluster, Mark, Publisher, Viewer, feed, tool};
 
 /// How long each of them plays.
@@ -229,5 +231,32 @@ fn the_watch_page_says_what_is_wrong() -> Result<()> {
     let facts = browse(&["play", &good, "3", shot.to_str().context("a path in UTF-8")?])?.context("facts")?;
     let _publisher = later.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     ensure!(facts["played_s"].as_f64().is_some_and(|played| played > 2.0), "{facts}");
+    Ok(())
+}
+
+/// OBS with its own encoders: every GOP is marked, a viewer sees a steady stream, and the node has nothing to remark.
+#[test]
+fn obs_broadcasts_a_stream_that_is_marked_whole() -> Result<()> {
+    let (Some(_), Some(_)) = (tool("obs")?, tool("Xvfb")?) else { return Ok(()) };
+    let cluster = Cluster::start(1)?;
+    let key = cluster.add_stream("demo", Mark::Require)?;
+    let home = tempfile::tempdir()?;
+    let mut obs = Obs::streaming(&cluster.publish_url(&key)?, home.path())?;
+    let url = cluster.mint("demo", "alice", 600)?.remove(0);
+    let mut viewer =
+        Viewer::enter_when_live(&url, Duration::from_secs(40)).with_context(|| obs.child.log())?;
+    viewer.follow_until(6, Duration::from_secs(30))?;
+    obs.child.check_alive()?;
+    viewer.verdict()?;
+    let metrics = cluster.ingest.metrics()?;
+    let counted = |name: &str| metrics.lines().find(|line| line.starts_with(name) && line.contains("marked"));
+    let marked = counted("releve_ingest_gops_total").with_context(|| metrics.clone())?;
+    ensure!(!metrics.contains("kind=\"unmarked\"") && !metrics.contains("kind=\"withheld\""), "{metrics}");
+    ensure!(
+        marked.rsplit(' ').next().is_some_and(|count| count.parse().is_ok_and(|n: u64| n >= 6)),
+        "{marked}"
+    );
+    let log = cluster.ingest.child.log();
+    ensure!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
     Ok(())
 }

@@ -21,6 +21,7 @@ pub mod hls;
 pub mod http;
 pub mod judge;
 pub mod mp4;
+pub mod obs;
 pub mod publisher;
 pub mod tap;
 pub mod viewer;
