@@ -62,6 +62,10 @@ pub struct Metrics {
     pub archive_dropped: Family<OfStreamAnd, Counter>,
     /// From a finished segment to its durable record.
     pub commit_seconds: Histogram,
+    /// Input that the other node of the pair has not confirmed.
+    pub pair_unconfirmed: Gauge,
+    /// Segments of which both nodes of the pair have spoken, by how they compare.
+    pub pair_segments: Family<OfStreamAnd, Counter>,
     /// Origin requests refused for their signature.
     pub origin_denied: Counter,
 }
@@ -83,6 +87,8 @@ impl Metrics {
             archive_bytes: Family::default(),
             archive_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 12)),
+            pair_unconfirmed: Gauge::default(),
+            pair_segments: Family::default(),
             origin_denied: Counter::default(),
         };
         let mut registry = Registry::with_prefix("releve_ingest");
@@ -100,6 +106,13 @@ impl Metrics {
         registry.register_with_unit("archive", "Written to the archive", Unit::Bytes, m.archive_bytes);
         registry.register("archive_dropped", "Segments that the archive lacks", m.archive_dropped);
         registry.register_with_unit("commit", "Segment to durable record", Unit::Seconds, m.commit_seconds);
+        registry.register_with_unit(
+            "pair_unconfirmed",
+            "Input the standby lacks",
+            Unit::Bytes,
+            m.pair_unconfirmed,
+        );
+        registry.register("pair_segments", "Segments compared with the other node", m.pair_segments);
         registry.register("origin_denied", "Origin requests refused for their signature", m.origin_denied);
         (metrics, registry)
     }

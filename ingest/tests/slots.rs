@@ -55,6 +55,7 @@ async fn lab(with_task: bool) -> Lab {
                 archive: Archive::none(metrics.clone()),
                 metrics: metrics.clone(),
                 grace: GRACE,
+                pair: None,
             };
             if with_task {
                 tokio::spawn(run(context, window, queue, out));

@@ -8,8 +8,11 @@
 //! durations unless `kept` or the bytes force it.
 
 use crate::segment::Output;
+use bytes::Bytes;
+use ingest_api::object::ObjectError;
 use ingest_api::window::{Segment, TICKS_PER_SECOND, TrackInfo};
 use ingest_api::{Object, Run, Snapshot, StreamName, Track};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use thiserror::Error;
 
@@ -75,12 +78,27 @@ struct Init {
     info: TrackInfo,
 }
 
+/// What the window of a node that joins needs besides the segments to come.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Seed {
+    /// Name, encoded object and description of each init section in use.
+    inits: Vec<(String, Bytes, TrackInfo)>,
+    rates: [Rate; 2],
+}
+
 /// Bit rate of one track of the run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Rate {
     peak_bps: u64,
     bits: u64,
     ticks: u64,
+}
+
+impl Seed {
+    /// Name and encoded object of each init section.
+    pub fn inits(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        self.inits.iter().map(|(name, bytes, _)| (name.as_str(), bytes))
+    }
 }
 
 impl Window {
@@ -121,6 +139,28 @@ impl Window {
             self.bytes = 0;
         }
         self.changed();
+    }
+
+    /// For the window of a node that joins now.
+    pub fn seed(&self) -> Seed {
+        let inits = self.inits.iter();
+        let inits = inits.map(|init| (init.name.clone(), init.object.encode(), init.info.clone()));
+        Seed { inits: inits.collect(), rates: self.rates }
+    }
+
+    /// As `begin`, with what another node's window has: from segment `next` on both list the same.
+    ///
+    /// # Errors
+    /// An init section that does not decode; nothing has changed then.
+    pub fn join(&mut self, run: &Run, next: u64, seed: &Seed) -> Result<(), ObjectError> {
+        let decoded = seed.inits.iter().map(|(name, bytes, info)| {
+            Object::decode(bytes.clone()).map(|object| (name.clone(), object, info.clone()))
+        });
+        let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
+        self.begin(run, next);
+        self.rates = seed.rates;
+        decoded.into_iter().for_each(|(name, object, info)| self.add_init(name, object, info));
+        Ok(())
     }
 
     /// The fencing term that the snapshot carries.

@@ -14,8 +14,8 @@ use ingest_api::{RunId, StreamName, Track};
 pub const PAYLOAD_MAX: usize = 32 << 10;
 /// Bytes of a connection's static TCP state: `TcpState` without queues takes about a hundred.
 pub const TCP_MAX: usize = 4 << 10;
-/// Bytes of a run record.
-pub const RECORD_MAX: usize = 4 << 10;
+/// Bytes of a run record: with the newest segment's record and two init sections some kilobytes.
+pub const RECORD_MAX: usize = 16 << 10;
 /// Bytes of a frame's body.
 pub const BODY_MAX: usize = PAYLOAD_MAX + 64;
 
@@ -134,6 +134,18 @@ pub enum Frame {
     PairedSeen,
     /// What the sender made of a segment.
     SegmentHash(SegmentDigest),
+    /// A word of the holder's shell to the standby's, in order with the connection's input.
+    Note {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What the shell says, at most [`PAYLOAD_MAX`] bytes.
+        bytes: Bytes,
+    },
+    /// Standby: has read the newest `Tcp` of the connection, one answer for each.
+    TcpSeen {
+        /// Which connection.
+        connection: ConnectionId,
+    },
 }
 
 impl Frame {
@@ -159,6 +171,8 @@ impl Frame {
             Frame::Forgotten { .. } => (13, "Forgotten"),
             Frame::PairedSeen => (14, "PairedSeen"),
             Frame::SegmentHash(_) => (15, "SegmentHash"),
+            Frame::Note { .. } => (16, "Note"),
+            Frame::TcpSeen { .. } => (17, "TcpSeen"),
         }
     }
 
@@ -197,7 +211,11 @@ impl Frame {
             Frame::Closed { connection, input, output } | Frame::Confirm { connection, input, output } => {
                 put.words(&[connection.0, *input, *output]);
             }
-            Frame::Forgotten { connection } => put.words(&[connection.0]),
+            Frame::Forgotten { connection } | Frame::TcpSeen { connection } => put.words(&[connection.0]),
+            Frame::Note { connection, bytes } => {
+                put.words(&[connection.0]);
+                put.bytes(bytes);
+            }
             Frame::SegmentHash(digest) => {
                 put.bytes(digest.stream.as_str().as_bytes());
                 put.0.extend_from_slice(&digest.run.0);
@@ -320,6 +338,8 @@ impl Take {
                 let stations = Stations([self.array()?, self.array()?, self.array()?, self.array()?]);
                 Frame::SegmentHash(SegmentDigest { stream, run, number, track, sha256, stations })
             }
+            16 => Frame::Note { connection: self.connection()?, bytes: self.bytes(PAYLOAD_MAX)? },
+            17 => Frame::TcpSeen { connection: self.connection()? },
             _ => return None,
         })
     }
@@ -336,7 +356,7 @@ mod tests {
 
     fn frames() -> impl Strategy<Value = Frame> {
         let name = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}".prop_map(|name| name.parse::<StreamName>().unwrap());
-        (0..14_u8, any::<[u64; 4]>(), bytes(2_000), name, any::<bool>()).prop_map(
+        (0..16_u8, any::<[u64; 4]>(), bytes(2_000), name, any::<bool>()).prop_map(
             |(kind, [id, a, b, c], bytes, stream, flag)| {
                 let connection = ConnectionId(id);
                 let run = RunId(a.to_be_bytes());
@@ -360,6 +380,8 @@ mod tests {
                     }
                     11 => Frame::Confirm { connection, input: a, output: b },
                     12 => Frame::Forgotten { connection },
+                    13 => Frame::Note { connection, bytes },
+                    14 => Frame::TcpSeen { connection },
                     _ => {
                         let track = if flag { Track::Audio } else { Track::Video };
                         let stations = Stations([a, b, c, id].map(|word| [word as u8; 16]));
@@ -383,7 +405,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_error_or_the_one_form_of_a_frame(kind in 0..18_u8, rest: Vec<u8>) {
+        fn any_bytes_are_an_error_or_the_one_form_of_a_frame(kind in 0..20_u8, rest: Vec<u8>) {
             let body = [&[kind][..], &rest].concat();
             if let Ok(frame) = Frame::read(body.clone().into()) {
                 let mut again = Vec::new();

@@ -47,6 +47,13 @@ pub enum Step {
         /// What; the record must be durable before the first segment.
         publishes: Publishes,
     },
+    /// A word of the holder's shell.
+    Note {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What [`Holder::note`](crate::Holder::note) was given.
+        bytes: Bytes,
+    },
     /// The connection is over.
     Closed(ConnectionId),
     /// From here on this node has whatever the holder acknowledges: tell the election.
@@ -165,7 +172,14 @@ impl Standby {
                 }
                 self.roll = true;
             }
-            Frame::Tcp { connection, tcp } => self.entry(connection)?.tcp = tcp,
+            Frame::Tcp { connection, tcp } => {
+                self.entry(connection)?.tcp = tcp;
+                self.link.send(Frame::TcpSeen { connection });
+            }
+            Frame::Note { connection, bytes } => {
+                self.entry(connection)?;
+                self.steps.push_back(Step::Note { connection, bytes });
+            }
             Frame::Published { connection, publishes } => {
                 self.entry(connection)?.publishes = Some(publishes.clone());
                 self.steps.push_back(Step::Published { connection, publishes });
@@ -341,7 +355,7 @@ impl Standby {
                 self.link.send(Frame::PairedSeen);
                 return Some(step);
             }
-            Step::Published { .. } | Step::Segment(_) => return Some(step),
+            Step::Published { .. } | Step::Note { .. } | Step::Segment(_) => return Some(step),
         };
         // A step of a connection whose end was received already has nothing left to confirm.
         if let Some(entry) = self.connections.get_mut(&connection) {

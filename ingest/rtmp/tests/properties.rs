@@ -81,6 +81,18 @@ fn a_snapshot_before_output_and_events_are_drained_keeps_them() {
 }
 
 #[test]
+fn a_session_that_follows_has_no_deadline_until_it_leads() {
+    let mut session = Session::new(config(), 100, [3; 1528]);
+    session.follow();
+    session.handle_input(200, &Wire::created().bytes).unwrap();
+    assert_eq!(session.poll_timeout(), None);
+    session.handle_timeout(1_000_000).unwrap();
+    session.lead(1_000_001);
+    assert_eq!(session.poll_timeout(), Some(1_010_001));
+    assert!(matches!(session.handle_timeout(1_010_001), Err(Error::PublishDeadline { .. })));
+}
+
+#[test]
 fn a_snapshot_keeps_the_deadline_and_a_dead_session_stays_dead() {
     let mut session = Session::new(config(), 100, [3; 1528]);
     session.handle_input(200, &Wire::created().bytes).unwrap();

@@ -4,6 +4,7 @@
 //! slices; nothing else is changed. What does not fit or fails passes or stays out as the stream's policy says, and is
 //! reported. Touches the pool of marking processes.
 
+use crate::io::pair::data::Tap;
 use crate::metrics::{Metrics, OfStream};
 use bytes::{Bytes, BytesMut};
 use ingest_api::window::{Gop, Marking as Outcome};
@@ -13,15 +14,17 @@ use media::unit::{AccessUnit, Piece, Unit, VideoConfig};
 use releve_state::coordinator::MarkPolicy;
 use releve_watermark::embed::{PatternSeed, STRENGTH_DEFAULT};
 use releve_watermark::{GopId, Key};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 /// IDR pictures closer than this are not marked, in ticks: 0.25 s. A stream of nothing but IDR pictures would keep the
 /// marking processes from everybody else.
 const SPACING_90K: i64 = 22_500;
-/// After this many pictures in a row that ended their worker, the stream is left alone until its next configuration.
+/// After this many pictures in a row that ended their worker, no more are tried until the stream's next configuration.
 const WORKERS_LOST_MAX: u32 = 3;
 
 /// What the ingest needs of the watermark's keys.
@@ -39,6 +42,45 @@ pub struct Keys {
 #[derive(Debug, Error)]
 #[error("{0}; set the stream to `--mark prefer` to publish it unmarked")]
 pub struct Refusal(#[from] Misfit);
+
+/// Who decides how marking ended for a GOP, where two nodes make the same segments.
+#[derive(Debug)]
+pub enum Voice {
+    /// This node, for itself.
+    Own,
+    /// The holder of the pair; the other node adopts what it says.
+    Paired(Tap, mpsc::UnboundedReceiver<Gop>),
+}
+
+impl Voice {
+    /// The record that counts, given what this node made of the GOP; `true` when the holder marked it and this node did
+    /// not: it has no such slices, so its own record stays.
+    async fn decide(&mut self, ours: Gop) -> (Gop, bool) {
+        match self {
+            Voice::Own => (ours, false),
+            Voice::Paired(tap, decisions) => match tap.agree(&ours, decisions).await {
+                Some(theirs) if theirs.marking == Outcome::Marked => {
+                    let lacks = ours.marking != Outcome::Marked;
+                    (ours, lacks)
+                }
+                Some(theirs) => (theirs, false),
+                None => (ours, false),
+            },
+        }
+    }
+}
+
+/// What a twin of this stream's marking on another node starts from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    policy: MarkPolicy,
+    config: Option<VideoConfig>,
+    planned: bool,
+    taken: Vec<u32>,
+    plan_again: bool,
+    gop_bytes: u64,
+    last_marked_90k: Option<i64>,
+}
 
 /// The pool of marking processes: `releve-ingest`, started as `mark-worker`.
 pub fn pool(program: PathBuf, workers: usize) -> Pool {
@@ -100,6 +142,33 @@ impl Marking {
         self.workers_lost = 0;
     }
 
+    /// The whole state, but for the health of this node's workers.
+    pub fn save(&self) -> Saved {
+        Saved {
+            policy: self.policy,
+            config: self.config.as_deref().cloned(),
+            planned: self.plan.is_some(),
+            taken: self.taken.clone(),
+            plan_again: self.plan_again,
+            gop_bytes: self.gop_bytes,
+            last_marked_90k: self.last_marked_90k,
+        }
+    }
+
+    /// Goes on where another node's was saved.
+    pub fn restore(&mut self, saved: Saved) {
+        self.restart(saved.policy);
+        self.plan = match &saved.config {
+            Some(config) if saved.planned => Plan::avoiding(&config.avcc, &saved.taken).ok(),
+            _ => None,
+        };
+        self.config = saved.config.map(Arc::new);
+        self.taken = saved.taken;
+        self.plan_again = saved.plan_again;
+        self.gop_bytes = saved.gop_bytes;
+        self.last_marked_90k = saved.last_marked_90k;
+    }
+
     /// What happened since the last call: a word for the metric and a sentence for the log.
     pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.reports)
@@ -109,14 +178,14 @@ impl Marking {
     ///
     /// # Errors
     /// When the stream requires marks and its configuration cannot be marked.
-    pub async fn apply(&mut self, unit: Unit, run: RunId) -> Result<Vec<Unit>, Refusal> {
+    pub async fn apply(&mut self, unit: Unit, run: RunId, voice: &mut Voice) -> Result<Vec<Unit>, Refusal> {
         match unit {
             Unit::VideoConfig(config) => {
                 self.taken.clear();
                 self.plan_again = false;
                 Ok(vec![self.configure(config)?])
             }
-            Unit::Video(picture) => self.picture(picture, run).await,
+            Unit::Video(picture) => self.picture(picture, run, voice).await,
             other => Ok(vec![other]),
         }
     }
@@ -125,6 +194,7 @@ impl Marking {
     fn configure(&mut self, config: Arc<VideoConfig>) -> Result<Unit, Refusal> {
         self.config = Some(config.clone());
         self.plan = None;
+        self.workers_lost = 0;
         if self.policy == MarkPolicy::Off {
             return Ok(Unit::VideoConfig(config));
         }
@@ -149,7 +219,12 @@ impl Marking {
         Ok(())
     }
 
-    async fn picture(&mut self, mut picture: AccessUnit, run: RunId) -> Result<Vec<Unit>, Refusal> {
+    async fn picture(
+        &mut self,
+        mut picture: AccessUnit,
+        run: RunId,
+        voice: &mut Voice,
+    ) -> Result<Vec<Unit>, Refusal> {
         let mut out = Vec::with_capacity(2);
         let bytes = joined(&picture.pieces);
         if let Some(plan) = &self.plan
@@ -188,15 +263,16 @@ impl Marking {
             code_key: 0,
             bias_key: 0,
         };
+        let mut marked = None;
         if self.policy != MarkPolicy::Off {
             match self.mark(bytes, gop, picture.dts_90k, previous_gop_bytes).await {
-                Ok(marked) => {
-                    picture.pieces = marked.pieces;
+                Ok(done) => {
                     record.marking = Outcome::Marked;
-                    record.slices = marked.slices;
+                    record.slices = done.slices;
                     record.pattern_key = self.keys.pattern.version;
                     record.code_key = self.keys.code_version;
                     record.bias_key = self.keys.bias_version;
+                    marked = Some(done.pieces);
                 }
                 Err(why) if self.policy == MarkPolicy::Require => {
                     // The segmenter keeps its record and none of its bytes.
@@ -205,6 +281,17 @@ impl Marking {
                 }
                 Err(why) => self.reports.push(("unmarked", format!("a GOP goes out unmarked: {why}"))),
             }
+        }
+        if self.policy != MarkPolicy::Off {
+            let lacks;
+            (record, lacks) = voice.decide(record).await;
+            if lacks {
+                let text = "the holder marked a GOP and this node could not: their segments differ";
+                self.reports.push(("slices-missing", text.to_owned()));
+            }
+        }
+        if let Some(pieces) = marked.filter(|_| record.marking == Outcome::Marked) {
+            picture.pieces = pieces;
         }
         picture.gop = Some(record);
         out.push(Unit::Video(picture));
@@ -224,6 +311,9 @@ impl Marking {
             return Err("the IDR before it is less than 0.25 s away".to_owned());
         }
         self.last_marked_90k = Some(start_90k);
+        if self.workers_lost >= WORKERS_LOST_MAX {
+            return Err("its pictures end the marking process".to_owned());
+        }
         let seed = PatternSeed::derive(&self.keys.pattern, gop);
         let job = plan.job(bytes, seed, previous_gop_bytes, STRENGTH_DEFAULT);
         let started = Instant::now();
@@ -231,9 +321,6 @@ impl Marking {
         self.metrics.mark_restarts.set(i64::try_from(self.pool.counts().restarts).unwrap_or(i64::MAX));
         let lost = matches!(result, Err(PoolError::Worker(_)));
         self.workers_lost = if lost { self.workers_lost + 1 } else { 0 };
-        if self.workers_lost == WORKERS_LOST_MAX {
-            self.plan = None;
-        }
         let marked = result.map_err(|error| error.to_string())?;
         self.metrics.mark_seconds.observe(started.elapsed().as_secs_f64());
         let of = OfStream { stream: self.stream.to_string() };

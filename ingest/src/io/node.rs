@@ -9,6 +9,7 @@ use crate::io::archive;
 use crate::io::http;
 use crate::io::marking::{Keys, Marking, pool};
 use crate::io::origin::Origin;
+use crate::io::pair::data;
 use crate::io::publish::{self, Context};
 use crate::io::rtmp::{self, Door};
 use crate::io::streams::{Begin, Streams};
@@ -45,12 +46,14 @@ const LINGER: Duration = Duration::from_secs(1);
 const KEPT_EXTRA: usize = 6;
 
 /// What no configuration says; tests do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settings {
     /// How long a slot waits for its publisher.
     pub grace: Duration,
     /// The program whose `mark-worker` marks: this one.
     pub marker: PathBuf,
+    /// The other node: orders, and where reports go.
+    pub pair: Option<data::Start>,
 }
 
 impl Settings {
@@ -60,7 +63,7 @@ impl Settings {
     /// When this program's own path is unknown.
     pub fn of_program() -> Result<Settings> {
         let marker = std::env::current_exe().context("this program's own path is unknown")?;
-        Ok(Settings { grace: publish::GRACE, marker })
+        Ok(Settings { grace: publish::GRACE, marker, pair: None })
     }
 }
 
@@ -114,10 +117,12 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     let (rtmp_at, origin_at, admin_at) =
         (rtmp_listener.local_addr()?, origin_listener.local_addr()?, admin_listener.local_addr()?);
 
+    let pair = settings.pair.map(|start| data::prepare(start, metrics.clone())).transpose()?;
+    let twin = pair.as_ref().map(data::Prepared::data);
     let publishing = Arc::new(Mutex::new(JoinSet::new()));
     let spawn = {
         let (config, state, blobs, metrics) = (config.clone(), state.clone(), blobs.clone(), metrics.clone());
-        let publishing = publishing.clone();
+        let (publishing, pair) = (publishing.clone(), twin.clone());
         move |record: &StreamRecord, begins: mpsc::Receiver<Begin>| {
             let window = new_window(&record.name, &config);
             let (out, published) = watch::channel(Arc::new(window.clone()));
@@ -130,6 +135,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
                 archive: archive.clone(),
                 metrics: metrics.clone(),
                 grace: settings.grace,
+                pair: pair.clone(),
             };
             let mut tasks = publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             tasks.spawn(publish::run(context, window, begins, out));
@@ -146,7 +152,11 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         admission: Admission::default(),
         metrics: metrics.clone(),
         gate: Arc::default(),
+        pair: twin,
     };
+    if let Some(pair) = pair {
+        tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
+    }
     tasks.spawn(rtmp::listen(rtmp_listener, door, stopping.clone()));
     let origin = Arc::new(Origin {
         node: config.name.clone(),
@@ -251,6 +261,14 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
         TcpListener::from_std(socket.into())
     };
     bound().with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Runs a task until the node stops.
+async fn until(task: impl Future<Output = ()>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        () = task => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
 }
 
 /// Reads stream records again and shows a sign of life, every `REFRESH`; notes whether the store took it.

@@ -2,27 +2,34 @@
 //!
 //! It alone owns the stream's feed, segmenter and window. For each message: feed → marking → segmenter; for each finished
 //! segment: durable record first, then the window that relays see (invariant 3). Whoever reads gets an immutable window.
-//! Touches the state store, the blobs and the marking processes; no sockets.
+//! In a pair, the other node makes the same segments: what is listed when is `pair::data`'s rule, and finished segments wait
+//! here for it (`twin`). Touches the state store, the blobs and the marking processes; no sockets.
+
+mod twin;
 
 use crate::io::archive::Archive;
-use crate::io::marking::{Marking, Refusal};
+use crate::io::marking::{Marking, Refusal, Voice};
+use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
 use crate::io::streams::{Begin, Kick, Queued};
 use crate::metrics::{Metrics, OfStream, OfStreamAnd};
 use ingest_api::window::Segment;
-use ingest_api::{Run, RunId, StreamName};
+use ingest_api::{Object, Run, RunId, StreamName};
 use media::feed::{Feed, FeedError, Kind, Note};
 use media::segment::{Output, Report, Segmenter};
 use media::timeline::Event;
 use media::window::Window;
+use mirror::Station;
+use mirror::compare::Chain;
 use releve_state::Blobs;
 use releve_state::coordinator::{Coordinator, Error as StateError};
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::MediaKind;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 /// How long a slot waits for its publisher: back within it, the run goes on; later, a new one begins.
@@ -33,6 +40,9 @@ const PART_90K: i64 = 30_000;
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long the state store may be away before the publisher is closed.
 const STATE_AWAY_MAX: Duration = Duration::from_secs(20);
+
+/// How long a paired publisher that is replaced may take to hand over what was read from it.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
 /// What a stream's task works with.
 pub struct Context {
@@ -52,6 +62,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// How long the slot waits for its publisher: `GRACE`.
     pub grace: Duration,
+    /// The other node, where there is one.
+    pub pair: Option<Data>,
 }
 
 /// Runs a stream until its slot is gone.
@@ -61,14 +73,19 @@ pub async fn run(
     mut begins: mpsc::Receiver<Begin>,
     out: watch::Sender<Arc<Window>>,
 ) {
+    let mut news = context.pair.as_ref().map(Data::news);
     let mut stream = Stream {
         context,
         window,
         out,
         segmenter: None,
         run: RunId([0; 8]),
+        whole_run: None,
         epoch: 0,
+        follows: false,
         live: None,
+        chain: None,
+        made: VecDeque::new(),
         gone_at: None,
         told: BTreeSet::new(),
     };
@@ -82,11 +99,20 @@ pub async fn run(
                 }
                 None => return stream.replaced().await,
             },
-            queued = next(&mut stream.live) => match queued {
-                Some(queued) => stream.take(queued.message).await,
-                None => stream.gone().await,
-            },
+            () = changed(&mut news) => stream.release().await,
+            queued = next(&mut stream.live) => stream.queued(queued).await,
         }
+    }
+}
+
+/// Waits until more may be listed; for ever where nobody else is asked.
+async fn changed(news: &mut Option<watch::Receiver<News>>) {
+    let told = match news {
+        Some(news) => news.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        std::future::pending().await
     }
 }
 
@@ -102,6 +128,19 @@ struct Live {
     feed: Feed,
     media: mpsc::Receiver<Queued>,
     kick: watch::Sender<Option<Kick>>,
+    moved: Arc<AtomicBool>,
+    voice: Voice,
+    /// Where it has a twin.
+    twin: Option<Twin>,
+}
+
+/// A finished segment that is not listed yet.
+struct Made {
+    record: Segment,
+    video: Option<Object>,
+    audio: Option<Object>,
+    /// The other node makes it too.
+    compared: bool,
 }
 
 struct Stream {
@@ -112,9 +151,16 @@ struct Stream {
     segmenter: Option<Segmenter>,
     /// The segmenter's run.
     run: RunId,
+    /// The same, whole.
+    whole_run: Option<Run>,
     /// The fencing term under which the segmenter was made.
     epoch: u64,
+    /// The other node held the stream under `epoch`: it is raised before anything is recorded on our own account.
+    follows: bool,
     live: Option<Live>,
+    /// What the open segment is made of, for the comparison with the other node.
+    chain: Option<Chain>,
+    made: VecDeque<Made>,
     gone_at: Option<Instant>,
     /// Kinds of reports that this publisher has had a log line for.
     told: BTreeSet<&'static str>,
@@ -123,6 +169,25 @@ struct Stream {
 impl Stream {
     async fn begin(&mut self, begin: Begin) {
         self.told.clear();
+        let (mut lead, mut voice, mut twin) = (None, Voice::Own, None);
+        match begin.pairing {
+            None => {}
+            Some(Pairing { twin: other, decisions, begin: Begins::Holder { record, lead: answer } }) => {
+                lead = Some((*record, answer));
+                voice = Voice::Paired(other.tap.clone(), decisions);
+                twin = Some(other);
+            }
+            Some(Pairing { twin, decisions, begin: Begins::Follower(lead) }) => {
+                if self.follow(&lead).await {
+                    let voice = Voice::Paired(twin.tap.clone(), decisions);
+                    let (media, kick, moved, twin) = (begin.media, begin.kick, begin.moved, Some(twin));
+                    let feed = Feed::new(self.segmenter.as_ref().map_or(0, Segmenter::next_tick));
+                    self.context.marking.restart(lead.record.mark);
+                    self.enter(Live { feed, media, kick, moved, voice, twin }, lead.live.as_ref());
+                }
+                return;
+            }
+        }
         let late = self.gone_at.is_some_and(|at| at.elapsed() > self.context.grace);
         if late {
             self.segmenter = None;
@@ -134,6 +199,8 @@ impl Stream {
                     self.epoch = epoch;
                     self.window.set_epoch(epoch);
                     self.window.begin(&run, segmenter.next_number());
+                    self.follows = false;
+                    self.whole_run = Some(run);
                     self.segmenter = Some(segmenter);
                 }
                 Err(error) => {
@@ -143,12 +210,43 @@ impl Stream {
                 }
             }
         }
-        self.gone_at = None;
         let start = self.segmenter.as_ref().map_or(0, Segmenter::next_tick);
         self.context.marking.restart(begin.mark);
-        self.live = Some(Live { feed: Feed::new(start), media: begin.media, kick: begin.kick });
+        if let (Some((record, answer)), Some(twin)) = (lead, &twin)
+            && let Some(lead) = self.lead(record, twin).await
+        {
+            // Whoever asked has gone: then its messages end soon.
+            let _ = answer.send(lead);
+        }
+        let (media, kick, moved) = (begin.media, begin.kick, begin.moved);
+        self.enter(Live { feed: Feed::new(start), media, kick, moved, voice, twin }, None);
+    }
+
+    /// A publisher is here; one that has published elsewhere goes on from there.
+    fn enter(&mut self, mut live: Live, state: Option<&LiveState>) {
+        self.chain = live.twin.is_some().then(Chain::default);
+        if let Some(state) = state {
+            match Feed::restore(&state.feed) {
+                Ok(feed) => live.feed = feed,
+                Err(error) => return self.diverged(&error.to_string()),
+            }
+            self.context.marking.restore(state.marking.clone());
+        }
+        self.gone_at = None;
+        self.live = Some(live);
         self.window.set_live(true);
         self.publish();
+    }
+
+    /// The publisher's connection gave something, or has ended.
+    async fn queued(&mut self, queued: Option<Queued>) {
+        let moved = self.live.as_ref().is_some_and(|live| live.moved.load(Ordering::Relaxed));
+        match queued {
+            _ if moved => self.forget(),
+            Some(Queued::Media(message, _room)) => self.take(message).await,
+            Some(Queued::Moment(moment)) => self.moment(*moment).await,
+            None => self.gone().await,
+        }
     }
 
     /// Goes on with the newest run if it ended within the grace time, else begins one.
@@ -187,6 +285,7 @@ impl Stream {
         let of = OfStream { stream: self.context.stream.to_string() };
         self.context.metrics.media_bytes.get_or_create(&of).inc_by(message.payload.len() as u64);
         let Some(live) = &mut self.live else { return };
+        pass::message(&mut self.chain, &message);
         let kind = match message.kind {
             MediaKind::Audio => Kind::Audio,
             MediaKind::Video => Kind::Video,
@@ -200,7 +299,9 @@ impl Stream {
         notes.into_iter().for_each(|note| self.note(note));
         for unit in units {
             let Some(run) = self.segmenter.as_ref().map(|_| self.run) else { return };
-            match self.context.marking.apply(unit, run).await {
+            let Some(live) = &mut self.live else { return };
+            pass::unit(&mut self.chain, Station::Units, &unit);
+            match self.context.marking.apply(unit, run, &mut live.voice).await {
                 Ok(units) => {
                     for unit in units {
                         self.segment(unit).await;
@@ -215,6 +316,7 @@ impl Stream {
     }
 
     async fn segment(&mut self, unit: media::unit::Unit) {
+        pass::unit(&mut self.chain, Station::Marked, &unit);
         let Some(segmenter) = &mut self.segmenter else { return };
         let outputs = segmenter.push(unit);
         self.carry_out(outputs).await;
@@ -232,23 +334,30 @@ impl Stream {
                 }
                 Output::Part { .. } => {}
                 Output::Segment { record, video, audio } => {
-                    if !self.commit(&record).await {
-                        return;
-                    }
-                    for gop in &record.gops {
-                        self.count_gop(gop.marking);
-                    }
-                    self.context.archive.offer(&self.context.stream, &self.window, &record, video.as_ref());
-                    let of = OfStream { stream: self.context.stream.to_string() };
-                    self.context.metrics.segments.get_or_create(&of).inc();
-                    if let Err(error) = self.window.push(record, video, audio) {
-                        error!(stream = %self.context.stream, %error, "segment not listed");
-                    }
-                    self.publish();
+                    let compared = self.tell(&record);
+                    self.made.push_back(Made { record, video, audio, compared });
+                    self.release().await;
                 }
                 Output::Report(report) => self.reported(report),
             }
         }
+    }
+
+    async fn list(&mut self, made: Made) {
+        let Made { record, video, audio, .. } = made;
+        if !self.commit(&record).await {
+            return self.made.clear();
+        }
+        for gop in &record.gops {
+            self.count_gop(gop.marking);
+        }
+        self.context.archive.offer(&self.context.stream, &self.window, &record, video.as_ref());
+        let of = OfStream { stream: self.context.stream.to_string() };
+        self.context.metrics.segments.get_or_create(&of).inc();
+        if let Err(error) = self.window.push(record, video, audio) {
+            error!(stream = %self.context.stream, %error, "segment not listed");
+        }
+        self.publish();
     }
 
     /// Makes a segment's record durable; while the store is away the publisher waits with us.
@@ -277,7 +386,8 @@ impl Stream {
     }
 
     /// Not under an epoch that has ended: whoever raised it goes on from the last record.
-    async fn record(&self, segment: &Segment) -> Result<(), StateError> {
+    async fn record(&mut self, segment: &Segment) -> Result<(), StateError> {
+        self.raise().await?;
         let Context { stream, state, .. } = &self.context;
         match state.epoch(stream).await? {
             epoch if epoch == self.epoch => state.commit_segment(stream, segment).await,
@@ -287,24 +397,31 @@ impl Stream {
 
     /// Another publisher takes the slot, or the slot is gone. What was taken from the last one is published first.
     async fn replaced(&mut self) {
-        if let Some(live) = &mut self.live {
-            live.media.close();
+        match &mut self.live {
+            // Its twin was sent the same bytes and takes all that is in them: so must we.
+            Some(live) if live.twin.is_some() => {}
+            Some(live) => live.media.close(),
+            None => return,
         }
         while let Some(live) = &mut self.live {
-            match live.media.recv().await {
-                Some(queued) => self.take(queued.message).await,
-                None => self.gone().await,
+            match timeout(LAST_WORDS_MAX, live.media.recv()).await {
+                Ok(queued) => self.queued(queued).await,
+                Err(_) => {
+                    live.media.close();
+                    self.diverged("a replaced publisher's connection does not end");
+                }
             }
         }
     }
 
     /// The publisher has left: what it sent is published, nothing else changes.
     async fn gone(&mut self) {
-        if self.live.take().is_none() {
+        if self.live.is_none() {
             return;
         }
         let outputs = self.segmenter.as_mut().map(Segmenter::gone).unwrap_or_default();
         self.carry_out(outputs).await;
+        self.live = None;
         self.gone_at = Some(Instant::now());
         self.window.set_live(false);
         self.publish();

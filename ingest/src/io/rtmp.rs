@@ -4,6 +4,7 @@
 //! out what the session wants and waits when its stream's queue is full. A broken peer ends its own connection only.
 
 use crate::io::admission::{Admission, Pass};
+use crate::io::pair::data::Data;
 use crate::io::streams::{Claim, ClaimError, Kick, Streams};
 use crate::log::Gate;
 use crate::metrics::{Because, Metrics};
@@ -40,6 +41,8 @@ pub struct Door {
     pub metrics: Metrics,
     /// Lets one line about refused peers a second pass.
     pub gate: Arc<Gate>,
+    /// The other node, where there is one.
+    pub pair: Option<Data>,
 }
 
 /// Accepts publishers until told to stop.
@@ -51,7 +54,7 @@ pub async fn listen(listener: TcpListener, door: Door, mut stop: watch::Receiver
         };
         match accepted {
             Ok((socket, peer)) => match door.admission.enter(peer.ip()) {
-                Some(pass) => drop(tokio::spawn(connection(socket, peer, pass, door.clone()))),
+                Some(pass) => door.open(socket, peer, pass),
                 None => door.refused(peer, "too-many", "too many connections that do not publish"),
             },
             Err(error) => {
@@ -64,6 +67,41 @@ pub async fn listen(listener: TcpListener, door: Door, mut stop: watch::Receiver
 }
 
 impl Door {
+    /// Starts a publisher's task: of one with a twin the pair's.
+    fn open(&self, socket: TcpStream, peer: SocketAddr, pass: Pass) {
+        let protects = |pair: &&Data| socket.local_addr().is_ok_and(|local| pair.protects(local.ip()));
+        match self.pair.as_ref().filter(protects) {
+            None => drop(tokio::spawn(connection(socket, peer, pass, self.clone()))),
+            Some(pair) => {
+                if let Err(words) = pair.accept(self, socket, peer, pass) {
+                    self.refused(peer, "standby", words);
+                }
+            }
+        }
+    }
+
+    /// A connection has ended.
+    pub(crate) fn ended(&self, peer: SocketAddr, end: End, published: bool) {
+        match end {
+            End::Left if published => info!(%peer, "publisher left"),
+            End::Left => debug!(%peer, "a connection came and went without a publish"),
+            End::Protocol(error) => self.refused(peer, error.reason(), &error.to_string()),
+            End::Kicked(kick) => self.refused(peer, kick.words().1, kick.words().0),
+            End::NoSlot(error) => {
+                let reason = match &error {
+                    ClaimError::WrongKey => "wrong-key",
+                    ClaimError::InUse(_) => "in-use",
+                    ClaimError::Busy(_) => "busy",
+                    ClaimError::State(_) => "no-state",
+                    ClaimError::Stopping => "stopping",
+                };
+                self.refused(peer, reason, &error.to_string());
+            }
+            End::Silent => self.refused(peer, "silent", "sent or took nothing for 10 s"),
+            End::Socket(error) => self.refused(peer, "socket", &error.to_string()),
+        }
+    }
+
     fn refused(&self, peer: SocketAddr, reason: &'static str, words: &str) {
         self.metrics.refused.get_or_create(&Because { reason }).inc();
         if let Some(held_back) = self.gate.pass() {
@@ -73,7 +111,7 @@ impl Door {
 }
 
 /// How a connection ended.
-enum End {
+pub(crate) enum End {
     /// The peer closed, or stopped publishing and left.
     Left,
     /// The session found something wrong.
@@ -103,24 +141,7 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: D
         Err(_) => (End::Socket(std::io::Error::other("the system gave no random bytes")), false),
     };
     door.metrics.connections.dec();
-    match end {
-        End::Left if published => info!(%peer, "publisher left"),
-        End::Left => debug!(%peer, "a connection came and went without a publish"),
-        End::Protocol(error) => door.refused(peer, error.reason(), &error.to_string()),
-        End::Kicked(kick) => door.refused(peer, kick.words().1, kick.words().0),
-        End::NoSlot(error) => {
-            let reason = match &error {
-                ClaimError::WrongKey => "wrong-key",
-                ClaimError::InUse(_) => "in-use",
-                ClaimError::Busy(_) => "busy",
-                ClaimError::State(_) => "no-state",
-                ClaimError::Stopping => "stopping",
-            };
-            door.refused(peer, reason, &error.to_string());
-        }
-        End::Silent => door.refused(peer, "silent", "sent or took nothing for 10 s"),
-        End::Socket(error) => door.refused(peer, "socket", &error.to_string()),
-    }
+    door.ended(peer, end, published);
 }
 
 struct Connection<'a> {

@@ -3,6 +3,7 @@
 //! In: a publisher with a stream key. Out: a `Claim` on the stream's slot, or why not. Each stream has one `publish` task;
 //! a claim is the sending end of its queue. Touches the state store (stream records) and memory.
 
+use crate::io::pair::data::{Moment, Pairing};
 use crate::metrics::Metrics;
 use crate::slot::{self, Decision, Holder};
 use ingest_api::StreamName;
@@ -11,7 +12,7 @@ use releve_state::coordinator::{Coordinator, Error as StateError, MarkPolicy, St
 use releve_state::stream_key::{self, StreamKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 use thiserror::Error;
@@ -58,11 +59,12 @@ impl Kick {
     }
 }
 
-/// A media message on its way to the stream's task; its bytes count until it is taken.
-pub struct Queued {
-    /// The message.
-    pub message: rtmp::Message,
-    _bytes: OwnedSemaphorePermit,
+/// What is on its way to the stream's task.
+pub enum Queued {
+    /// A media message; its bytes count until it is taken.
+    Media(rtmp::Message, OwnedSemaphorePermit),
+    /// Between two messages: a standby joins here.
+    Moment(Box<Moment>),
 }
 
 /// What a stream's task is told when a publisher takes the slot.
@@ -73,6 +75,10 @@ pub struct Begin {
     pub kick: watch::Sender<Option<Kick>>,
     /// What to do about marking while this publisher is here.
     pub mark: MarkPolicy,
+    /// Turns true when the publisher lives on elsewhere: nothing of it is to be ended here.
+    pub moved: Arc<AtomicBool>,
+    /// Its twin on the other node of a pair.
+    pub pairing: Option<Pairing>,
 }
 
 /// One stream of this node.
@@ -89,6 +95,8 @@ struct Held {
     peer: IpAddr,
     last_media_ms: Arc<AtomicU64>,
     kick: watch::Sender<Option<Kick>>,
+    /// The other node of the pair has its connection, and decides over it.
+    mirrored: bool,
 }
 
 /// A publisher's hold on a slot; dropping it frees the slot.
@@ -98,6 +106,7 @@ pub struct Claim {
     started: Instant,
     last_media_ms: Arc<AtomicU64>,
     bytes: Arc<Semaphore>,
+    moved: Arc<AtomicBool>,
     media: mpsc::Sender<Queued>,
     metrics: Metrics,
     /// Turns to `Some` when the connection must close.
@@ -176,7 +185,7 @@ impl Streams {
             }
             let before = slots.by_name.len();
             slots.by_name.retain(|name, slot| {
-                let stays = records.iter().any(|record| &record.name == name);
+                let stays = records.iter().any(|record| &record.name == name) || slot.is_mirrored();
                 if !stays {
                     slot.close(Kick::KeyEnded);
                 }
@@ -213,6 +222,20 @@ impl Streams {
     /// # Errors
     /// `ClaimError`; the slot's holder is untouched then.
     pub async fn claim(&self, key: &str, peer: IpAddr) -> Result<(StreamName, Claim), ClaimError> {
+        let (record, claim) = self.claim_for(key, peer, |_| None).await?;
+        Ok((record.name, claim))
+    }
+
+    /// The same for a publisher that has a twin.
+    ///
+    /// # Errors
+    /// As `claim`.
+    pub async fn claim_for(
+        &self,
+        key: &str,
+        peer: IpAddr,
+        pairing: impl FnOnce(&StreamRecord) -> Option<Pairing>,
+    ) -> Result<(StreamRecord, Claim), ClaimError> {
         let presented = StreamKey::parse(key).ok();
         loop {
             let changes = self.read().changes;
@@ -231,8 +254,33 @@ impl Streams {
                 continue;
             }
             let slot = self.renew(&mut slots, &record);
-            return self.hold(&slot, &record, peer).map(|claim| (record.name, claim));
+            let claim = self.hold(&slot, &record, peer, false, pairing(&record))?;
+            return Ok((record, claim));
         }
+    }
+
+    /// Gives a publisher whose connection the other node of the pair has the slot that it holds there. Who holds it here
+    /// must go: a stream has one holder. The stream's record becomes what it is there.
+    ///
+    /// # Errors
+    /// `ClaimError::State`, `Busy` or `Stopping`.
+    pub async fn follow(
+        &self,
+        record: &StreamRecord,
+        peer: IpAddr,
+        pairing: Pairing,
+    ) -> Result<Claim, ClaimError> {
+        match self.state.stream(&record.name).await? {
+            None => self.state.add_stream(record.clone()).await?,
+            Some(known) if known != *record => self.state.update_stream(record.clone()).await?,
+            Some(_) => {}
+        }
+        let mut slots = self.write();
+        if slots.stopping {
+            return Err(ClaimError::Stopping);
+        }
+        let slot = self.renew(&mut slots, record);
+        self.hold(&slot, record, peer, true, Some(pairing))
     }
 
     /// The slot of a record, up to date.
@@ -249,7 +297,14 @@ impl Streams {
 
     /// Takes the slot for a newcomer and tells its task; both under one lock, so that the task hears of publishers in the
     /// order in which they replace each other.
-    fn hold(&self, slot: &Arc<Slot>, record: &StreamRecord, peer: IpAddr) -> Result<Claim, ClaimError> {
+    fn hold(
+        &self,
+        slot: &Arc<Slot>,
+        record: &StreamRecord,
+        peer: IpAddr,
+        mirrored: bool,
+        pairing: Option<Pairing>,
+    ) -> Result<Claim, ClaimError> {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let mut holder = slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
         let current = holder.as_ref().map(|held| Holder {
@@ -257,7 +312,8 @@ impl Streams {
             last_media_ms: held.last_media_ms.load(Ordering::Relaxed),
         });
         let decision = slot::decide(current, peer, now_ms);
-        if decision == Decision::Refuse {
+        let theirs = holder.as_ref().is_some_and(|held| held.mirrored);
+        if !mirrored && (decision == Decision::Refuse || theirs) {
             return Err(ClaimError::InUse(record.name.clone()));
         }
         let begin = slot.begin.try_reserve().map_err(|error| match error {
@@ -271,8 +327,15 @@ impl Streams {
         let (kick, kicked) = watch::channel(None);
         let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
         let last_media_ms = Arc::new(AtomicU64::new(now_ms));
-        *holder = Some(Held { claim: id, peer, last_media_ms: last_media_ms.clone(), kick: kick.clone() });
-        begin.send(Begin { media, kick, mark: record.mark });
+        let moved = Arc::<AtomicBool>::default();
+        *holder = Some(Held {
+            claim: id,
+            peer,
+            last_media_ms: last_media_ms.clone(),
+            kick: kick.clone(),
+            mirrored,
+        });
+        begin.send(Begin { media, kick, mark: record.mark, moved: moved.clone(), pairing });
         self.metrics.publishers.inc();
         Ok(Claim {
             id,
@@ -280,6 +343,7 @@ impl Streams {
             started: self.started,
             last_media_ms,
             bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            moved,
             media: sender,
             metrics: self.metrics.clone(),
             kicked,
@@ -312,9 +376,15 @@ impl Slot {
     }
 
     fn close(&self, kick: Kick) {
-        if let Some(held) = self.holder.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = holder.take_if(|held| !held.mirrored || kick == Kick::Stopping) {
             held.kick.send_replace(Some(kick));
         }
+    }
+
+    fn is_mirrored(&self) -> bool {
+        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        holder.as_ref().is_some_and(|held| held.mirrored)
     }
 
     /// Whether a publisher holds the slot.
@@ -330,11 +400,29 @@ impl Claim {
         self.last_media_ms.store(u64::MAX, Ordering::Relaxed);
         let cost = message.payload.len().clamp(1, QUEUE_BYTES) as u32;
         let sent = match self.bytes.clone().acquire_many_owned(cost).await {
-            Ok(permit) => self.media.send(Queued { message, _bytes: permit }).await.is_ok(),
+            Ok(permit) => self.media.send(Queued::Media(message, permit)).await.is_ok(),
             Err(_) => false,
         };
         self.last_media_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
         sent
+    }
+
+    /// Queues a moment behind the messages before it. `false` when the stream no longer takes any.
+    pub async fn send_moment(&self, moment: Moment) -> bool {
+        self.media.send(Queued::Moment(Box::new(moment))).await.is_ok()
+    }
+
+    /// Whether the other node of the pair has the publisher's connection, and decides over the slot.
+    pub fn set_mirrored(&self, mirrored: bool) {
+        let mut holder = self.slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = holder.as_mut().filter(|held| held.claim == self.id) {
+            held.mirrored = mirrored;
+        }
+    }
+
+    /// Gives the slot up without an end: the publisher lives on elsewhere.
+    pub fn moved(self) {
+        self.moved.store(true, Ordering::Relaxed);
     }
 }
 

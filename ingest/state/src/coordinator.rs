@@ -99,6 +99,10 @@ pub trait Coordinator: Send + Sync {
     /// Records a segment before it is listed, with its GOPs. The same record again is `Ok`; another one under a used
     /// number, a number that is not the next, or one of a run that is not the newest, is `Error::Conflict`.
     async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error>;
+    /// Records a segment that another node published and this store has not seen: numbers before it may be missing here.
+    /// The same record again, or one below the highest, is `Ok`; one of a run that is not the newest, or another record
+    /// under the highest number, is `Error::Conflict`.
+    async fn adopt_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error>;
     /// The stream's highest committed segment.
     async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error>;
     /// The record of one committed segment.
@@ -177,6 +181,31 @@ pub(crate) fn check_run(
             run.id, run.first_number, last.number
         ))),
         _ => Ok(true),
+    }
+}
+
+/// Whether another node's segment may be adopted: `Ok(true)` as a new record, `Ok(false)` when nothing is to be done.
+/// Shared by the back-ends.
+pub(crate) fn check_adopted(
+    segment: &Segment,
+    last: Option<&Segment>,
+    run: Option<&Run>,
+) -> Result<bool, Error> {
+    let number = segment.number;
+    check_number("the number of a segment", number)?;
+    match last {
+        Some(last) if last.number > number || last == segment => return Ok(false),
+        Some(last) if last.number == number => {
+            return Err(Error::Conflict(format!("number {number} is used for another segment")));
+        }
+        _ => {}
+    }
+    match run.filter(|run| run.id == segment.run && run.first_number <= number) {
+        Some(_) => Ok(true),
+        None => Err(Error::Conflict(format!(
+            "segment {number} belongs to run {}, which is not the newest",
+            segment.run
+        ))),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::blobs::{Blobs, check_blob_name};
 use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
-use crate::coordinator::{FORGET_MAX, check_next, check_number, check_run};
+use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -125,6 +125,14 @@ impl Coordinator for Memory {
         let known = state.segments.get(&place);
         if check_next(segment, known, state.last(stream), state.latest_run(stream))? {
             state.segments.insert(place, segment.clone());
+        }
+        Ok(())
+    }
+
+    async fn adopt_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+        let mut state = self.state();
+        if check_adopted(segment, state.last(stream), state.latest_run(stream))? {
+            state.segments.insert((stream.clone(), segment.number), segment.clone());
         }
         Ok(())
     }

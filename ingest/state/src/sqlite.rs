@@ -12,7 +12,7 @@ use self::rows::{change, count, damaged, execute, integer, json, natural, record
 use self::rows::{store, watermark_of, watermark_text};
 use self::thread::Thread;
 use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
-use crate::coordinator::{FORGET_MAX, check_next, check_number, check_run};
+use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
 use ingest_api::window::Segment;
@@ -140,6 +140,19 @@ impl Coordinator for Sqlite {
                 let known = segment_at(db, &stream, segment.number)?;
                 let (last, run) = (last_segment(db, &stream)?, latest_run(db, &stream)?);
                 if check_next(&segment, known.as_ref(), last.as_ref(), run.as_ref())? {
+                    insert_segment(db, &stream, &segment)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn adopt_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+        let (stream, segment) = (stream.clone(), segment.clone());
+        self.writes
+            .call(move |db| {
+                let (last, run) = (last_segment(db, &stream)?, latest_run(db, &stream)?);
+                if check_adopted(&segment, last.as_ref(), run.as_ref())? {
                     insert_segment(db, &stream, &segment)?;
                 }
                 Ok(())

@@ -119,6 +119,21 @@ async fn old_segments_are_forgotten_but_their_numbers_stay_used(state: Arc<dyn S
     state.commit_segment(&demo, &segment(1, 10, 0)).await.expect("the next");
 }
 
+async fn a_peers_segment_is_adopted_over_a_hole_and_never_back(state: Arc<dyn State>) {
+    let demo = name("demo");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 5, 0)).await), "no run has begun");
+    state.begin_run(&run("demo", 1, 5)).await.unwrap();
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 4, 0)).await), "before the run");
+    state.adopt_segment(&demo, &segment(1, 9, 0)).await.unwrap();
+    state.adopt_segment(&demo, &segment(1, 9, 0)).await.expect("the same again");
+    state.adopt_segment(&demo, &segment(1, 7, 1)).await.expect("older ones say nothing new");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 9, 1)).await), "9 is used");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(2, 10, 0)).await), "run 2 is unknown");
+    assert_eq!(state.segment(&demo, 7).await, Ok(None));
+    state.commit_segment(&demo, &segment(1, 10, 0)).await.expect("goes on behind it");
+    assert_eq!(state.last_segment(&demo).await, Ok(Some(segment(1, 10, 0))));
+}
+
 async fn a_run_begins_above_all_used_numbers(state: Arc<dyn State>) {
     let demo = name("demo");
     state.begin_run(&run("demo", 1, 0)).await.unwrap();
@@ -377,6 +392,7 @@ conforms! {
     streams_come_and_go_by_name_and_key_id: memory sqlite;
     an_epoch_is_granted_once: memory sqlite;
     numbers_never_go_back_or_skip: memory sqlite;
+    a_peers_segment_is_adopted_over_a_hole_and_never_back: memory sqlite;
     a_run_begins_above_all_used_numbers: memory sqlite;
     old_segments_are_forgotten_but_their_numbers_stay_used: memory sqlite;
     a_removed_stream_leaves_its_numbers_used: memory sqlite;

@@ -10,6 +10,7 @@ use ingest_api::origin::Route;
 use ingest_api::{Snapshot, StreamName};
 use releve_ingest::config::Config;
 use releve_ingest::io::node::{self, Node, Settings};
+use releve_ingest::io::pair::data::Start;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{Coordinator, MarkPolicy, StreamRecord};
 use releve_state::sqlite::Sqlite;
@@ -61,8 +62,26 @@ impl Lab {
         Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key }
     }
 
+    /// The folder of the other node of a pair: its own records, the same keys.
+    pub async fn twin(&self) -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::at(folder.path());
+        dir.init().unwrap();
+        for file in std::fs::read_dir(self.folder.path().join("keys")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.path().join("keys").join(file.file_name())).unwrap();
+        }
+        let state = Sqlite::open(&dir.database()).unwrap();
+        Lab { cluster: self.cluster.clone(), folder, state, key: self.key.clone() }
+    }
+
     /// A node on this folder; several may run.
     pub async fn node(&self, grace: Duration) -> Node {
+        self.paired(grace, None).await
+    }
+
+    /// The same, with the data half of a pair.
+    pub async fn paired(&self, grace: Duration, pair: Option<Start>) -> Node {
         let dir = self.folder.path().display();
         let listen = "\"127.0.0.1:0\"";
         let text = format!(
@@ -71,7 +90,7 @@ impl Lab {
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));
-        node::start_with(config, Settings { grace, marker }).await.unwrap()
+        node::start_with(config, Settings { grace, marker, pair }).await.unwrap()
     }
 
     /// A relay's signed request: status and body, or `None` where the node listens no more. The answer's signature holds.

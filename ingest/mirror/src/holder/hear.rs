@@ -45,6 +45,14 @@ impl Holder {
                 }
                 _ => return Err(Error::Direction { name: "PairedSeen" }),
             },
+            Frame::TcpSeen { connection } => {
+                let entry = self.entry(connection)?;
+                entry.tcp_unseen =
+                    entry.tcp_unseen.checked_sub(1).ok_or(Error::Direction { name: "TcpSeen" })?;
+                if entry.tcp_unseen == 0 {
+                    self.events.push_back(Event::TcpKnown(connection));
+                }
+            }
             Frame::SegmentHash(digest) => self.events.push_back(Event::Segment(digest)),
             other => return Err(Error::Direction { name: other.name() }),
         }

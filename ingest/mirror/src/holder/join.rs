@@ -29,7 +29,7 @@ impl Holder {
         for entry in self.connections.values_mut() {
             entry.held_back = Log::at(entry.input);
             entry.goal = (entry.input, entry.output.end());
-            (entry.awaits_snapshot, entry.confirmed) = (false, None);
+            (entry.awaits_snapshot, entry.confirmed, entry.tcp_unseen) = (false, None, 0);
         }
     }
 

@@ -22,7 +22,7 @@ mod hear;
 mod join;
 mod say;
 
-use crate::frame::{Frame, Publishes, RECORD_MAX, TCP_MAX};
+use crate::frame::{Frame, PAYLOAD_MAX, Publishes, RECORD_MAX, TCP_MAX};
 use crate::link::Link;
 use crate::log::Log;
 use crate::{ConnectionId, Error, SegmentDigest, Survived, Way};
@@ -59,6 +59,8 @@ pub enum Event {
     },
     /// The standby, if there is one, knows that the connection is over: its last packets may leave.
     Finished(ConnectionId),
+    /// The standby has the connection's newest static TCP state.
+    TcpKnown(ConnectionId),
     /// What the standby made of a segment.
     Segment(SegmentDigest),
     /// The joining standby did not keep up; it was detached. Close the link.
@@ -84,6 +86,8 @@ struct Connection {
     /// What the publisher has not acknowledged.
     output: Log,
     closing: bool,
+    /// Static TCP states that were told and not answered.
+    tcp_unseen: u32,
     /// Was there before the link, so it counts for "caught up", and needs a snapshot.
     late: bool,
     awaits_snapshot: bool,
@@ -151,6 +155,7 @@ impl Holder {
             held_back: Log::at(from.received),
             output,
             closing: false,
+            tcp_unseen: 0,
             late: false,
             awaits_snapshot: false,
             low: (0, 0),
@@ -168,7 +173,10 @@ impl Holder {
     /// [`Error::Unknown`], [`Error::Length`].
     pub fn set_tcp(&mut self, connection: ConnectionId, tcp: Bytes) -> Result<(), Error> {
         check_length("TCP state", tcp.len(), TCP_MAX)?;
-        self.entry(connection)?.tcp = tcp.clone();
+        let attached = self.link.is_some();
+        let entry = self.entry(connection)?;
+        entry.tcp = tcp.clone();
+        entry.tcp_unseen += u32::from(attached);
         self.tell(Frame::Tcp { connection, tcp });
         Ok(())
     }
@@ -182,6 +190,25 @@ impl Holder {
         self.entry(connection)?.publishes = Some(publishes.clone());
         self.tell(Frame::Published { connection, publishes });
         Ok(())
+    }
+
+    /// A word for the standby's shell, in order with the input. A standby that still awaits the connection's snapshot is
+    /// not told: the snapshot says it.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::Length`].
+    pub fn note(&mut self, connection: ConnectionId, bytes: Bytes) -> Result<(), Error> {
+        check_length("note", bytes.len(), PAYLOAD_MAX)?;
+        let entry = self.entry(connection)?;
+        if !(entry.awaits_snapshot || entry.closing) {
+            self.tell(Frame::Note { connection, bytes });
+        }
+        Ok(())
+    }
+
+    /// Input read and output said so far, bytes.
+    pub fn position(&self, connection: ConnectionId) -> Option<(u64, u64)> {
+        self.connections.get(&connection).map(|entry| (entry.input, entry.output.end()))
     }
 
     /// Whether the connection's socket may be read now.
@@ -297,6 +324,11 @@ impl Holder {
     /// Unconfirmed input of all connections, bytes; for metrics.
     pub fn unconfirmed(&self) -> u64 {
         self.unconfirmed
+    }
+
+    /// The standby knows that it is paired.
+    pub fn is_paired(&self) -> bool {
+        matches!(self.link, Some((_, Phase::Paired)))
     }
 
     /// The next news.

@@ -259,6 +259,11 @@ impl Reader {
         if self.work.chunk() { Ok(()) } else { Err(Error::ChunkWork { at: self.position }) }
     }
 
+    /// Earns all work there is to earn: somebody else counts it.
+    pub fn refill(&mut self) {
+        self.work.refill();
+    }
+
     /// Time has passed: earns work.
     pub fn pass_time(&mut self, now: Millis) {
         self.work.pass_time(now);

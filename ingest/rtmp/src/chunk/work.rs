@@ -26,6 +26,11 @@ impl Work {
         self.saved = self.saved.saturating_add(ms.saturating_mul(WORK_PER_MS)).min(WORK_SAVED_MAX);
     }
 
+    /// As after a long time.
+    pub(super) fn refill(&mut self) {
+        self.saved = WORK_SAVED_MAX;
+    }
+
     /// So many payload bytes were taken.
     #[inline]
     pub(super) fn earn(&mut self, bytes: usize) {

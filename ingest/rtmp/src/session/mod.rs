@@ -56,6 +56,8 @@ pub struct Session {
     /// Message stream of the publish that is being decided or running.
     publish_stream: u32,
     rejects: u8,
+    /// Another session decides what time and work allow; not part of a snapshot.
+    follows: bool,
 }
 
 impl Session {
@@ -80,6 +82,7 @@ impl Session {
             streams_created: 0,
             publish_stream: 0,
             rejects: 0,
+            follows: false,
             config,
         }
     }
@@ -106,7 +109,7 @@ impl Session {
         match self.stage {
             Stage::Closed | Stage::Deciding => None,
             _ if !self.held.is_empty() => Some(self.now),
-            stage => stage.has_deadline().then_some(self.deadline),
+            stage => (stage.has_deadline() && !self.follows).then_some(self.deadline),
         }
     }
 
@@ -164,6 +167,26 @@ impl Session {
         self.end();
     }
 
+    /// From here on this session is the twin of one on another node that is given the same bytes: those decide, and nothing
+    /// is refused for its time or work, since the other one judges that.
+    pub fn follow(&mut self) {
+        self.follows = true;
+    }
+
+    /// The twin has ended and this session serves the peer: time and work count again, with a new deadline where there is
+    /// one.
+    pub fn lead(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        if std::mem::take(&mut self.follows) {
+            self.deadline = self.now.saturating_add(self.config.publish_deadline_ms);
+        }
+    }
+
+    /// The latest time it was told.
+    pub fn time(&self) -> Millis {
+        self.now
+    }
+
     /// Bytes given to [`Session::handle_input`] so far.
     pub fn bytes_received(&self) -> u64 {
         self.bytes_received
@@ -204,8 +227,11 @@ impl Session {
             return Err(Error::Closed);
         }
         self.now = self.now.max(now);
+        if self.follows {
+            self.reader.refill();
+        }
         self.reader.pass_time(now);
-        if self.stage.has_deadline() && self.now >= self.deadline {
+        if self.stage.has_deadline() && self.now >= self.deadline && !self.follows {
             let (stage, limit_ms) = (self.stage, self.config.publish_deadline_ms);
             self.end();
             return Err(Error::PublishDeadline { stage, limit_ms });

@@ -108,6 +108,7 @@ impl Session {
             streams_created,
             publish_stream,
             rejects,
+            follows: false,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! `orders` is the line between the two halves: control decides, data carries. `outline` is a connection as the books keep
 //! it, `pulse` is how control sees that data lives.
 
+pub mod data;
 pub mod orders;
 pub mod outline;
 pub mod pulse;

@@ -31,6 +31,22 @@ pub use orphan::destroy_orphan;
 pub use restore::{Live, Quiet};
 pub use state::{Options, QUEUE_MAX, Scale, TcpState, Window};
 
+/// Bytes written to the socket that the peer has not acknowledged (SIOCOUTQ).
+///
+/// # Errors
+/// The descriptor is no open socket.
+pub fn unacknowledged(stream: &impl std::os::fd::AsFd) -> std::io::Result<usize> {
+    crate::sys::option::queue_length(stream, libc::TIOCOUTQ)
+}
+
+/// Bytes that have arrived and were not read (SIOCINQ).
+///
+/// # Errors
+/// The descriptor is no open socket.
+pub fn unread(stream: &impl std::os::fd::AsFd) -> std::io::Result<usize> {
+    crate::sys::option::queue_length(stream, libc::FIONREAD)
+}
+
 /// Whether this process may move connections at all.
 ///
 /// # Errors

@@ -1,0 +1,379 @@
+//! The one task of the data half: carries out orders in their order, owns the link, tells the packet hold what the standby has.
+//!
+//! In: [`Order`]s, bytes of the link, proven links. Out: [`Report`]s, bytes for the link, turns of connections. It waits for
+//! nothing but a connection whose queue is full, and for that not long. Touches the link's socket.
+
+mod orders;
+mod steps;
+
+use super::books::{Books, Data, Describe};
+use super::line::Turn;
+use super::link::{self, Proven, READ_BYTES};
+use super::{Config, Start};
+use crate::io::pair::orders::{Egress, Order, Report};
+use crate::io::rtmp::Door;
+use bytes::{Buf, Bytes};
+use failover::Epoch;
+use mirror::{ConnectionId, Event, Identity, Role, Standby};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use takeover::hold::Confirmed;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+/// A turn at least this often: control takes a second without one for a hung data plane.
+const TICK: Duration = Duration::from_millis(50);
+/// Ends that may prove themselves at once.
+const STRANGERS_MAX: usize = 4;
+
+/// The link, once proven.
+struct Wire {
+    stream: TcpStream,
+    /// Not written yet.
+    out: Bytes,
+    epoch: Epoch,
+    in_step_told: bool,
+}
+
+/// What is said once so much was read.
+struct Promise {
+    epoch: Epoch,
+    goals: BTreeMap<ConnectionId, u64>,
+}
+
+pub(super) struct Engine {
+    config: Config,
+    data: Data,
+    door: Door,
+    orders: mpsc::UnboundedReceiver<Order>,
+    reports: Arc<dyn Fn(Report) + Send + Sync>,
+    egress: Option<Arc<dyn Egress>>,
+    listener: TcpListener,
+    /// The link that is wanted.
+    wanted: Option<(Role, Epoch)>,
+    seekers: JoinSet<io::Result<Proven>>,
+    wire: Option<Wire>,
+    promise: Option<Promise>,
+    buffer: Vec<u8>,
+}
+
+enum Wake {
+    Order(Option<Order>),
+    Stranger(io::Result<TcpStream>),
+    Proven(io::Result<Box<Proven>>),
+    Wire,
+    Else,
+}
+
+impl Engine {
+    pub(super) fn new(start: Start, data: Data, door: Door, listener: TcpListener) -> Engine {
+        let Start { config, orders, reports, egress, pulse: _ } = start;
+        Engine {
+            config,
+            data,
+            door,
+            orders,
+            reports,
+            egress,
+            listener,
+            wanted: None,
+            seekers: JoinSet::new(),
+            wire: None,
+            promise: None,
+            buffer: vec![0; READ_BYTES],
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.settle();
+            let data = self.data.clone();
+            let wake = tokio::select! {
+                biased;
+                order = self.orders.recv() => Wake::Order(order),
+                () = ready(self.wire.as_ref()) => Wake::Wire,
+                () = data.0.bell.notified() => Wake::Else,
+                accepted = self.listener.accept() => Wake::Stranger(accepted.map(|(stream, _)| stream)),
+                Some(proven) = self.seekers.join_next() => {
+                    Wake::Proven(proven.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map(Box::new))
+                }
+                _ = tick.tick() => Wake::Else,
+            };
+            match wake {
+                Wake::Order(Some(order)) => self.carry_out(order).await,
+                Wake::Order(None) => return,
+                Wake::Stranger(Ok(stream)) => self.stranger(stream),
+                Wake::Stranger(Err(error)) => debug!(%error, "the pair's link accepts nothing"),
+                Wake::Proven(Ok(proven)) => self.proven(*proven).await,
+                Wake::Proven(Err(error)) => debug!(%error, "no proof on the pair's link"),
+                Wake::Wire => {
+                    self.hear(false).await;
+                }
+                Wake::Else => {}
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        (self.reports)(report);
+    }
+
+    fn identity(&self, role: Role, epoch: Epoch) -> Identity {
+        Identity { cluster: self.config.cluster, node: self.config.node, role, epoch }
+    }
+
+    fn stranger(&mut self, stream: TcpStream) {
+        if let Some((Role::Holder, epoch)) = self.wanted
+            && self.seekers.len() < STRANGERS_MAX
+        {
+            let identity = self.identity(Role::Holder, epoch);
+            self.seekers.spawn(link::prove(stream, identity, self.config.keys.clone()));
+        }
+    }
+
+    fn seek(&mut self) {
+        if let Some((Role::Standby, epoch)) = self.wanted {
+            let identity = self.identity(Role::Standby, epoch);
+            self.seekers.spawn(link::dial(self.config.dial, identity, self.config.keys.clone()));
+        }
+    }
+
+    /// The other end is who it says: this is the link now.
+    async fn proven(&mut self, proven: Proven) {
+        let Proven { stream, link } = proven;
+        let Identity { role, epoch, .. } = link.identity();
+        if self.wanted != Some((role, epoch)) {
+            return;
+        }
+        if self.wire.take().is_some() {
+            self.report(Report::LinkDown);
+        }
+        self.promise = None;
+        info!(?role, epoch, "the pair's link is up");
+        self.data.books().join(link);
+        self.wire = Some(Wire { stream, out: Bytes::new(), epoch, in_step_told: false });
+        self.report(Report::LinkUp);
+        // What came behind the proof.
+        self.take(&[]).await;
+    }
+
+    /// Reads what is there. `true` at the link's end, or where it was closed for an error.
+    async fn hear(&mut self, to_the_end: bool) -> bool {
+        loop {
+            let Some(wire) = &self.wire else { return true };
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let read = wire.stream.try_read(&mut buffer);
+            let going = match &read {
+                Ok(count @ 1..) => self.take(&buffer[..*count]).await,
+                Ok(_) => false,
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            self.buffer = buffer;
+            if !going {
+                self.lose("ended");
+                return true;
+            }
+            if read.is_err() || !to_the_end {
+                return false;
+            }
+        }
+    }
+
+    /// Bytes of the link. `false`: it is worth nothing any more.
+    async fn take(&mut self, bytes: &[u8]) -> bool {
+        let Some((role, _)) = self.wanted else { return false };
+        match role {
+            Role::Holder => {
+                let heard = self.data.books().holder.handle_bytes(bytes);
+                self.data.0.room.notify_waiters();
+                heard.inspect_err(|error| warn!(%error, "the pair's link is closed")).is_ok()
+            }
+            Role::Standby => self.take_steps(bytes).await,
+        }
+    }
+
+    /// The link has ended by itself.
+    fn lose(&mut self, why: &str) {
+        if self.wire.take().is_none() {
+            return;
+        }
+        info!(why, "the pair's link is down");
+        self.detach();
+        self.report(Report::LinkDown);
+        self.seek();
+    }
+
+    fn detach(&mut self) {
+        self.promise = None;
+        self.data.books().holder.detach();
+        self.data.0.room.notify_waiters();
+    }
+
+    /// Whatever follows from what happened: news of the books, bytes for the link.
+    fn settle(&mut self) {
+        self.data.0.pulse.turn();
+        self.news();
+        self.keep_promise();
+        self.speak();
+        self.data.judge();
+        let diverged = std::mem::take(&mut self.data.books().diverged);
+        diverged.into_iter().for_each(|words| self.report(Report::Diverged(words)));
+    }
+
+    fn news(&mut self) {
+        let mut behind = false;
+        let mut paired = false;
+        let mut described = Vec::new();
+        let mut guard = self.data.books();
+        let books = &mut *guard;
+        while let Some(event) = books.holder.poll_event() {
+            match event {
+                Event::Paired => paired = true,
+                Event::Confirmed { connection, input, output } => {
+                    self.confirm(books, connection, input, output);
+                }
+                Event::Finished(connection) => self.finished(books, connection),
+                Event::TcpKnown(connection) => {
+                    if let Some(entry) = books.entries.get_mut(&connection)
+                        && entry.describe == Describe::Told
+                    {
+                        entry.describe = Describe::Seen;
+                    }
+                }
+                Event::Segment(digest) => books.ledger.heard(digest),
+                Event::Behind => behind = true,
+            }
+        }
+        for (connection, entry) in &mut books.entries {
+            let has = books.holder.confirmed(*connection);
+            if entry.describe == Describe::Seen && has.is_some() && has == books.holder.position(*connection)
+            {
+                entry.describe = Describe::No;
+                described.push(*connection);
+            }
+            if books.holder.wants_snapshot(*connection) {
+                match entry.since.take() {
+                    Some(since) => steps::say_again(&mut books.holder, *connection, since),
+                    None => entry.turn(Turn::Awaited),
+                }
+            }
+        }
+        self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
+        self.data.0.metrics.pair_unconfirmed.set(books.holder.unconfirmed().try_into().unwrap_or(i64::MAX));
+        drop(guard);
+        described.into_iter().for_each(|connection| self.report(Report::Described(connection)));
+        if let Some(wire) = self.wire.as_ref().filter(|_| paired) {
+            self.report(Report::Paired(wire.epoch));
+        }
+        if behind {
+            warn!("the standby does not keep up while it joins");
+            self.lose("the standby is behind");
+        }
+    }
+
+    /// The packet hold may let go what the standby has.
+    fn confirm(&self, books: &mut Books, connection: ConnectionId, input: u64, output: u64) {
+        let Some(egress) = &self.egress else { return };
+        let Some(entry) = books.entries.get_mut(&connection) else { return };
+        let (Some(flow), Some(base)) = (entry.flow, entry.base) else { return };
+        if !std::mem::replace(&mut entry.admitted, true) {
+            egress.admit(flow, base);
+        }
+        egress.confirm(flow, Confirmed { received: input, sent: output });
+    }
+
+    fn finished(&self, books: &mut Books, connection: ConnectionId) {
+        let Some(entry) = books.entries.get(&connection) else { return };
+        if let (Some(egress), Some(flow)) = (&self.egress, entry.flow) {
+            egress.finish(flow);
+        }
+        if entry.turns.is_closed() {
+            books.entries.remove(&connection);
+        }
+    }
+
+    /// "Paired" is said once everything that the kernel had acknowledged is in the books.
+    fn keep_promise(&mut self) {
+        let Some(promise) = &self.promise else { return };
+        let mut books = self.data.books();
+        let read = |(connection, goal): (&ConnectionId, &u64)| {
+            books.holder.position(*connection).is_none_or(|(input, _)| input >= *goal)
+        };
+        if promise.goals.iter().all(read)
+            && self.wire.as_ref().is_some_and(|wire| wire.epoch == promise.epoch)
+            && books.holder.tell_paired().is_ok()
+        {
+            drop(books);
+            self.promise = None;
+        }
+    }
+
+    /// Gives the link what there is to say, as far as it takes it.
+    fn speak(&mut self) {
+        loop {
+            let Some(wire) = &mut self.wire else { return };
+            if wire.out.is_empty() {
+                let mut books = self.data.books();
+                let next = match self.wanted.map(|(role, _)| role) {
+                    Some(Role::Holder) => books.holder.poll_transmit(),
+                    Some(Role::Standby) => books.standby.as_mut().and_then(Standby::poll_transmit),
+                    None => None,
+                };
+                match next {
+                    Some(bytes) => wire.out = bytes,
+                    None => return,
+                }
+            }
+            match wire.stream.try_write(&wire.out) {
+                Ok(count) => wire.out.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.lose("broke"),
+            }
+        }
+    }
+}
+
+impl Books {
+    /// The books go on over this link.
+    fn join(&mut self, link: mirror::Link) {
+        self.new_link();
+        match link.identity().role {
+            Role::Holder => self.holder.attach(link),
+            Role::Standby => {
+                let mut standby = Standby::new(link);
+                self.unsaid.drain(..).for_each(|digest| standby.segment(digest));
+                self.standby = Some(standby);
+            }
+        }
+    }
+
+    /// Another link: nothing on it was said or admitted.
+    fn new_link(&mut self) {
+        let again = self.entries.values().any(|entry| entry.since.is_some()) || !self.unsaid.is_empty();
+        if !again {
+            self.ledger.new_link();
+        }
+        for entry in self.entries.values_mut() {
+            (entry.admitted, entry.mentioned) = (false, false);
+        }
+    }
+}
+
+/// Waits until the link can be read, or written where something waits.
+async fn ready(wire: Option<&Wire>) {
+    let Some(wire) = wire else { return std::future::pending().await };
+    let interest = match wire.out.is_empty() {
+        true => Interest::READABLE,
+        false => Interest::READABLE | Interest::WRITABLE,
+    };
+    // An error shows at the next read.
+    let _ = wire.stream.ready(interest).await;
+}

@@ -1,0 +1,233 @@
+//! As standby: what the holder said, in its order.
+
+use super::super::books::{Data, Entry, Since, Tap};
+use super::super::line::{Line, Turn};
+use super::super::word::{Again, Lead, Start, Word, read, write};
+use super::Engine;
+use crate::io::pair::orders::Report;
+use bytes::Bytes;
+use mirror::{ConnectionId, Holder, Role, Step};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+/// Bytes that may wait for one connection's task. A live connection waits in its socket.
+pub(super) const LIVE_ROOM: usize = 1 << 20;
+/// More than a holder can be ahead with one stream (its room, its stream's queue), so that nothing it says is stuck behind.
+pub(super) const MIRRORED_ROOM: usize = 64 << 20;
+/// A stream that takes nothing for this long does not keep up, and the link is closed.
+const FULL_MAX: Duration = Duration::from_secs(2);
+
+/// To a former holder: what happened since it was one.
+pub(super) fn say_again(holder: &mut Holder, connection: ConnectionId, since: Since) {
+    let Some((input, _)) = holder.position(connection) else { return };
+    let state = write(&Start::Again { from: since.from, log: since.log });
+    if let Err(error) = holder.snapshot(connection, input, state) {
+        warn!(%connection, %error, "a former holder needs a whole snapshot");
+    }
+}
+
+impl Engine {
+    /// Bytes of the link. `false`: close it and join anew.
+    pub(super) async fn take_steps(&mut self, bytes: &[u8]) -> bool {
+        let handled = match &mut self.data.books().standby {
+            Some(standby) => standby.handle_bytes(bytes),
+            None => return false,
+        };
+        if let Err(error) = &handled {
+            warn!(%error, "the pair's link is closed");
+        }
+        loop {
+            let step = self.data.books().standby.as_mut().and_then(mirror::Standby::poll_step);
+            let Some(step) = step else { break };
+            if !self.take_step(step).await {
+                return false;
+            }
+        }
+        let in_step = self.data.books().standby.as_ref().is_some_and(mirror::Standby::in_step);
+        if let Some(wire) = self.wire.as_mut().filter(|wire| in_step && !wire.in_step_told) {
+            wire.in_step_told = true;
+            let epoch = wire.epoch;
+            self.forget_unmentioned();
+            self.report(Report::InStep(epoch));
+        }
+        handled.is_ok()
+    }
+
+    async fn take_step(&mut self, step: Step) -> bool {
+        match step {
+            // Its state follows.
+            Step::Opened(_) => {}
+            Step::Snapshot { connection, state, .. } => return self.start(connection, &state).await,
+            Step::Input { connection, bytes, .. } => return self.input(connection, bytes).await,
+            Step::Published { connection, publishes } => {
+                // Before its state: that says it.
+                let known = |entry: &Entry| entry.mentioned;
+                if !self.data.books().entries.get(&connection).is_some_and(known) {
+                    return true;
+                }
+                match read::<Lead>(&publishes.record) {
+                    Ok(lead) => self.published(connection, Box::new(lead)),
+                    Err(error) => return self.refuse(connection, &error.to_string()),
+                }
+            }
+            Step::Note { connection, bytes } => match read::<Word>(&bytes) {
+                Ok(word) => self.word(connection, word),
+                Err(error) => return self.refuse(connection, &error.to_string()),
+            },
+            Step::Closed(connection) => self.turn(connection, Turn::Closed),
+            Step::Paired => {
+                if let Some(wire) = &self.wire {
+                    self.report(Report::Paired(wire.epoch));
+                }
+            }
+            Step::Segment(digest) => self.data.books().ledger.heard(digest),
+        }
+        true
+    }
+
+    fn refuse(&self, connection: ConnectionId, why: &str) -> bool {
+        error!(%connection, why, "the holder cannot be followed");
+        false
+    }
+
+    fn turn(&self, connection: ConnectionId, turn: Turn) {
+        if let Some(entry) = self.data.books().entries.get(&connection) {
+            entry.turn(turn);
+        }
+    }
+
+    async fn input(&mut self, connection: ConnectionId, bytes: Bytes) -> bool {
+        let (turns, room) = match self.data.books().entries.get(&connection) {
+            Some(entry) => (entry.turns.clone(), entry.room.clone()),
+            None => return true,
+        };
+        let Some(permit) = self.room(room, bytes.len()).await else {
+            self.data.diverged(format!(
+                "connection {connection}: its stream takes nothing, this node cannot keep up"
+            ));
+            return false;
+        };
+        // A task that has ended listens no more.
+        let _ = turns.send(Turn::Input(bytes, Some(permit)));
+        true
+    }
+
+    /// Room for input; the pulse goes on meanwhile. `None` when there is none for too long.
+    async fn room(&self, room: Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted = bytes.min(MIRRORED_ROOM) as u32;
+        let pulse = Duration::from_millis(50);
+        for _ in 0..FULL_MAX.as_millis() / pulse.as_millis() {
+            match timeout(pulse, room.clone().acquire_many_owned(wanted)).await {
+                Ok(permit) => return permit.ok(),
+                Err(_) => self.data.0.pulse.turn(),
+            }
+        }
+        None
+    }
+
+    /// Where a connection's twin starts.
+    async fn start(&mut self, connection: ConnectionId, state: &[u8]) -> bool {
+        match read::<Start>(state) {
+            Ok(Start::State(state)) => {
+                self.turn(connection, Turn::Forget);
+                let turns = self.data.line(connection, Role::Standby, |tap, turns| {
+                    Line::mirrored(tap, self.door.clone(), turns)
+                });
+                let stream = state.lead.as_ref().map(|lead| lead.record.name.clone());
+                let decisions = self.data.decisions(connection);
+                if let Some(entry) = self.data.books().entries.get_mut(&connection) {
+                    entry.stream = stream;
+                }
+                let _ = turns.send(Turn::State(state, decisions));
+                true
+            }
+            Ok(Start::Again { from, log }) => {
+                let stands = match self.data.books().entries.get_mut(&connection) {
+                    Some(entry) => {
+                        entry.mentioned = true;
+                        entry.departed_at == Some(from)
+                    }
+                    None => false,
+                };
+                if !stands {
+                    return self.refuse(connection, "it does not stand where the holder took it over");
+                }
+                for item in log {
+                    match item {
+                        Again::Input(bytes) => {
+                            if !self.input(connection, bytes).await {
+                                return false;
+                            }
+                        }
+                        Again::Published(lead) => self.published(connection, lead),
+                        Again::Word(word) => self.word(connection, *word),
+                    }
+                }
+                true
+            }
+            Err(error) => self.refuse(connection, &error.to_string()),
+        }
+    }
+
+    fn published(&self, connection: ConnectionId, lead: Box<Lead>) {
+        let decisions = self.data.decisions(connection);
+        if let Some(entry) = self.data.books().entries.get_mut(&connection) {
+            entry.stream = Some(lead.record.name.clone());
+            entry.turn(Turn::Published(lead, decisions));
+        }
+    }
+
+    /// Words for the stream go past what waits for the connection: the stream may wait for them.
+    fn word(&self, connection: ConnectionId, word: Word) {
+        let mut guard = self.data.books();
+        let books = &mut *guard;
+        let Some(entry) = books.entries.get(&connection) else { return };
+        match word {
+            Word::Gop(gop) => {
+                if let Some(decisions) = &entry.decisions {
+                    let _ = decisions.send(gop);
+                }
+            }
+            Word::Made(record) => {
+                if let Some(stream) = &entry.stream {
+                    books.ledger.heard_record(stream, record);
+                    drop(guard);
+                    self.data.tell_streams();
+                }
+            }
+            Word::End => entry.turn(Turn::End),
+        }
+    }
+
+    /// Connections of an earlier link that the holder does not have any more.
+    fn forget_unmentioned(&self) {
+        let mut books = self.data.books();
+        books.entries.retain(|_, entry| {
+            if !entry.mentioned {
+                entry.turn(Turn::Forget);
+            }
+            entry.mentioned
+        });
+    }
+}
+
+impl Data {
+    /// Starts a connection's task.
+    pub(in super::super) fn line(
+        &self,
+        connection: ConnectionId,
+        role: Role,
+        make: impl FnOnce(Tap, mpsc::UnboundedReceiver<Turn>) -> Line,
+    ) -> mpsc::UnboundedSender<Turn> {
+        let (turns, listens) = mpsc::unbounded_channel();
+        let room = if role == Role::Holder { LIVE_ROOM } else { MIRRORED_ROOM };
+        let entry = Entry::new(turns.clone(), Arc::new(Semaphore::new(room)));
+        self.books().entries.insert(connection, entry);
+        let tap = Tap { data: self.clone(), connection };
+        tokio::spawn(make(tap, listens).run());
+        turns
+    }
+}

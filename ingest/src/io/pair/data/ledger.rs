@@ -1,0 +1,219 @@
+//! What may be listed: which segments both nodes made, and what the election allows. Publish = commit.
+//!
+//! In: what each side made, the gate, the role. Out: a [`Listing`] for each finished segment, words for the operator, figures
+//! for the status page. Pure.
+//!
+//! | `protect = "commit"` | gate | a finished segment |
+//! |---|---|---|
+//! | holder | `Held` | waits |
+//! | holder | `Confirmed` | is listed once the standby has spoken of it |
+//! | holder | `Alone` | is listed, and so is all that was made before |
+//! | standby | any | is listed once the holder's record came and is the same |
+//!
+//! In `protect = "handover"` an open gate is enough for the holder. Where the two differ, the holder's counts: the holder lists its own
+//! and says so loudly; the standby records the holder's number as used, lists nothing of it, takes the older ones out of its
+//! window (a playlist cannot name a hole), and lists again from the next equal one on.
+
+use crate::config::pair::Protect;
+use failover::Gate;
+use ingest_api::window::Segment;
+use ingest_api::{RunId, StreamName, Track};
+use mirror::compare::{Side, WAITING_MAX};
+use mirror::{Compare, Role, SegmentDigest, Verdict};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What is to be done with a finished segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Nothing yet.
+    Wait,
+    /// List it.
+    Ours,
+    /// Leave it out: the holder's is this one.
+    Theirs(Box<Segment>),
+}
+
+/// What is known of one stream.
+#[derive(Debug, Default)]
+struct Stream {
+    run: Option<RunId>,
+    /// Numbers both have spoken of, with the tracks that still lack a word.
+    spoken: BTreeMap<u64, Vec<Track>>,
+    /// As standby: what the holder made.
+    theirs: BTreeMap<u64, Segment>,
+    /// The newest made here.
+    made: Option<u64>,
+    /// Up to here nobody is waited for.
+    free: Option<u64>,
+    facts: Facts,
+}
+
+/// One stream's line on the status page.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// Highest number both made alike.
+    pub equal_to: Option<u64>,
+    /// Segments in which the two differed.
+    pub differing: u64,
+}
+
+/// All streams of the pair.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    protect: Protect,
+    role: Role,
+    gate: Gate,
+    compare: Compare,
+    streams: BTreeMap<StreamName, Stream>,
+}
+
+impl Ledger {
+    /// A node that is nothing yet.
+    pub(super) fn new(protect: Protect) -> Ledger {
+        let (compare, streams) = (Compare::default(), BTreeMap::new());
+        Ledger { protect, role: Role::Standby, gate: Gate::Held, compare, streams }
+    }
+
+    /// What this node is.
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// It is this from now on.
+    pub(super) fn set_role(&mut self, role: Role) {
+        self.role = role;
+    }
+
+    /// Whether it publishes on its own account.
+    pub(super) fn holds(&self) -> bool {
+        self.role == Role::Holder && self.gate != Gate::Held
+    }
+
+    /// The election's word.
+    pub(super) fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+        if matches!(gate, Gate::Alone(_)) && self.role == Role::Holder {
+            self.streams.values_mut().for_each(|stream| stream.free = stream.made);
+        }
+    }
+
+    /// A standby has joined a stream: what was made before, it is told of and makes no more.
+    pub(super) fn joined(&mut self, name: &StreamName) {
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.free = stream.made;
+        }
+    }
+
+    /// The connections of this holder live at its standby now, which knows every record: those count as they are.
+    pub(super) fn departed(&mut self) {
+        self.role = Role::Standby;
+        self.streams.values_mut().for_each(|stream| stream.free = stream.made);
+    }
+
+    /// Another link: what was said on the last one is not repeated.
+    pub(super) fn new_link(&mut self) {
+        self.compare = Compare::default();
+    }
+
+    /// This node has made a segment: what the other one is told.
+    pub(super) fn made(
+        &mut self,
+        name: &StreamName,
+        record: &Segment,
+        stations: &mirror::Stations,
+    ) -> Vec<SegmentDigest> {
+        let stream = self.streams.entry(name.clone()).or_default();
+        if stream.run != Some(record.run) {
+            // Numbers go on in the next run: what was said of them stays.
+            if let Some(run) = stream.run.replace(record.run) {
+                self.compare.forget(name, run);
+            }
+        }
+        stream.made = stream.made.max(Some(record.number));
+        if self.role == Role::Holder && matches!(self.gate, Gate::Alone(_)) {
+            stream.free = stream.made;
+        }
+        let digest = |track: &ingest_api::window::SegmentTrack| SegmentDigest {
+            stream: name.clone(),
+            run: record.run,
+            number: record.number,
+            track: track.track,
+            sha256: track.sha256,
+            stations: *stations,
+        };
+        let digests: Vec<_> = record.tracks.iter().map(digest).collect();
+        for digest in &digests {
+            self.compare.handle_digest(Side::Ours, digest.clone());
+        }
+        digests
+    }
+
+    /// The other node has made a segment.
+    pub(super) fn heard(&mut self, digest: SegmentDigest) {
+        self.compare.handle_digest(Side::Theirs, digest);
+    }
+
+    /// The holder's record of a segment.
+    pub(super) fn heard_record(&mut self, name: &StreamName, record: Segment) {
+        let theirs = &mut self.streams.entry(name.clone()).or_default().theirs;
+        theirs.insert(record.number, record);
+        while theirs.len() > WAITING_MAX {
+            theirs.pop_first();
+        }
+    }
+
+    /// What both have spoken of since the last call: the word for the metric, and what an operator must hear.
+    pub(super) fn take_verdicts(&mut self) -> Vec<(StreamName, &'static str, Option<String>)> {
+        let mut news = Vec::new();
+        while let Some(verdict) = self.compare.poll_verdict() {
+            let (digest, word) = match &verdict {
+                Verdict::Matched(digest) => (digest, "equal"),
+                Verdict::Mismatch { ours, .. } => (ours.as_ref(), "differs"),
+                Verdict::Missing { made, .. } => (made, "missing"),
+                Verdict::Changed { last, .. } => (last, "changed"),
+            };
+            let stream = self.streams.entry(digest.stream.clone()).or_default();
+            stream.spoken.entry(digest.number).or_default().push(digest.track);
+            while stream.spoken.len() > 4 * WAITING_MAX {
+                stream.spoken.pop_first();
+            }
+            match word {
+                "equal" => stream.facts.equal_to = stream.facts.equal_to.max(Some(digest.number)),
+                _ => stream.facts.differing += 1,
+            }
+            let alarm = (word != "equal").then(|| verdict.to_string());
+            news.push((digest.stream.clone(), word, alarm));
+        }
+        news
+    }
+
+    /// What is to be done with a segment made here.
+    pub(super) fn listing(&self, name: &StreamName, record: &Segment) -> Listing {
+        let Some(stream) = self.streams.get(name) else { return Listing::Wait };
+        if self.role == Role::Standby {
+            return match stream.theirs.get(&record.number) {
+                _ if stream.free.is_some_and(|free| record.number <= free) => Listing::Ours,
+                None => Listing::Wait,
+                Some(theirs) if theirs == record => Listing::Ours,
+                Some(theirs) => Listing::Theirs(Box::new(theirs.clone())),
+            };
+        }
+        let spoken = || {
+            let spoken = stream.spoken.get(&record.number);
+            spoken.is_some_and(|spoken| record.tracks.iter().all(|track| spoken.contains(&track.track)))
+        };
+        let listed = match self.gate {
+            Gate::Held => false,
+            _ if self.protect == Protect::Handover => true,
+            Gate::Alone(_) => true,
+            Gate::Confirmed(_) => stream.free.is_some_and(|free| record.number <= free) || spoken(),
+        };
+        if listed { Listing::Ours } else { Listing::Wait }
+    }
+
+    /// For the status page.
+    pub(super) fn facts(&self) -> impl Iterator<Item = (&StreamName, &Facts)> {
+        self.streams.iter().map(|(name, stream)| (name, &stream.facts))
+    }
+}

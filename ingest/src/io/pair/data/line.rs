@@ -1,0 +1,530 @@
+//! The task of one connection that has a twin: the same parse, whether the bytes come from a socket or from the holder.
+//!
+//! In: [`Turn`]s, in the order in which things happened. Out: media for the stream's task, answers for the publisher. It has
+//! no socket: `pump` has it while the connection is live here, and it may come and go between two bytes.
+//!
+//! ```text
+//!  Own:      bytes of a pump, or none for a moment (detached, or not resumed yet): decides, answers, speaks to the twin
+//!  Mirrored: bytes of the link: follows the holder's decisions; what it would say is kept, in case the holder could not
+//! ```
+
+use super::books::Tap;
+use super::word::{Lead, LineState};
+use super::{Begins, Moment, Pairing, Twin};
+use crate::io::admission::Pass;
+use crate::io::rtmp::{Door, End};
+use crate::io::streams::{Claim, ClaimError, Kick};
+use bytes::{Buf, Bytes, BytesMut};
+use ingest_api::window::Gop;
+use rtmp::{Event, MediaKind, Reject, Session, Stage, StreamKeyText};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+/// A wrong key costs this long, so that guessing is slow.
+const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
+/// How long a connection that never became live may wait for its socket.
+const AWAY_MAX: Duration = Duration::from_secs(10);
+/// How long the stream's task has for the last segment of a publisher that left.
+const LAST_SEGMENT_MAX: Duration = Duration::from_secs(5);
+/// A stream that shows no IDR picture for this long is given to a standby that joins as it is.
+const NO_IDR_MAX: Duration = Duration::from_secs(10);
+/// Output kept in case the holder could not say it: it says at most a handshake and some answers before its words are here.
+const KEPT_OUTPUT_MAX: usize = 64 << 10;
+
+/// Why a socket is of no more use.
+#[derive(Debug)]
+pub(super) enum Gone {
+    /// The publisher closed.
+    Left,
+    /// It sent or took nothing for too long.
+    Silent,
+    /// The socket failed.
+    Socket(std::io::Error),
+}
+
+/// What happens to a connection.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Bytes of the publisher; they count against the room until they are parsed.
+    Input(Bytes, Option<OwnedSemaphorePermit>),
+    /// The holder lets it publish, and says how it marks.
+    Published(Box<Lead>, mpsc::UnboundedReceiver<Gop>),
+    /// Where it stands at the holder.
+    State(Box<LineState>, mpsc::UnboundedReceiver<Gop>),
+    /// The publisher has ended, by the holder's word.
+    End,
+    /// The connection is over, by the holder's word.
+    Closed,
+    /// A standby waits for a snapshot.
+    Awaited,
+    /// This node decides from now on.
+    Own,
+    /// The other node decides from now on.
+    Follow,
+    /// A pump has its socket.
+    Live(SocketAddr, Option<Pass>),
+    /// It has none now.
+    Away,
+    /// Its socket is of no more use.
+    Gone(Gone),
+    /// It could not be made live: it has left.
+    Over,
+    /// It lives elsewhere: end it without a trace.
+    Forget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Mirrored,
+    Away,
+    Live,
+}
+
+/// How the task ends.
+enum Fate {
+    /// The connection is over, here or at the holder.
+    Over(End),
+    /// It lives elsewhere.
+    Forgotten,
+}
+
+impl From<End> for Fate {
+    fn from(end: End) -> Fate {
+        Fate::Over(end)
+    }
+}
+
+pub(super) struct Line {
+    tap: Tap,
+    door: Door,
+    session: Session,
+    /// The session's time when this task began.
+    zero: Duration,
+    start: Instant,
+    peer: SocketAddr,
+    turns: mpsc::UnboundedReceiver<Turn>,
+    place: Place,
+    pass: Option<Pass>,
+    claim: Option<Claim>,
+    /// Ends when the stream's task has made the publisher's last segment.
+    done: Option<mpsc::Receiver<()>>,
+    record: Option<releve_state::coordinator::StreamRecord>,
+    /// The key of a publish that is not answered.
+    asked: Option<StreamKeyText>,
+    leads: VecDeque<(Box<Lead>, mpsc::UnboundedReceiver<Gop>)>,
+    /// Input parsed, and output given by the session, bytes.
+    read: u64,
+    said: u64,
+    /// The end of the output, while nobody says it.
+    unsaid: BytesMut,
+    awaited_since: Option<Instant>,
+    published: bool,
+    ended: bool,
+    broken: bool,
+}
+
+impl Line {
+    /// A connection that begins at this node.
+    pub(super) fn fresh(
+        tap: Tap,
+        door: Door,
+        session: Session,
+        peer: SocketAddr,
+        turns: mpsc::UnboundedReceiver<Turn>,
+    ) -> Line {
+        Line {
+            tap,
+            door,
+            session,
+            zero: Duration::ZERO,
+            start: Instant::now(),
+            peer,
+            turns,
+            place: Place::Away,
+            pass: None,
+            claim: None,
+            done: None,
+            record: None,
+            asked: None,
+            leads: VecDeque::new(),
+            read: 0,
+            said: 0,
+            unsaid: BytesMut::new(),
+            awaited_since: None,
+            published: false,
+            ended: false,
+            broken: false,
+        }
+    }
+
+    /// One that the holder has; its state comes first.
+    pub(super) fn mirrored(tap: Tap, door: Door, turns: mpsc::UnboundedReceiver<Turn>) -> Line {
+        let session = Session::new(rtmp::Config::default(), 0, [0; 1528]);
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        Line { place: Place::Mirrored, ..Line::fresh(tap, door, session, nobody, turns) }
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn run(mut self) {
+        match self.serve().await {
+            Fate::Forgotten => {
+                if let Some(claim) = self.claim.take() {
+                    claim.moved();
+                }
+            }
+            Fate::Over(end) if self.place == Place::Mirrored => {
+                if let End::Protocol(error) = end {
+                    debug!(connection = %self.tap.connection, %error, "a mirrored connection ended");
+                }
+            }
+            Fate::Over(end) => self.close(end).await,
+        }
+        self.turns.close();
+        self.tap.data.forget(self.tap.connection);
+    }
+
+    /// Our word, the last segment, the end in the books: in this order.
+    async fn close(&mut self, end: End) {
+        if let End::Kicked(kick) = &end {
+            self.session.close(kick.words().0);
+        }
+        self.leave();
+        // Who does not take it does not get it.
+        let _ = self.write();
+        self.tap.data.finish(self.tap.connection);
+        if let Some(mut done) = self.done.take() {
+            let _ = timeout(LAST_SEGMENT_MAX, done.recv()).await;
+        }
+        self.tap.close();
+        self.door.ended(self.peer, end, self.published);
+    }
+
+    /// The publish is over: the twin hears of it behind every byte that was parsed.
+    fn leave(&mut self) {
+        if self.claim.take().is_some() && self.place != Place::Mirrored {
+            self.tap.ended();
+        }
+    }
+
+    fn now(&self) -> rtmp::Millis {
+        (self.zero + self.start.elapsed()).as_millis() as rtmp::Millis
+    }
+
+    async fn serve(&mut self) -> Fate {
+        loop {
+            match self.step().await {
+                Ok(()) => {}
+                Err(fate) => return fate,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Fate> {
+        let own = self.place != Place::Mirrored;
+        let due = match self.session.poll_timeout().filter(|_| own) {
+            Some(at) => Duration::from_millis(at.saturating_sub(self.now())),
+            None => Duration::from_secs(3_600),
+        };
+        let never_live = self.place == Place::Away && self.read == 0 && !self.published;
+        let turn = tokio::select! {
+            biased;
+            kick = kicked(self.claim.as_mut()), if own => return Err(End::Kicked(kick).into()),
+            turn = self.turns.recv() => turn.ok_or(Fate::Forgotten)?,
+            () = sleep(due) => {
+                let now = self.now();
+                let told = self.session.handle_timeout(now);
+                self.events().await?;
+                return told.map_err(|error| End::Protocol(error).into());
+            }
+            () = sleep(AWAY_MAX), if never_live => return Err(End::Silent.into()),
+        };
+        self.turn(turn).await
+    }
+
+    async fn turn(&mut self, turn: Turn) -> Result<(), Fate> {
+        match turn {
+            Turn::Input(bytes, room) => {
+                self.read += bytes.len() as u64;
+                if !self.broken {
+                    let now = self.now();
+                    let fed = self.session.handle_input(now, &bytes);
+                    drop(room);
+                    self.events().await?;
+                    self.judge(fed)?;
+                }
+            }
+            Turn::Published(lead, decisions) => {
+                self.leads.push_back((lead, decisions));
+                self.events().await?;
+            }
+            Turn::State(state, decisions) => self.restore(*state, decisions).await?,
+            Turn::End => self.claim = None,
+            Turn::Closed => return Err(End::Left.into()),
+            Turn::Awaited => {
+                self.awaited_since.get_or_insert_with(Instant::now);
+                self.snapshot_now().await;
+            }
+            Turn::Own => self.own().await?,
+            Turn::Follow => {
+                self.session.follow();
+                self.place = Place::Mirrored;
+                if let Some(claim) = &self.claim {
+                    claim.set_mirrored(true);
+                }
+            }
+            Turn::Live(peer, pass) => self.live(peer, pass).await?,
+            Turn::Away => self.place = Place::Away,
+            Turn::Gone(Gone::Left) | Turn::Over => return Err(End::Left.into()),
+            // ffmpeg ends a publish and closes without reading our answer: a reset is its goodbye.
+            Turn::Gone(Gone::Socket(_)) if self.ended => return Err(End::Left.into()),
+            Turn::Gone(Gone::Socket(error)) => return Err(End::Socket(error).into()),
+            Turn::Gone(Gone::Silent) => return Err(End::Silent.into()),
+            Turn::Forget => return Err(Fate::Forgotten),
+        }
+        Ok(())
+    }
+
+    /// What a session finds wrong ends its connection; where it follows, the holder's word does.
+    fn judge(&mut self, fed: Result<(), rtmp::Error>) -> Result<(), Fate> {
+        match fed {
+            Err(_) if self.place == Place::Mirrored => {
+                self.broken = true;
+                Ok(())
+            }
+            Err(error) => Err(End::Protocol(error).into()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn restore(
+        &mut self,
+        state: LineState,
+        decisions: mpsc::UnboundedReceiver<Gop>,
+    ) -> Result<(), Fate> {
+        self.session = match Session::restore(&state.session) {
+            Ok(session) => session,
+            Err(error) => {
+                self.tap.data.diverged(format!("connection {}: {error}", self.tap.connection));
+                self.broken = true;
+                return Ok(());
+            }
+        };
+        self.session.follow();
+        self.zero = Duration::from_millis(self.session.time());
+        self.start = Instant::now();
+        self.read = self.session.bytes_received();
+        self.said = state.output;
+        if let Some(lead) = state.lead {
+            self.follow(Box::new(lead), decisions).await;
+        }
+        self.events().await
+    }
+
+    /// The connection is this node's: what waits for a decision is decided here.
+    async fn own(&mut self) -> Result<(), Fate> {
+        if self.place != Place::Mirrored {
+            return Ok(());
+        }
+        self.place = Place::Away;
+        let now = self.now();
+        self.session.lead(now);
+        if let Some(claim) = &self.claim {
+            claim.set_mirrored(false);
+        }
+        if self.broken {
+            return Err(End::Left.into());
+        }
+        self.events().await
+    }
+
+    /// A pump has the socket: what nobody has said yet is said now.
+    async fn live(&mut self, peer: SocketAddr, pass: Option<Pass>) -> Result<(), Fate> {
+        self.peer = peer;
+        self.pass = pass.or(self.pass.take());
+        self.place = Place::Live;
+        let (_, entered) = self.tap.position().unwrap_or((0, self.said));
+        let lacking = usize::try_from(self.said.saturating_sub(entered)).unwrap_or(usize::MAX);
+        let kept = std::mem::take(&mut self.unsaid).freeze();
+        if lacking > 0 && lacking <= kept.len() {
+            let tail = kept.slice(kept.len() - lacking..);
+            self.tap.write(tail).map_err(|_| End::Silent)?;
+        }
+        self.write()?;
+        Ok(())
+    }
+
+    /// Carries out what the session wants until it wants nothing.
+    async fn events(&mut self) -> Result<(), Fate> {
+        loop {
+            self.write()?;
+            if self.session.stage() == Stage::Deciding && self.asked.is_some() {
+                if !self.decide().await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let Some(event) = self.session.poll_event() else { return Ok(()) };
+            match event {
+                Event::Connect { .. } => {}
+                Event::Publish { name, .. } => {
+                    self.leave();
+                    self.ended = false;
+                    self.asked = Some(name);
+                }
+                Event::Media(message) => self.media(message).await?,
+                Event::Unpublish => {
+                    self.leave();
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    async fn media(&mut self, message: rtmp::Message) -> Result<(), Fate> {
+        let head = (message.payload.first().copied(), message.payload.get(1).copied());
+        let idr =
+            message.kind == MediaKind::Video && matches!(head, (Some(first), Some(1)) if first >> 4 == 1);
+        let Some(claim) = &self.claim else { return Ok(()) };
+        if !claim.send(message).await && self.place != Place::Mirrored {
+            let kick = claim.kicked.borrow().unwrap_or(Kick::Stopping);
+            return Err(End::Kicked(kick).into());
+        }
+        let late = self.awaited_since.is_some_and(|since| since.elapsed() > NO_IDR_MAX);
+        if (idr && self.awaited_since.is_some()) || late {
+            self.moment().await;
+        }
+        Ok(())
+    }
+
+    /// A snapshot travels behind the messages that were sent before it.
+    async fn moment(&mut self) {
+        if !std::mem::take(&mut self.awaited_since).is_some_and(|_| self.tap.is_awaited()) {
+            return;
+        }
+        let (Some(claim), Some(record)) = (&self.claim, &self.record) else { return };
+        let session = self.session.snapshot().into();
+        let moment = Moment { session, input: self.read, output: self.said, record: record.clone() };
+        // A stream that takes nothing any more ends its publisher.
+        let _ = claim.send_moment(moment).await;
+    }
+
+    /// A connection that does not publish is given as it is.
+    async fn snapshot_now(&mut self) {
+        if self.place == Place::Mirrored || self.session.stage() == Stage::Deciding {
+            return;
+        }
+        if self.claim.is_none() {
+            self.awaited_since = None;
+            let session = self.session.snapshot().into();
+            self.tap.snapshot(self.read, LineState { session, output: self.said, lead: None });
+        } else if self.awaited_since.is_some_and(|since| since.elapsed() > NO_IDR_MAX) {
+            self.moment().await;
+        }
+    }
+
+    /// Answers a publish. `false`: the answer is the holder's, and has not come.
+    async fn decide(&mut self) -> Result<bool, Fate> {
+        if self.place == Place::Mirrored {
+            let Some((lead, decisions)) = self.leads.pop_front() else { return Ok(false) };
+            self.asked = None;
+            self.follow(lead, decisions).await;
+        } else {
+            let Some(key) = self.asked.take() else { return Ok(false) };
+            self.publish(key.expose()).await?;
+        }
+        self.session.accept_publish();
+        self.write()?;
+        let now = self.now();
+        let fed = self.session.handle_timeout(now);
+        self.judge(fed)?;
+        Ok(true)
+    }
+
+    /// Publishes as the holder does.
+    async fn follow(&mut self, lead: Box<Lead>, decisions: mpsc::UnboundedReceiver<Gop>) {
+        let (done, ended) = mpsc::channel(1);
+        let twin = Twin { tap: self.tap.clone(), peer: lead.peer, _done: done };
+        let (record, peer) = (lead.record.clone(), lead.peer);
+        self.record = Some(record.clone());
+        self.done = Some(ended);
+        self.published = true;
+        let pairing = Pairing { twin, decisions, begin: Begins::Follower(lead) };
+        match self.door.streams.follow(&record, peer, pairing).await {
+            Ok(claim) => self.claim = Some(claim),
+            Err(error) => self.tap.data.diverged(format!("stream {}: not followed: {error}", record.name)),
+        }
+    }
+
+    async fn publish(&mut self, key: &str) -> Result<(), Fate> {
+        // A key may come with a query, as `KEY?x=y`; only the key counts.
+        let key = key.split('?').next().unwrap_or_default();
+        let (answer, lead) = oneshot::channel();
+        let (done, ended) = mpsc::channel(1);
+        let twin = Twin { tap: self.tap.clone(), peer: self.peer.ip(), _done: done };
+        let decisions = self.tap.data.decisions(self.tap.connection);
+        let pairing = |record: &releve_state::coordinator::StreamRecord| {
+            let begin = Begins::Holder { record: Box::new(record.clone()), lead: answer };
+            Some(Pairing { twin, decisions, begin })
+        };
+        let claimed = self.door.streams.claim_for(key, self.peer.ip(), pairing).await;
+        let (record, mut claim) = match claimed {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                match &error {
+                    ClaimError::WrongKey => {
+                        sleep(WRONG_KEY_DELAY).await;
+                        self.session.reject_publish(Reject::BadName);
+                    }
+                    ClaimError::InUse(_) => self.session.reject_publish(Reject::InUse),
+                    ClaimError::Busy(_) | ClaimError::State(_) => {
+                        self.session.close("the server cannot take a publish now")
+                    }
+                    ClaimError::Stopping => self.session.close(Kick::Stopping.words().0),
+                }
+                return Err(End::NoSlot(error).into());
+            }
+        };
+        let lead = tokio::select! {
+            lead = lead => lead.ok(),
+            kick = kicked(Some(&mut claim)) => return Err(End::Kicked(kick).into()),
+        };
+        match lead {
+            Some(lead) => self.tap.publishes(&lead),
+            None => warn!(stream = %record.name, "the standby is not told of a publish"),
+        }
+        info!(peer = %self.peer, stream = %record.name, "publisher accepted");
+        (self.claim, self.done, self.record) = (Some(claim), Some(ended), Some(record));
+        (self.pass, self.published) = (None, true);
+        Ok(())
+    }
+
+    /// What the session says goes to the publisher, or is kept until somebody can say it.
+    fn write(&mut self) -> Result<(), Fate> {
+        while let Some(bytes) = self.session.poll_transmit() {
+            self.said += bytes.len() as u64;
+            let live = self.place == Place::Live;
+            if live && self.tap.write(bytes.clone()).map_err(|_| End::Silent)? {
+                continue;
+            }
+            self.unsaid.extend_from_slice(&bytes);
+            let excess = self.unsaid.len().saturating_sub(KEPT_OUTPUT_MAX);
+            self.unsaid.advance(excess);
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the stream wants this connection closed; for ever while there is no claim.
+async fn kicked(claim: Option<&mut Claim>) -> Kick {
+    match claim {
+        None => std::future::pending().await,
+        Some(claim) => match claim.kicked.wait_for(Option::is_some).await {
+            Ok(kick) => kick.unwrap_or(Kick::Stopping),
+            Err(_) => Kick::Stopping,
+        },
+    }
+}

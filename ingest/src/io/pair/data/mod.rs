@@ -1,0 +1,204 @@
+//! The data half of a pair's node: what a publisher sent to the holder, the standby has, and makes the same of it.
+//!
+//! In: [`Order`]s of the control half, publishers' connections, segments of the streams' tasks. Out: [`Report`]s, the other
+//! node's copy of everything, and the word on what may be listed. Touches the link's socket and those of its publishers.
+//!
+//! ```text
+//!  holder                                                standby
+//!  socket ─ pump ─► books ══ Input, Output, words ═════► books ─┐
+//!             └───► line (rtmp::Session) ─► stream task         └► line (rtmp::Session) ─► stream task
+//!                                            │ segment, hash ═════════ compare ═══════════ segment, hash │
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `books` | the shared books of `mirror`, one lock; `Data` and `Tap`, the handles |
+//! | `engine` | the one task that carries out orders and owns the link |
+//! | `link` | proof of who is on the other end |
+//! | `line` | one connection's parse, with a socket or without |
+//! | `pump` | a live connection's socket |
+//! | `ledger` | what may be listed: publish = commit |
+//! | `word` | what the holder's shell tells the standby's |
+//! | `pass` | what is compared |
+//!
+//! **Lockstep.** RTMP is not a function of its input alone (S1 is random), so a line's session starts on both nodes from one
+//! state. From there the same bytes give the same messages, units and segments; the few things that bytes do not decide are
+//! the holder's word, in order with the bytes: that a key opens a slot, run and epoch, how marking ended for each GOP, that a
+//! publisher was closed by us. A publisher that is closed is closed behind whole reads, so that both nodes took the same.
+//!
+//! **What falls short.** A GOP whose slices the standby's own worker could not make is reported and differs: slices are not
+//! fetched from the holder. The first difference is named by station and hash; the byte is not looked up.
+
+mod books;
+mod engine;
+mod ledger;
+mod line;
+mod link;
+pub mod pass;
+mod pump;
+mod word;
+
+pub use books::{Data, Tap};
+pub use ledger::{Facts, Listing};
+pub use word::{Lead, LiveState};
+
+use crate::config::pair::Protect;
+use crate::io::pair::orders::{Egress, Order, Report};
+use crate::io::pair::pulse::Pulse;
+use crate::io::rtmp::Door;
+use crate::metrics::Metrics;
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use ingest_api::window::Gop;
+use releve_state::coordinator::StreamRecord;
+use releve_watermark::KeyRing;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// What the data half must know.
+#[derive(Clone)]
+pub struct Config {
+    /// What a takeover must not lose.
+    pub protect: Protect,
+    /// The cluster (`failover::ClusterId`).
+    pub cluster: u64,
+    /// This node (`failover::NodeId`).
+    pub node: u16,
+    /// Where the standby dials.
+    pub listen: SocketAddr,
+    /// Where the holder listens.
+    pub dial: SocketAddr,
+    /// Connections to these have a twin; empty: all.
+    pub addresses: Vec<IpAddr>,
+    /// The cluster's keys.
+    pub keys: KeyRing,
+}
+
+/// What connects the two halves.
+pub struct Start {
+    /// Settings.
+    pub config: Config,
+    /// Orders of the control half.
+    pub orders: mpsc::UnboundedReceiver<Order>,
+    /// Takes reports; never blocks.
+    pub reports: Arc<dyn Fn(Report) + Send + Sync>,
+    /// The packet hold, where there is one.
+    pub egress: Option<Arc<dyn Egress>>,
+    /// The clock and pulse of both halves.
+    pub pulse: Arc<Pulse>,
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Start")
+    }
+}
+
+/// The data half before it runs: the streams' tasks need its handle, it needs the streams.
+pub struct Prepared {
+    start: Start,
+    listener: std::net::TcpListener,
+    data: Data,
+}
+
+/// Opens the link's listener.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn prepare(start: Start, metrics: Metrics) -> Result<Prepared> {
+    let listen = start.config.listen;
+    let opened = || -> std::io::Result<std::net::TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(listen), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&listen.into())?;
+        socket.listen(8)?;
+        Ok(socket.into())
+    };
+    let listener = opened().with_context(|| format!("cannot listen on {listen} for the pair's link"))?;
+    let data = Data::new(start.config.clone(), start.pulse.clone(), metrics);
+    Ok(Prepared { start, listener, data })
+}
+
+impl Prepared {
+    /// The handle for everybody.
+    pub fn data(&self) -> Data {
+        self.data.clone()
+    }
+
+    /// Carries out orders until nobody gives any.
+    pub async fn run(self, door: Door) {
+        match tokio::net::TcpListener::from_std(self.listener) {
+            Ok(listener) => engine::Engine::new(self.start, self.data, door, listener).run().await,
+            Err(error) => tracing::error!(%error, "the pair's link has no listener"),
+        }
+    }
+}
+
+/// Grows whenever more may be listed, or this node's role changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News(pub(super) u64);
+
+/// The other half of a publisher, as its stream's task sees it.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    /// The connection's way into the books.
+    pub tap: Tap,
+    /// Where the publisher connects from.
+    pub peer: IpAddr,
+    /// Dropped with the last segment.
+    _done: mpsc::Sender<()>,
+}
+
+/// A publisher with a twin.
+#[derive(Debug)]
+pub struct Pairing {
+    /// Its twin.
+    pub twin: Twin,
+    /// The holder's words on its GOPs.
+    pub decisions: mpsc::UnboundedReceiver<Gop>,
+    /// How it begins.
+    pub begin: Begins,
+}
+
+/// How a publisher with a twin begins in its stream's task.
+#[derive(Debug)]
+pub enum Begins {
+    /// This node has the connection: where the stream stands is asked for, for the twin.
+    Holder {
+        /// The stream.
+        record: Box<StreamRecord>,
+        /// Takes the answer.
+        lead: oneshot::Sender<Lead>,
+    },
+    /// The other node has it, and the stream stands here.
+    Follower(Box<Lead>),
+}
+
+/// The connection's part of a snapshot, on its way to the stream's.
+#[derive(Debug)]
+pub struct Moment {
+    session: Bytes,
+    input: u64,
+    output: u64,
+    /// The stream.
+    pub record: StreamRecord,
+}
+
+/// What the status page shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Whether this node holds.
+    pub holder: bool,
+    /// Whether the standby has whatever the holder acknowledges.
+    pub paired: bool,
+    /// Connections in the books.
+    pub connections: usize,
+    /// Input the standby has not confirmed, bytes.
+    pub unconfirmed: u64,
+    /// Streams, by name.
+    pub streams: BTreeMap<String, Facts>,
+}

@@ -1,0 +1,159 @@
+//! A stream that is made on two nodes: how it begins on the other one, and when its segments are listed.
+//!
+//! In: what the holder's stream began with, moments at which a standby joins, the pair's word on finished segments. Out: the
+//! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
+
+use super::{Context, Stream};
+use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
+use ingest_api::window::Segment;
+use media::segment::Segmenter;
+use mirror::compare::Chain;
+use releve_state::coordinator::{Error as StateError, StreamRecord};
+use tracing::warn;
+
+impl Stream {
+    /// What a twin of this stream starts from, without its publisher's part.
+    pub(super) async fn lead(&mut self, record: StreamRecord, twin: &Twin) -> Option<Lead> {
+        if let Err(error) = self.raise().await {
+            self.diverged(&format!("the stream's epoch is not raised: {error}"));
+            return None;
+        }
+        let (run, segmenter) = (self.whole_run.clone()?, self.segmenter.as_ref()?.snapshot().into());
+        let (epoch, seed, peer) = (self.epoch, self.window.seed(), twin.peer);
+        let last = match self.made.back() {
+            Some(made) => Some(made.record.clone()),
+            None => self.context.state.last_segment(&self.context.stream).await.ok().flatten(),
+        };
+        Some(Lead { record, peer, run, epoch, segmenter, seed, last, live: None })
+    }
+
+    /// Goes on exactly where the holder of the stream stands. `false`: this node cannot, and says so.
+    pub(super) async fn follow(&mut self, lead: &Lead) -> bool {
+        match self.try_follow(lead).await {
+            Ok(()) => true,
+            Err(why) => {
+                self.diverged(&format!("this node cannot follow the stream: {why}"));
+                false
+            }
+        }
+    }
+
+    pub(super) async fn try_follow(&mut self, lead: &Lead) -> Result<(), String> {
+        let Context { stream, state, .. } = &self.context;
+        let text = |error: StateError| error.to_string();
+        let mut epoch = state.epoch(stream).await.map_err(text)?;
+        if epoch > lead.epoch {
+            return Err(format!("its own state store is at epoch {epoch}, the holder at {}", lead.epoch));
+        }
+        while epoch < lead.epoch {
+            epoch = state.advance_epoch(stream, epoch).await.map_err(text)?;
+        }
+        state.begin_run(&lead.run).await.map_err(text)?;
+        let segmenter = Segmenter::restore(&lead.segmenter).map_err(|error| error.to_string())?;
+        if let Some(last) = lead.last.as_ref().filter(|last| last.run == lead.run.id) {
+            // What we made ourselves, and list when the holder's word comes, is recorded then.
+            if self.made.back().is_none_or(|made| made.record.number < last.number) {
+                self.made.clear();
+                state.adopt_segment(stream, last).await.map_err(text)?;
+            }
+        }
+        self.made.retain(|made| made.record.number < segmenter.next_number());
+        for (name, object) in lead.seed.inits() {
+            let blob = format!("init/{name}");
+            if let Err(error) = self.context.blobs.put(&blob, object.clone()).await {
+                warn!(%stream, %error, "init section not stored; it is lost with a restart");
+            }
+        }
+        let next = self.made.front().map_or(segmenter.next_number(), |made| made.record.number);
+        self.window.join(&lead.run, next, &lead.seed).map_err(|error| error.to_string())?;
+        self.window.set_epoch(lead.epoch);
+        (self.run, self.epoch, self.follows) = (lead.run.id, lead.epoch, true);
+        self.whole_run = Some(lead.run.clone());
+        self.segmenter = Some(segmenter);
+        Ok(())
+    }
+
+    /// A standby joins between two messages: everything here, and what the connection gave, is of one instant.
+    pub(super) async fn moment(&mut self, moment: Moment) {
+        let Some(twin) = self.live.as_ref().and_then(|live| live.twin.clone()) else { return };
+        let Some(mut lead) = self.lead(moment.record.clone(), &twin).await else { return };
+        let Some(live) = &self.live else { return };
+        let feed = live.feed.snapshot().into();
+        lead.live = Some(LiveState { feed, marking: self.context.marking.save() });
+        // The digests of the twin's first segment begin here, so must ours.
+        self.chain = Some(Chain::default());
+        twin.tap.joined(moment, lead);
+    }
+
+    /// The publisher lives on elsewhere: nothing is ended here, what is open or unlisted is the other node's to list.
+    pub(super) fn forget(&mut self) {
+        self.live = None;
+        self.segmenter = None;
+        self.made.clear();
+        self.window.set_live(false);
+        self.publish();
+    }
+
+    /// Tells the other node what was made here. `false` where there is none.
+    pub(super) fn tell(&mut self, record: &Segment) -> bool {
+        let (Some(pair), Some(chain)) = (&self.context.pair, &mut self.chain) else { return false };
+        let mut chain = std::mem::take(chain);
+        pass::record(&mut chain, record);
+        pair.made(&self.context.stream, record, &chain.finish());
+        if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()) {
+            twin.tap.made(record);
+        }
+        true
+    }
+
+    /// Lists what may be listed, in order.
+    pub(super) async fn release(&mut self) {
+        while let Some(made) = self.made.front() {
+            let listing = match &self.context.pair {
+                Some(pair) if made.compared => pair.listing(&self.context.stream, &made.record),
+                _ => Listing::Ours,
+            };
+            if listing == Listing::Wait {
+                return;
+            }
+            let Some(made) = self.made.pop_front() else { return };
+            match listing {
+                Listing::Theirs(record) => self.leave_out(&record).await,
+                _ => self.list(made).await,
+            }
+        }
+    }
+
+    /// The holder made another segment than this node, and the holder's is the one that counts: its number is used, its bytes
+    /// are not here. What is listed goes, since a playlist cannot name a hole; the next equal segment begins it again.
+    pub(super) async fn leave_out(&mut self, theirs: &Segment) {
+        if let Err(error) = self.context.state.adopt_segment(&self.context.stream, theirs).await {
+            self.report("state-away", &format!("the holder's segment {}: {error}", theirs.number));
+        }
+        if let Some(run) = &self.whole_run {
+            let seed = self.window.seed();
+            // Its own inits decode.
+            let _ = self.window.join(run, theirs.number.saturating_add(1), &seed);
+            self.publish();
+        }
+    }
+
+    /// This node holds now what it followed before: whoever held it is fenced from here on.
+    pub(super) async fn raise(&mut self) -> Result<(), StateError> {
+        if self.follows && self.context.pair.as_ref().is_some_and(Data::holds) {
+            self.epoch = self.context.state.advance_epoch(&self.context.stream, self.epoch).await?;
+            self.follows = false;
+            self.window.set_epoch(self.epoch);
+        }
+        Ok(())
+    }
+
+    /// The two nodes no longer make the same.
+    pub(super) fn diverged(&mut self, why: &str) {
+        let words = format!("stream {}: {why}", self.context.stream);
+        self.report("diverged", &words);
+        if let Some(pair) = &self.context.pair {
+            pair.diverged(words);
+        }
+    }
+}
