@@ -90,7 +90,7 @@ impl Lab {
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));
-        node::start_with(config, Settings { grace, marker, pair }).await.unwrap()
+        node::start_with(config, Settings { grace, marker, pair, control: None }).await.unwrap()
     }
 
     /// A relay's signed request: status and body, or `None` where the node listens no more. The answer's signature holds.

@@ -2,6 +2,7 @@
 //!
 //! In: from the election's thread and the mover. Out: JSON for the status page, words for readiness, metrics.
 
+use crate::config::pair::Protect;
 use failover::detector::Verdict;
 use failover::election::State;
 use failover::{Alarm, Epoch, Gate, Loss, Role};
@@ -161,6 +162,11 @@ impl Board {
         Board { notes: Mutex::default(), wanted, level, reasons, node, peer, metrics }
     }
 
+    /// What the data half is to wait for: what works here, not what was wished.
+    pub fn protect(&self) -> Protect {
+        if self.level == Level::Commit { Protect::Commit } else { Protect::Handover }
+    }
+
     /// Adds the pair's metrics.
     pub fn register(&self, registry: &mut Registry) {
         let m = self.metrics.clone();
@@ -316,6 +322,22 @@ impl Board {
             State::Holding { .. } => Some("this node lost its peer and waits for a grant".into()),
             _ => None,
         }
+    }
+
+    /// What protects less than it was configured to, a line each.
+    pub fn doubts(&self) -> String {
+        let notes = self.notes();
+        let mut lines = String::new();
+        if self.level != self.wanted {
+            lines = format!("protection is {:?}, not {:?}\n", self.level, self.wanted).to_lowercase();
+        }
+        for why in self.reasons.iter().chain(&notes.hold) {
+            lines.push_str(&format!("warning: {why}\n"));
+        }
+        if notes.shown.is_some_and(|shown| matches!(shown.state, State::Solo { .. })) {
+            lines.push_str("warning: no standby: a crash of this node loses what it acknowledges\n");
+        }
+        lines
     }
 
     /// Present state as JSON.
