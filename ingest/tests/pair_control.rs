@@ -43,12 +43,14 @@ fn witness(id: u16, stop: Arc<AtomicBool>) -> (SocketAddr, JoinHandle<()>) {
     (at, thread)
 }
 
+type Tell = Arc<dyn Fn(Report) + Send + Sync>;
+
 /// The link between the stand-ins: which end each keeps, and its way to its control half.
 #[derive(Default)]
 struct Wire {
     ends: [Option<(Role, u64)>; 2],
     up: bool,
-    tell: [Option<Arc<dyn Fn(Report) + Send + Sync>>; 2],
+    tell: [Option<Tell>; 2],
 }
 
 impl Wire {

@@ -224,7 +224,7 @@ fn start(name: &str, what: &str, dir: &Path, config: &str, env: &[(&str, &str)])
 }
 
 /// Where a program of ours is: in `RELEVE_BIN_DIR`, else beside this test, in the folder of its profile.
-fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
     let beside = || -> Option<PathBuf> { Some(std::env::current_exe().ok()?.parent()?.parent()?.to_owned()) };
     let folder = match std::env::var_os("RELEVE_BIN_DIR") {
         Some(folder) => crate::root().join(folder),

@@ -243,7 +243,7 @@ impl Pair {
             doubts.push(format!(
                 "{count} witnesses (`pair.witnesses`): after the loss of a node and one of them nobody serves"
             ));
-        } else if count % 2 == 0 {
+        } else if count.is_multiple_of(2) {
             doubts.push(format!("{count} witnesses (`pair.witnesses`): no better than {}", count - 1));
         }
         doubts

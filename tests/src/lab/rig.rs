@@ -1,0 +1,262 @@
+//! The programs of the lab: two ingest nodes, three relays, one publisher; started, asked, ended.
+
+use super::net::{Net, VIP};
+use crate::child::Child;
+use crate::cluster::program;
+use crate::{feed, http, wait_for};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long nodes may take to find each other.
+const PAIR: Duration = Duration::from_secs(20);
+/// The names of both ingest nodes' namespaces; node numbers are one more than the place here.
+pub const HOSTS: [&str; 2] = ["a", "b"];
+
+/// Everything that runs.
+pub struct Rig {
+    /// Ingest nodes, by place; `None` while one is down.
+    pub nodes: [Option<Child>; 2],
+    relays: Vec<Child>,
+    /// The network; last, so that it goes after the programs.
+    pub net: Net,
+    folder: tempfile::TempDir,
+    key: String,
+}
+
+impl Rig {
+    /// Builds the network and starts the programs with this `protect`.
+    ///
+    /// # Errors
+    /// Missing rights or programs.
+    pub fn start(prefix: &str, protect: &str) -> Result<Rig> {
+        let net = Net::build(prefix)?;
+        let folder = tempfile::Builder::new().prefix("releve-lab-").tempdir()?;
+        let dir = |name: &str| folder.path().join(name);
+        let first = dir("a");
+        run(Command::new(program("relevectl")?).arg("--dir").arg(&first).arg("init"))?;
+        let mut add = Command::new(program("relevectl")?);
+        let key = run(add.arg("--dir").arg(&first).args(["stream", "add", "demo", "--mark", "off"]))?;
+        for other in ["b", "r"] {
+            run(Command::new("cp").arg("-a").arg(&first).arg(dir(other)))?;
+        }
+        for place in 0..2 {
+            fs::write(dir(&format!("{}.toml", HOSTS[place])), config(place, &dir(HOSTS[place]), protect))?;
+        }
+        let mut rig = Rig {
+            nodes: [None, None],
+            relays: Vec::new(),
+            net,
+            folder,
+            key: key.trim().to_owned(),
+        };
+        for (number, origins) in [(1, "\"http://10.77.0.1:8090\""), (2, "\"http://10.77.0.2:8090\"")] {
+            rig.relay(number, origins)?;
+        }
+        rig.relay(3, "\"http://10.77.0.1:8090\", \"http://10.77.0.2:8090\"")?;
+        rig.begin(0)?;
+        rig.begin(1)?;
+        rig.await_pair()?;
+        Ok(rig)
+    }
+
+    /// The folder of states, configurations and logs.
+    pub fn dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn relay(&mut self, number: u16, origins: &str) -> Result<()> {
+        let dir = self.dir().join("r");
+        let text = format!(
+            "name = \"relay-{number}\"\nlisten = \"10.77.0.11:{}\"\nadmin_listen = \"10.77.0.11:{}\"\norigins = [{origins}]\n\
+             keys_dir = {:?}\nstate = {:?}\nwitness_listen = \"10.77.0.11:{}\"\nwitness_id = {number}\n",
+            8080 + number,
+            9080 + number,
+            dir.join("keys"),
+            dir.join("state.db"),
+            7400 + number,
+        );
+        let file = self.dir().join(format!("relay-{number}.toml"));
+        fs::write(&file, text)?;
+        let mut command = self.net.command("r", &program("releve-relay")?);
+        let log = self.dir().join(format!("relay-{number}.log"));
+        self.relays.push(Child::start(&format!("relay-{number}"), command.arg("--config").arg(&file), &log)?);
+        Ok(())
+    }
+
+    /// Starts an ingest node.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(&mut self, place: usize) -> Result<()> {
+        let name = HOSTS[place];
+        let mut command = self.net.command(name, &program("releve-ingest")?);
+        command.arg("--config").arg(self.dir().join(format!("{name}.toml")));
+        if let Ok(filter) = std::env::var("RELEVE_LAB_LOG") {
+            command.env("RUST_LOG", filter);
+        }
+        let log = self.dir().join(format!("{name}.log"));
+        self.nodes[place] = Some(Child::start(name, &mut command, &log)?);
+        Ok(())
+    }
+
+    /// Where a node's operators look.
+    pub fn admin(place: usize) -> String {
+        format!("http://10.77.0.{}:8091", place + 1)
+    }
+
+    /// The pair's part of a node's status.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self, place: usize) -> Result<Value> {
+        let text = http::get(&format!("{}/status", Rig::admin(place)))?.ok()?;
+        let status: Value = serde_json::from_slice(&text.body)?;
+        Ok(status["pair"].clone())
+    }
+
+    fn state(&self, place: usize) -> String {
+        let status = self.status(place).unwrap_or_default();
+        status["state"].as_str().unwrap_or("silent").to_owned()
+    }
+
+    /// Waits until one holds and the other stands by; gives the holder's place.
+    ///
+    /// # Errors
+    /// With both states when they do not in time.
+    pub fn await_pair(&mut self) -> Result<usize> {
+        let nodes = &mut self.nodes;
+        for node in nodes.iter_mut().flatten() {
+            node.check_alive()?;
+        }
+        wait_for("pair", PAIR, || {
+            let states = [self.state(0), self.state(1)];
+            match [states[0].as_str(), states[1].as_str()] {
+                ["paired", "standby"] => Ok(0),
+                ["standby", "paired"] => Ok(1),
+                _ => bail!("a is {}, b is {}", states[0], states[1]),
+            }
+        })
+        .with_context(|| self.logs())
+    }
+
+    /// Waits until a node is in this state.
+    ///
+    /// # Errors
+    /// With its state when it is not in time.
+    pub fn await_state(&self, place: usize, wanted: &[&str], at_most: Duration) -> Result<()> {
+        wait_for("state", at_most, || {
+            let state = self.state(place);
+            ensure!(wanted.contains(&state.as_str()), "{} is {state}, not {wanted:?}", HOSTS[place]);
+            Ok(())
+        })
+    }
+
+    /// An operator's command on a node's state folder; gives what it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ctl(&self, folder: &str, arguments: &[&str]) -> Result<String> {
+        run(Command::new(program("relevectl")?).arg("--dir").arg(self.dir().join(folder)).args(arguments))
+    }
+
+    /// Playlist URLs on the three relays.
+    ///
+    /// # Errors
+    /// When a relay has not announced itself in time.
+    pub fn urls(&self) -> Result<Vec<String>> {
+        wait_for("URLs", PAIR, || {
+            let out = self.ctl("r", &["token", "mint", "--stream", "demo", "--viewer", "lab", "--ttl", "3600"])?;
+            let mut urls: Vec<String> = out.lines().map(str::to_owned).collect();
+            ensure!(urls.len() == 3, "{} relays", urls.len());
+            urls.sort();
+            Ok(urls)
+        })
+    }
+
+    /// Real ffmpeg, pushing to the moving address.
+    ///
+    /// # Errors
+    /// When the feed or ffmpeg is missing.
+    pub fn publish(&self, feed: &str) -> Result<Child> {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-nostdin", "-hide_banner", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]);
+        ffmpeg.arg(feed::path(feed)?).args(["-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize"]);
+        ffmpeg.arg(format!("rtmp://{VIP}/live/{}", self.key));
+        Child::start("ffmpeg", &mut ffmpeg, &self.dir().join("ffmpeg.log"))
+    }
+
+    /// Kills a node's own process, not its guardian; gives the moment.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn kill(&mut self, place: usize) -> Result<Instant> {
+        let node = self.nodes[place].as_ref().context("no such node")?;
+        let id = *node.children()?.first().context("the guardian has no child")?;
+        let id = rustix::process::Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
+        let at = Instant::now();
+        rustix::process::kill_process(id, rustix::process::Signal::KILL)?;
+        Ok(at)
+    }
+
+    /// Sends a signal to a node's whole tree.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, place: usize, signal: rustix::process::Signal) -> Result<()> {
+        let node = self.nodes[place].as_ref().context("no such node")?;
+        for id in std::iter::once(node.id()).chain(node.children()?) {
+            let id = rustix::process::Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
+            rustix::process::kill_process(id, signal)?;
+        }
+        Ok(())
+    }
+
+    /// The ends of all logs.
+    pub fn logs(&self) -> String {
+        let end = |child: &Child, name: &str| {
+            let log = child.log();
+            let lines: Vec<&str> = log.lines().collect();
+            format!("--- {name}\n{}\n", lines[lines.len().saturating_sub(40)..].join("\n"))
+        };
+        let nodes = self.nodes.iter().zip(HOSTS).filter_map(|(node, name)| Some(end(node.as_ref()?, name)));
+        nodes.collect()
+    }
+
+    /// Keeps the folder, to be read afterwards.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+}
+
+fn config(place: usize, dir: &Path, protect: &str) -> String {
+    let (me, peer) = (place + 1, 2 - place);
+    format!(
+        "name = \"{name}\"\ndir = {dir:?}\norigin_listen = \"10.77.0.{me}:8090\"\nadmin_listen = \"10.77.0.{me}:8091\"\n\
+         [pair]\nprotect = \"{protect}\"\nnode = {me}\npeer = {peer}\n\
+         link_listen = \"10.78.0.{me}:7400\"\nlink_peer = \"10.78.0.{peer}:7400\"\n\
+         peer_admin = \"http://10.77.0.{peer}:8091\"\n\
+         paths = [{{ local = \"10.78.0.{me}:7401\", peer = \"10.78.0.{peer}:7401\" }}, \
+                  {{ local = \"10.77.0.{me}:7401\", peer = \"10.77.0.{peer}:7401\" }}]\n\
+         witnesses = [{{ id = 1, address = \"10.77.0.11:7401\" }}, {{ id = 2, address = \"10.77.0.11:7402\" }}, \
+                      {{ id = 3, address = \"10.77.0.11:7403\" }}]\n\
+         addresses = [{{ ip = \"{VIP}\", interface = \"eth0\" }}]\n",
+        name = HOSTS[place],
+    )
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let out = command.output().with_context(|| format!("{:?}", command.get_program()))?;
+    ensure!(
+        out.status.success(),
+        "{command:?} ({}): {}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(String::from_utf8(out.stdout)?)
+}
