@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod codeword;
+pub mod detect;
 pub mod embed;
 pub mod key;
 pub mod position;
 pub mod records;
 pub mod score;
+pub mod video;
 
 pub use codeword::{Codebook, Symbol, WatermarkId};
 pub use key::{Key, KeyRing};
