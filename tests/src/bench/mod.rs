@@ -8,11 +8,8 @@ pub mod ingest;
 pub mod load;
 pub mod micro;
 pub mod nginx;
-<<<<<<< HEAD
 pub mod relay;
-=======
 pub mod trace;
->>>>>>> f9e4c72 (releve-trace identify, inspect, verify-report: from a leaked clip to a viewer, and a report that can be checked)
 
 use serde_json::{Value, json};
 

@@ -33,14 +33,9 @@ fn run() -> Result<u64> {
         // A table of its own kind; errors are innocent viewers who were named.
         Some("trace") => return tests::bench::trace::run(short),
         Some("ingest") => tests::bench::ingest::run(short)?,
-<<<<<<< HEAD
         Some("relay") => tests::bench::relay::run(short)?,
-        Some(other) => bail!("there is no benchmark {other:?}; there are: ingest, relay"),
-        None => bail!("usage: bench NAME [--short] [--json]; there are: ingest, relay"),
-=======
-        Some(other) => bail!("there is no benchmark {other:?}; there are: ingest, trace"),
-        None => bail!("usage: bench NAME [--short] [--json]; there are: ingest, trace"),
->>>>>>> f9e4c72 (releve-trace identify, inspect, verify-report: from a leaked clip to a viewer, and a report that can be checked)
+        Some(other) => bail!("there is no benchmark {other:?}; there are: ingest, relay, trace"),
+        None => bail!("usage: bench NAME [--short] [--json]; there are: ingest, relay, trace"),
     };
     if !json {
         report.print_table();
