@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the feeds that demo, tests and benchmarks push, and prints their paths, one a line.
 #
-#   scripts/clip.sh [720|1080|540|baseline|interlaced] …       (720 when none is named)
+#   scripts/clip.sh [720|1080|540|baseline|interlaced|wander] …       (720 when none is named)
 #
 # The pictures are real: ten seconds of sea from the npm package `vide` (MIT), fetched by exact version and checked
 # by hash. A feed is FLV, as a broadcaster sends it: H.264 with closed GOPs of 2 s, AAC 48 kHz, a burnt-in frame counter
@@ -44,18 +44,23 @@ fetch() {
 encode() { # FEED OUT
     local seconds=32 size=1280x720 rate=2500k
     local -a x264=(-profile:v high -bf 2)
-    local after=null
+    local after=null gop=60
     case $1 in
     720) ;;
     1080) seconds=16 size=1920x1080 rate=6000k ;;
     540) seconds=16 size=960x540 rate=1000k ;;
     baseline) seconds=8 size=640x360 rate=600k x264=(-profile:v baseline -bf 0) ;;
+    # A window that wanders over the sea, in closed GOPs of 1 s: no two seconds look alike, so a copy has one place.
+    wander)
+        seconds=48 gop=30
+        after="crop=w=iw*0.7:h=ih*0.7:x='(iw-ow)*(0.5+0.5*sin(t/4.1))':y='(ih-oh)*(0.5+0.5*cos(t/5.3))',scale=$size:flags=bicubic"
+        ;;
     interlaced)
         seconds=8 size=640x360 rate=800k after=tinterlace=interleave_top,fieldorder=tff
         x264=(-profile:v high -bf 2 -flags +ildct+ilme)
         ;;
     *)
-        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline and interlaced" >&2
+        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline, interlaced and wander" >&2
         return 2
         ;;
     esac
@@ -68,7 +73,7 @@ encode() { # FEED OUT
         -filter_complex "[0:v]fps=30,scale=$size:flags=bicubic,$counter,$after,format=yuv420p,trim=end_frame=${frames}[v];
                          [1:a]atrim=end_sample=$(((audio_frames - 1) * 1024)),aformat=channel_layouts=stereo[a]" \
         -map '[v]' -c:v libx264 -preset veryfast "${x264[@]}" -threads 2 \
-        -g 60 -keyint_min 60 -sc_threshold 0 -force_key_frames 'expr:gte(t,n_forced*2)' \
+        -g $gop -keyint_min $gop -sc_threshold 0 -force_key_frames "expr:gte(t,n_forced*$gop/30)" \
         -b:v "$rate" -maxrate "$rate" -bufsize "$rate" \
         -map '[a]' -c:a aac -b:a 128k -f flv -flvflags no_duration_filesize "$2"
 }

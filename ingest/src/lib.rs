@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod io;
+pub mod key_change;
 pub mod log;
 pub mod metrics;
 pub mod operator;

@@ -93,6 +93,11 @@ impl StateDir {
         StateDir { root: root.into() }
     }
 
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The SQLite file.
     pub fn database(&self) -> PathBuf {
         self.root.join("state.db")

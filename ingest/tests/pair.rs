@@ -68,7 +68,6 @@ impl Side {
         soon(search).await
     }
 
-
     /// The bytes of everything that a snapshot lists: inits and objects.
     async fn bytes(&self, snapshot: &Snapshot) -> Vec<Vec<u8>> {
         let mut all = Vec::new();

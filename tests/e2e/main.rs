@@ -8,4 +8,5 @@ mod hostile;
 mod path;
 mod rejoin;
 mod secrets;
+mod trace;
 mod variants;

@@ -162,6 +162,29 @@ impl Cluster {
         Ok(serde_json::from_str(&out)?)
     }
 
+    /// Whose copy the tracer says a clip is: its exit code and what it printed.
+    ///
+    /// # Errors
+    /// When it fails or does not print one JSON object.
+    pub fn identify(&self, clip: &Path, more: &[&str]) -> Result<(i32, Value)> {
+        let mut trace = Command::new(program("releve-trace")?);
+        trace.arg("identify").arg("--dir").arg(self.dir()).arg("--clip").arg(clip).arg("--json").args(more);
+        let out = trace.output()?;
+        let code = out.status.code().context("the tracer was ended")?;
+        ensure!([0, 3, 4].contains(&code), "{trace:?} ({code}): {}", String::from_utf8_lossy(&out.stderr));
+        Ok((code, serde_json::from_slice(&out.stdout)?))
+    }
+
+    /// The exit code of the tracer's own check of a report.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn verify_report(&self, report: &Path, keys: &Path) -> Result<i32> {
+        let mut trace = Command::new(program("releve-trace")?);
+        let out = trace.arg("verify-report").arg("--report").arg(report).arg("--keys").arg(keys).output()?;
+        out.status.code().context("the tracer was ended")
+    }
+
     /// An operator's command; gives what it printed.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use std::process::Command;
 pub const HD: &str = "720";
 /// 640×360, baseline profile (no B frames), 8 s long: cheap.
 pub const SMALL: &str = "baseline";
+/// 1280×720, closed GOPs of 1 s, 48 s long, no two seconds alike: what a tracer can find again.
+pub const WANDER: &str = "wander";
 /// 640×360, interlaced: cannot be marked.
 pub const INTERLACED: &str = "interlaced";
 /// 1920×1080, 6 Mb/s, 16 s long: for benchmarks.

@@ -40,6 +40,18 @@ impl Key {
         &self.secret
     }
 
+    /// The key in a line of a key file.
+    pub(crate) fn of_line(line: &str, line_number: usize) -> Result<Key, KeyFileError> {
+        let (version, secret) = line.split_once(' ').ok_or(KeyFileError::Shape { line_number })?;
+        let version: u32 = version.parse().map_err(|_| KeyFileError::Version { line_number })?;
+        if version == 0 {
+            return Err(KeyFileError::Version { line_number });
+        }
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(secret.trim(), &mut bytes).map_err(|_| KeyFileError::Secret { line_number })?;
+        Ok(Key::new(version, bytes))
+    }
+
     /// The line of a key file that holds this key.
     pub fn to_line(&self) -> String {
         format!("{} {}\n", self.version, hex::encode(self.secret))
@@ -69,27 +81,19 @@ impl KeyRing {
     /// # Errors
     /// Names the first line that is not a key. No part of a secret is in the error.
     pub fn parse(text: &str) -> Result<KeyRing, KeyFileError> {
-        let mut keys: Vec<Key> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line_number = index + 1;
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (version, secret) = line.split_once(' ').ok_or(KeyFileError::Shape { line_number })?;
-            let version: u32 = version.parse().map_err(|_| KeyFileError::Version { line_number })?;
-            if version == 0 || keys.iter().any(|key| key.version == version) {
-                return Err(KeyFileError::Version { line_number });
-            }
-            let mut bytes = [0; 32];
-            hex::decode_to_slice(secret.trim(), &mut bytes)
-                .map_err(|_| KeyFileError::Secret { line_number })?;
-            if keys.len() == LIVE_KEYS_MAX {
-                return Err(KeyFileError::TooMany { line_number });
-            }
-            keys.push(Key::new(version, bytes));
+        KeyRing::of_keys(parse_lines(text, LIVE_KEYS_MAX)?)
+    }
+
+    /// A ring of these keys, the current one first.
+    ///
+    /// # Errors
+    /// When there is none, or more than may be live.
+    pub fn of_keys(keys: Vec<Key>) -> Result<KeyRing, KeyFileError> {
+        match keys.len() {
+            0 => Err(KeyFileError::Empty),
+            1..=LIVE_KEYS_MAX => Ok(KeyRing { keys }),
+            more => Err(KeyFileError::TooMany { line_number: more }),
         }
-        if keys.is_empty() { Err(KeyFileError::Empty) } else { Ok(KeyRing { keys }) }
     }
 
     /// The key that new credentials and marks are made with.
@@ -106,6 +110,34 @@ impl KeyRing {
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
+}
+
+/// The keys in a file that was used up: any number of lines, none too.
+///
+/// # Errors
+/// Names the first line that is not a key.
+pub fn parse_history(text: &str) -> Result<Vec<Key>, KeyFileError> {
+    parse_lines(text, usize::MAX)
+}
+
+fn parse_lines(text: &str, most: usize) -> Result<Vec<Key>, KeyFileError> {
+    let mut keys: Vec<Key> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line_number = index + 1;
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let key = Key::of_line(line, line_number)?;
+        if keys.iter().any(|other| other.version == key.version) {
+            return Err(KeyFileError::Version { line_number });
+        }
+        if keys.len() == most {
+            return Err(KeyFileError::TooMany { line_number });
+        }
+        keys.push(key);
+    }
+    Ok(keys)
 }
 
 /// What is wrong with a key file.

@@ -7,13 +7,19 @@
 
 pub mod archive;
 pub mod codeword;
+pub mod command;
+pub mod detect;
 pub mod embed;
 pub mod key;
+pub mod keybook;
 pub mod object;
 pub mod position;
 pub mod records;
 pub mod score;
+pub mod trace;
+pub mod video;
 
 pub use codeword::{Codebook, Symbol, WatermarkId};
 pub use key::{Key, KeyRing};
+pub use keybook::KeyBook;
 pub use position::{GopId, Position};

@@ -1,12 +1,13 @@
 //! What the tracer reads of a one-machine state folder: the GOPs of a segment, the keys, who was admitted.
 //!
-//! In: `DIR/state.db` and `DIR/keys/{code,bias}.key`, while other programs may write to the former. Out: values, or an error
+//! In: `DIR/state.db` and `DIR/keys/{code,bias}.{key,history}`, while other programs may write to the former. Out: values, or an error
 //! that says what is missing and where. Touches those files only, and changes none. `docs/records.md` describes the tables.
 
 pub use crate::archive::GopRecord;
 
 use crate::codeword::{Codebook, WatermarkId};
-use crate::key::{Key, KeyFileError, KeyRing};
+use crate::key::{Key, KeyFileError, KeyRing, parse_history};
+use crate::keybook::{KeyBook, NoKey};
 use crate::position::GopId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::io;
@@ -24,8 +25,7 @@ pub struct Records {
     path: PathBuf,
     db: Connection,
     layout: i64,
-    code: KeyRing,
-    bias: KeyRing,
+    keys: KeyBook,
 }
 
 /// What is missing in a state folder, or wrong with it.
@@ -107,13 +107,13 @@ pub enum RecordsError {
         /// The highest.
         last: i64,
     },
-    /// A GOP was marked under a code key that is no longer in the key file.
-    #[error("{path} holds no code key {version}; add the line that was removed from it", path = .path.display())]
-    NoCodeKey {
-        /// The key file.
+    /// A GOP was marked under keys that are no longer in the key files.
+    #[error("{path}: {error}", path = .path.display())]
+    NoKey {
+        /// The folder of keys.
         path: PathBuf,
-        /// The version that the record names.
-        version: u32,
+        /// Which.
+        error: NoKey,
     },
 }
 
@@ -123,7 +123,7 @@ impl Records {
     /// # Errors
     /// Names the file that is missing or wrong.
     pub fn open(dir: &Path) -> Result<Records, RecordsError> {
-        let (code, bias) = (key_ring(code_key_file(dir))?, key_ring(dir.join("keys").join("bias.key"))?);
+        let keys = KeyBook::new(keys(dir, "code")?, keys(dir, "bias")?);
         let path = dir.join("state.db");
         // SQLite would say no more than "unable to open".
         std::fs::File::open(&path).map_err(|error| RecordsError::File { path: path.clone(), error })?;
@@ -132,21 +132,29 @@ impl Records {
         if !(1..=LAYOUT).contains(&layout) {
             return Err(RecordsError::Layout { path, layout });
         }
-        Ok(Records { path, db, layout, code, bias })
+        Ok(Records { path, db, layout, keys })
     }
 
-    /// The code key of that version.
+    /// The keys, with those that were used up.
+    pub fn keys(&self) -> &KeyBook {
+        &self.keys
+    }
+
+    /// The codebook that relays used for a GOP.
     ///
     /// # Errors
-    /// When it is not in the key file.
-    pub fn code_key(&self, version: u32) -> Result<&Key, RecordsError> {
-        let path = || code_key_file(self.path.parent().unwrap_or(Path::new("")));
-        self.code.version(version).ok_or_else(|| RecordsError::NoCodeKey { path: path(), version })
+    /// When a key that its record names is not in the key files.
+    pub fn codebook(&self, gop: &GopRecord) -> Result<Codebook, RecordsError> {
+        let path = self.path.with_file_name("keys");
+        self.keys.codebook(gop.code_key, gop.bias_key).map_err(|error| RecordsError::NoKey { path, error })
     }
 
-    /// The codebook that relays use under a code key: with the bias key of the same version, or else with the current one.
-    pub fn codebook(&self, code: &Key) -> Codebook {
-        Codebook::new(code, self.bias.version(code.version).unwrap_or(self.bias.current()))
+    /// Every viewer ever admitted with their watermark id, by name.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn register(&self) -> Result<Vec<(String, WatermarkId)>, RecordsError> {
+        read_register(&self.db).map_err(|error| self.database(error))
     }
 
     /// The GOPs that start in a segment, in order.
@@ -198,12 +206,7 @@ impl Records {
             let mut query = self
                 .db
                 .prepare("SELECT watermark_id FROM viewers WHERE viewer = ?1 ORDER BY watermark_id")?;
-            let ids = query.query_map([viewer], |row| {
-                let text: String = row.get(0)?;
-                let id = u64::from_str_radix(&text, 16);
-                id.map(WatermarkId)
-                    .map_err(|_| rusqlite::Error::InvalidColumnType(0, text, rusqlite::types::Type::Text))
-            })?;
+            let ids = query.query_map([viewer], |row| id_of(row.get(0)?))?;
             ids.collect()
         };
         ids().map_err(|error| self.database(error))
@@ -251,13 +254,41 @@ fn open_database(path: &Path) -> rusqlite::Result<(Connection, i64)> {
     Ok((db, layout))
 }
 
-fn code_key_file(dir: &Path) -> PathBuf {
-    dir.join("keys").join("code.key")
+/// The live keys of a kind, the current one first, and those that were used up.
+fn keys(dir: &Path, kind: &str) -> Result<Vec<Key>, RecordsError> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| RecordsError::File { path: path.to_owned(), error })
+    };
+    let (live, used) =
+        (dir.join("keys").join(format!("{kind}.key")), dir.join("keys").join(format!("{kind}.history")));
+    let text = read(&live)?;
+    let ring = KeyRing::parse(&text).map_err(|error| RecordsError::Key { path: live, error })?;
+    let mut keys: Vec<Key> = ring.iter().cloned().collect();
+    if used.exists() {
+        let history =
+            parse_history(&read(&used)?).map_err(|error| RecordsError::Key { path: used, error })?;
+        keys.extend(history);
+    }
+    Ok(keys)
 }
 
-fn key_ring(path: PathBuf) -> Result<KeyRing, RecordsError> {
-    match std::fs::read_to_string(&path) {
-        Ok(text) => KeyRing::parse(&text).map_err(|error| RecordsError::Key { path, error }),
-        Err(error) => Err(RecordsError::File { path, error }),
-    }
+/// The register in a state file, also one that stands alone.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn register_of(path: &Path) -> Result<Vec<(String, WatermarkId)>, RecordsError> {
+    let failed = |error| RecordsError::Database { path: path.to_owned(), error };
+    let (db, _) = open_database(path).map_err(failed)?;
+    read_register(&db).map_err(failed)
+}
+
+fn read_register(db: &Connection) -> rusqlite::Result<Vec<(String, WatermarkId)>> {
+    let mut query = db.prepare("SELECT viewer, watermark_id FROM viewers ORDER BY viewer, watermark_id")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, id_of(row.get(1)?)?)))?;
+    rows.collect()
+}
+
+fn id_of(text: String) -> rusqlite::Result<WatermarkId> {
+    let id = u64::from_str_radix(&text, 16);
+    id.map(WatermarkId).map_err(|_| rusqlite::Error::InvalidColumnType(0, text, rusqlite::types::Type::Text))
 }

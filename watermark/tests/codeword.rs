@@ -7,7 +7,7 @@ use releve_state::coordinator::{MarkPolicy, StreamRecord};
 use releve_state::ledger::SessionRecord;
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, KeyHash, Ledger, StreamKey};
-use releve_watermark::records::{Records, RecordsError};
+use releve_watermark::records::{GopRecord, Records, RecordsError};
 use releve_watermark::{Codebook, GopId, Key, Position, Symbol, WatermarkId};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -43,6 +43,7 @@ fn segment(number: u64, gops: Vec<Gop>) -> Segment {
         sound_end: None,
         date_unix_ms: 0,
         independent: true,
+        sound_end: None,
         gops,
         tracks: vec![],
     }
@@ -190,7 +191,12 @@ async fn what_is_missing_is_said_with_its_place() {
 
     std::fs::write(keys.join("code.key"), code(2).to_line()).unwrap();
     let said = fails(dir, "demo", "5");
-    assert!(said.contains("keys/code.key holds no code key 1"), "{said}");
+    assert!(said.contains("keys: there is no code key 1"), "{said}");
+    std::fs::write(keys.join("code.history"), code(1).to_line()).unwrap();
+    let out = trace(dir, "demo", "alice", "5", &["--json"]);
+    let object: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let symbols = expected(&code(1), "alice", &gop(5, 0, Marking::Marked, 1));
+    assert_eq!(object["symbols"], symbols, "a key that was used up is found in the history");
     std::fs::write(keys.join("code.key"), "1 00\n").unwrap();
     let said = fails(dir, "demo", "4");
     assert!(said.contains("keys/code.key: line 1: the secret"), "{said}");
@@ -208,6 +214,9 @@ async fn positions_are_those_of_the_marked_slices() {
     let positions: Vec<_> = (0..8).map(|slice| Position { gop: first, slice }).collect();
     assert_eq!(gops[0].positions().collect::<Vec<_>>(), positions);
     assert_eq!(gops[1].positions().count(), 0);
-    assert!(matches!(records.code_key(3), Err(RecordsError::NoCodeKey { version: 3, .. })));
+    let unknown = GopRecord { code_key: 3, ..gops[0].clone() };
+    assert!(matches!(records.codebook(&unknown), Err(RecordsError::NoKey { .. })));
+    let alice = ("alice".to_owned(), WatermarkId::of_viewer("alice"));
+    assert_eq!(records.register().unwrap(), [alice]);
     assert_eq!(records.watermark_ids("alice").unwrap(), [WatermarkId::of_viewer("alice")]);
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
+use releve_ingest::key_change;
 use releve_ingest::operator::pair;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord};
@@ -44,6 +45,9 @@ enum Command {
     Viewer(ViewerCommand),
     /// Move the publishers of a pair to the other node, or let a node that waits go on alone.
     Failover(Failover),
+    /// The keys that marks are drawn by: commit to the next, use it, open one.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Streams and nodes at a glance.
     Status {
         /// As JSON.
@@ -130,6 +134,24 @@ impl Failover {
     }
 }
 
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Draw the next version; prints what to publish of it. Give relays the new key files before `use`.
+    Commit,
+    /// Mark with this version from the next start of the ingest on.
+    Use {
+        /// The version.
+        version: u32,
+    },
+    /// Print code and bias key of a version, for `releve-trace --keys`. Whoever has them can tell every viewer's symbols.
+    Open {
+        /// The version.
+        version: u32,
+    },
+    /// All versions and what is published of them.
+    List,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Mark {
     /// Publish nothing that is not marked.
@@ -156,6 +178,7 @@ async fn main() -> Result<()> {
     let dir = StateDir::at(&args.dir);
     if let Command::Init = args.command {
         dir.init()?;
+        key_change::note_commitments(&dir)?;
         open(&dir)?;
         eprintln!("state folder {} is ready", args.dir.display());
         return Ok(());
@@ -178,6 +201,7 @@ async fn main() -> Result<()> {
         Command::Failover(failover) => {
             pair::failover(&dir, &admins(&state, failover.admin.as_deref()).await?, &failover.wish())
         }
+        Command::Key(command) => key(&dir, command),
         Command::Status { json } => status(&state, json).await,
     }
 }
@@ -185,6 +209,34 @@ async fn main() -> Result<()> {
 fn open(dir: &StateDir) -> Result<Sqlite> {
     let path = dir.database();
     Sqlite::open(&path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn key(dir: &StateDir, command: KeyCommand) -> Result<()> {
+    let print = |version: Option<u32>| -> Result<()> {
+        for key in
+            key_change::list(dir)?.iter().filter(|key| version.is_none_or(|version| key.version == version))
+        {
+            println!("{:<8} {:>4} {:<8} {}", key.kind, key.version, key.state, key.commitment);
+        }
+        Ok(())
+    };
+    match command {
+        KeyCommand::Commit => {
+            let version = key_change::commit(dir)?;
+            eprintln!("version {version} is drawn; publish these lines, then `relevectl key use {version}`:");
+            print(Some(version))
+        }
+        KeyCommand::Use { version } => {
+            key_change::use_version(dir, version)?;
+            eprintln!("nodes use version {version} from their next start on; restart relays first");
+            Ok(())
+        }
+        KeyCommand::Open { version } => {
+            print!("{}", key_change::open(dir, version)?);
+            Ok(())
+        }
+        KeyCommand::List => print(None),
+    }
 }
 
 async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {

@@ -9,6 +9,7 @@ pub mod load;
 pub mod micro;
 pub mod nginx;
 pub mod relay;
+pub mod trace;
 
 use serde_json::{Value, json};
 

@@ -4,6 +4,7 @@
 //! The format (`record`, `log`, `segment`) is pure, and the same for files and an object store; `io` reads a folder of them.
 //! The ingest writes through `log`. `docs/archive.md` describes the bytes.
 
+pub mod fragment;
 pub mod io;
 pub mod log;
 pub mod record;

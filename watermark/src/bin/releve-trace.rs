@@ -1,15 +1,13 @@
-//! `releve-trace`: forensics on a state folder.
+//! `releve-trace`: whose copy a leak is, and on which evidence.
 //!
-//! In: a command line, and the folder it names (`releve_watermark::records`). Out: an answer on stdout, notes on stderr, and
-//! how it ended: 0 done; 1 something is missing or wrong, said on stderr; 2 the command line is wrong. Changes nothing.
+//! In: a command line. Out: an answer on stdout, notes on stderr, and how it ended: 0 done, or a viewer is named; 1 something
+//! is missing or wrong, said on stderr; 2 the command line is wrong; 3 not enough evidence; 4 not our mark. Changes nothing.
 #![forbid(unsafe_code)]
 
-use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
-use releve_watermark::records::{GopRecord, Records};
-use releve_watermark::{Symbol, WatermarkId};
-use serde::Serialize;
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
+use releve_watermark::command::codeword::{self, codeword};
+use releve_watermark::command::identify::{self, identify, inspect};
+use releve_watermark::command::verify::{self, verify_report};
 use std::process::ExitCode;
 
 /// Says which viewer a marked stream was made for, and what it was made of.
@@ -22,118 +20,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Name the viewer whose copy a clip is. Exit 0 named, 3 not enough evidence, 4 not ours.
+    Identify(identify::Identify),
+    /// Where a clip is from and which symbols it shows.
+    Inspect(identify::Compared),
+    /// Do a report's arithmetic again from opened keys.
+    VerifyReport(verify::VerifyReport),
     /// The symbols a viewer must have received in a segment.
-    Codeword(Asked),
-}
-
-#[derive(Args)]
-struct Asked {
-    /// The state folder.
-    #[arg(long, env = "RELEVE_DIR", default_value = "/var/lib/releve")]
-    dir: PathBuf,
-    /// The stream's public name.
-    #[arg(long)]
-    stream: String,
-    /// The viewer's account.
-    #[arg(long)]
-    viewer: String,
-    /// The segment's number.
-    #[arg(long)]
-    segment: u64,
-    /// One JSON object instead of a table.
-    #[arg(long)]
-    json: bool,
-}
-
-/// What a viewer must have received in a segment.
-#[derive(Serialize)]
-struct Codeword {
-    stream: String,
-    viewer: String,
-    segment: u64,
-    watermark_id: String,
-    gops: Vec<GopSymbols>,
-    symbols: String,
-}
-
-/// One GOP of it; `symbols` is empty unless it is marked.
-#[derive(Serialize)]
-struct GopSymbols {
-    gop: String,
-    start_90k: i64,
-    marking: String,
-    slices: u16,
-    symbols: String,
+    Codeword(codeword::Asked),
 }
 
 fn main() -> ExitCode {
-    let Command::Codeword(asked) = Cli::parse().command;
-    match codeword(asked) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match Cli::parse().command {
+        Command::Identify(asked) => identify(asked),
+        Command::Inspect(compared) => inspect(compared),
+        Command::VerifyReport(asked) => verify_report(asked),
+        Command::Codeword(asked) => codeword(asked),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("releve-trace: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn codeword(asked: Asked) -> Result<()> {
-    let Asked { dir, stream, viewer, segment, json } = asked;
-    let records = Records::open(&dir)?;
-    let gops = records.gops(&stream, segment)?;
-    let id = WatermarkId::of_viewer(&viewer);
-    if records.watermark_ids(&viewer)?.is_empty() {
-        eprintln!(
-            "note: the ledger has no session of `{viewer}`; these are the symbols one would have received"
-        );
-    }
-    let gops = gops.iter().map(|gop| symbols(&records, id, gop)).collect::<Result<Vec<_>>>()?;
-    let codeword = Codeword {
-        watermark_id: hex(id),
-        symbols: gops.iter().map(|gop| gop.symbols.as_str()).collect(),
-        stream,
-        viewer,
-        segment,
-        gops,
-    };
-    if json {
-        println!("{}", serde_json::to_string(&codeword)?)
-    } else {
-        print_table(&codeword)
-    }
-    Ok(())
-}
-
-fn symbols(records: &Records, id: WatermarkId, gop: &GopRecord) -> Result<GopSymbols> {
-    let symbols = match gop.slices {
-        0 => String::new(),
-        slices => {
-            let key = records.code_key(gop.code_key)?;
-            records.codebook(key).symbols(id, gop.gop, slices).map(letter).collect()
-        }
-    };
-    let (marking, id) = (gop.marking.clone(), gop.gop.0.map(|byte| format!("{byte:02x}")).concat());
-    Ok(GopSymbols { gop: id, start_90k: gop.start_90k, marking, slices: gop.slices, symbols })
-}
-
-fn print_table(codeword: &Codeword) {
-    println!("stream        {}", codeword.stream);
-    println!("viewer        {}", codeword.viewer);
-    println!("segment       {}", codeword.segment);
-    println!("watermark id  {}", codeword.watermark_id);
-    println!("\n{:<32}  {:>14}  {:<8}  SYMBOLS", "GOP", "START (90 kHz)", "MARKING");
-    for gop in &codeword.gops {
-        println!("{:<32}  {:>14}  {:<8}  {}", gop.gop, gop.start_90k, gop.marking, gop.symbols);
-    }
-}
-
-fn letter(symbol: Symbol) -> char {
-    match symbol {
-        Symbol::A => 'A',
-        Symbol::B => 'B',
-    }
-}
-
-fn hex(id: WatermarkId) -> String {
-    format!("{:016x}", id.0)
 }

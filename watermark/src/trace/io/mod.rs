@@ -1,0 +1,289 @@
+//! The archive's pictures for the detector, and the other files that a trace reads.
+//!
+//! In: an opened archive and which of it is in question; paths. Out: `detect::References`, a clip, hashes. Touches the
+//! archive's logs, the files named and `ffmpeg` processes; holds one segment of each at a time.
+
+use crate::archive::fragment::{first_composition, picture_size};
+use crate::archive::{Archive, ArchiveError, Entry, GopRecord};
+use crate::detect::{self, Choice, Frame, Gop, PictureError, Pictures};
+use crate::position::GopId;
+use crate::video::{Frames, Source};
+use bytes::Bytes;
+use ring::digest;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Seconds between two streams on the detector's clock: no part of a copy lasts over it.
+const BETWEEN_S: f64 = 3_600.0;
+/// A picture's time may be off by this, in seconds, and still belong to its GOP.
+const EARLY_S: f64 = 0.002;
+
+/// Which part of an archive is in question.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// One stream; all without.
+    pub stream: Option<String>,
+    /// Nothing before this, Unix seconds.
+    pub from_unix_s: Option<i64>,
+    /// Nothing after this, Unix seconds.
+    pub to_unix_s: Option<i64>,
+}
+
+/// The archive as the detector sees it.
+pub struct References {
+    archive: Arc<Archive>,
+    segments: Vec<Segment>,
+    gops: Vec<Gop>,
+    /// Of each GOP: its segment here, and its place in that segment's record.
+    origins: Vec<(usize, usize)>,
+    index: HashMap<GopId, usize>,
+    lost: Arc<Mutex<BTreeSet<String>>>,
+}
+
+struct Segment {
+    entry: Entry,
+    /// The detector's time of its run's tick 0.
+    zero_s: f64,
+}
+
+impl References {
+    /// Looks at the records of what is asked for.
+    ///
+    /// # Errors
+    /// When an archived segment that tells the layout cannot be read.
+    pub fn new(archive: Arc<Archive>, asked: &Asked) -> Result<References, ArchiveError> {
+        let mut references = References {
+            archive,
+            segments: Vec::new(),
+            gops: Vec::new(),
+            origins: Vec::new(),
+            index: HashMap::new(),
+            lost: Arc::default(),
+        };
+        let entries: Vec<Entry> =
+            references.archive.entries().iter().filter(|e| asked.takes(e)).cloned().collect();
+        let (mut stream, mut run) = (String::new(), String::new());
+        let (mut base_s, mut end_s, mut zero_s, mut lead_s) = (0.0, 0.0f64, 0.0, 0.0);
+        for entry in entries {
+            let date_s = entry.record.date_unix_ms as f64 / 1e3;
+            if *entry.stream != *stream {
+                stream = entry.stream.to_string();
+                base_s = if references.segments.is_empty() { date_s } else { date_s - end_s - BETWEEN_S };
+                run.clear();
+            }
+            if entry.record.run != run {
+                run.clone_from(&entry.record.run);
+                zero_s = date_s - base_s - ticks_s(entry.record.start_90k);
+                // The IDR's way from decoder to screen is the same in all of a run that one encoder made.
+                let object = references.archive.object(&entry)?;
+                lead_s = ticks_s(first_composition(&object.a).unwrap_or(0));
+            }
+            end_s = zero_s + lead_s + ticks_s(entry.record.start_90k + entry.record.duration_90k);
+            references.take(entry, zero_s, lead_s, end_s);
+        }
+        Ok(references)
+    }
+
+    fn take(&mut self, entry: Entry, zero_s: f64, lead_s: f64, end_s: f64) {
+        let size = self.archive.init(&entry).and_then(|init| picture_size(init));
+        for (place, gop) in entry.record.gops.iter().enumerate().filter(|(_, gop)| gop.marking != "withheld")
+        {
+            let start_s = zero_s + lead_s + ticks_s(gop.start_90k);
+            let edges = match size {
+                Some((_, height)) if gop.slices > 0 => {
+                    let height = usize::from(height);
+                    Gop::edges_of_rows(height.div_ceil(16), usize::from(gop.slices), 0, height)
+                }
+                _ => Vec::new(),
+            };
+            if let Some(before) = self.gops.last_mut() {
+                before.end_s = before.end_s.min(start_s).max(before.start_s);
+            }
+            self.index.insert(gop.gop, self.gops.len());
+            self.gops.push(Gop { id: gop.gop, start_s, end_s, edges });
+            self.origins.push((self.segments.len(), place));
+        }
+        // A GOP that began earlier goes on here.
+        if entry.record.gops.is_empty()
+            && let Some(last) = self.gops.last_mut()
+            && (end_s - last.end_s) < BETWEEN_S
+        {
+            last.end_s = end_s;
+        }
+        self.segments.push(Segment { entry, zero_s });
+    }
+
+    /// The segment and record of a GOP.
+    pub fn origin(&self, gop: GopId) -> Option<(&Entry, &GopRecord)> {
+        let (segment, place) = *self.origins.get(*self.index.get(&gop)?)?;
+        let entry = &self.segments[segment].entry;
+        Some((entry, entry.record.gops.get(place)?))
+    }
+
+    /// Stream, number and seconds into the segment at a time of the detector's clock.
+    pub fn place(&self, time_s: f64) -> Option<(&Entry, f64)> {
+        let start_s = |segment: &Segment| segment.zero_s + ticks_s(segment.entry.record.start_90k);
+        let segment = self.segments.iter().rfind(|segment| start_s(segment) <= time_s + EARLY_S);
+        let segment = segment.or(self.segments.first())?;
+        Some((&segment.entry, time_s - start_s(segment)))
+    }
+
+    /// How much there is, in segments.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Sentences about segments that turned out to be damaged, and were passed over.
+    pub fn lost(&self) -> Vec<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The segments that a run of GOPs needs, cut where run or init section change.
+    fn films(&self, gops: Range<usize>) -> Vec<Range<usize>> {
+        let (Some(first), Some(last)) =
+            (self.origins.get(gops.start), self.origins.get(gops.end.wrapping_sub(1)))
+        else {
+            return Vec::new();
+        };
+        let goes_on =
+            self.segments[last.0 + 1..].iter().take_while(|segment| segment.entry.record.gops.is_empty());
+        let end = last.0 + 1 + goes_on.count();
+        let mut films: Vec<Range<usize>> = Vec::new();
+        let film = |at: usize| {
+            let record = &self.segments[at].entry.record;
+            (&record.run, record.video_init())
+        };
+        for at in first.0..end {
+            match films.last_mut().filter(|last| film(last.start) == film(at)) {
+                Some(last) => last.end = at + 1,
+                None => films.push(at..at + 1),
+            }
+        }
+        films
+    }
+}
+
+impl Asked {
+    fn takes(&self, entry: &Entry) -> bool {
+        let record = &entry.record;
+        let (from_ms, to_ms) = (record.date_unix_ms, record.date_unix_ms + record.duration_90k / 90);
+        self.stream.as_deref().is_none_or(|stream| *stream == *entry.stream)
+            && self.from_unix_s.is_none_or(|from| to_ms >= from.saturating_mul(1_000))
+            && self.to_unix_s.is_none_or(|to| from_ms <= to.saturating_mul(1_000))
+    }
+}
+
+impl detect::References for References {
+    fn gops(&self) -> &[Gop] {
+        &self.gops
+    }
+
+    fn pictures(
+        &self,
+        gops: Range<usize>,
+        choice: Choice,
+        width: usize,
+        height: usize,
+    ) -> Result<Pictures, PictureError> {
+        let (Some(first), Some(last)) = (self.gops.get(gops.start), self.gops.get(gops.end.wrapping_sub(1)))
+        else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let wanted = first.start_s - EARLY_S..last.end_s - EARLY_S;
+        let mut films = Vec::new();
+        for film in self.films(gops) {
+            let segments = &self.segments[film];
+            let Some(init) = self.archive.init(&segments[0].entry) else { continue };
+            let bytes = Film {
+                archive: self.archive.clone(),
+                segments: segments.iter().map(|segment| segment.entry.clone()).collect(),
+                pieces: VecDeque::from([init.clone()]),
+                choice,
+                lost: self.lost.clone(),
+            };
+            films.push((segments[0].zero_s, bytes));
+        }
+        let pictures = films.into_iter().flat_map(move |(zero_s, film)| -> Pictures {
+            let source = Source::Bytes { bytes: Box::new(film), format: Some(("mp4", None)) };
+            match Frames::open(source, width, height, None) {
+                Ok(frames) => Box::new(frames.map(move |frame| {
+                    let frame = frame?;
+                    Ok(Frame { time_s: zero_s + frame.time_s, ..frame })
+                })),
+                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+            }
+        });
+        Ok(Box::new(
+            pictures.filter(move |frame| frame.as_ref().map_or(true, |frame| wanted.contains(&frame.time_s))),
+        ))
+    }
+}
+
+/// Archived segments of one init section as one viewer's film, read as it is asked for.
+struct Film {
+    archive: Arc<Archive>,
+    segments: VecDeque<Entry>,
+    pieces: VecDeque<Bytes>,
+    choice: Choice,
+    lost: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Read for Film {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(piece) = self.pieces.front_mut() {
+                let len = piece.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&piece.split_to(len));
+                if piece.is_empty() {
+                    self.pieces.pop_front();
+                }
+                if len > 0 || buffer.is_empty() {
+                    return Ok(len);
+                }
+                continue;
+            }
+            let Some(entry) = self.segments.pop_front() else { return Ok(0) };
+            match self.archive.object(&entry) {
+                Ok(object) => self.pieces.extend(object.pieces(|at| self.choice.symbol(at.slice))),
+                // A damaged segment is a hole: the next one begins with a picture of its own.
+                Err(error) => {
+                    let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+                    lost.insert(error.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// A film that somebody leaked.
+pub struct Clip(pub PathBuf);
+
+impl detect::Clip for Clip {
+    fn pictures(&self, width: usize, height: usize) -> Result<Pictures, PictureError> {
+        let frames = Frames::open(Source::file(&self.0), width, height, None)?;
+        Ok(Box::new(frames.map(|frame| Ok(frame?))))
+    }
+}
+
+/// SHA-256 of a file, 64 hex digits.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finish())),
+            len => hash.update(&buffer[..len]),
+        }
+    }
+}
+
+fn ticks_s(ticks: i64) -> f64 {
+    ticks as f64 / 90_000.0
+}
