@@ -35,9 +35,9 @@ use worker::Worker;
 
 /// Connections that may wait to be accepted, on each listener: a burst of 20,000 viewers comes within a second.
 const BACKLOG: i32 = 4096;
-/// What the kernel may hold unsent for one viewer, in bytes, before it doubles it for its own needs: what 20,000 stuck
-/// viewers hold must fit into its memory for TCP.
-const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What the kernel may hold unsent for one viewer, in bytes, before it doubles it for its own needs; left to itself it goes
+/// up to 4 MB. A segment of 2 s at 1 Mb/s goes in one write; with a quarter of this it takes three, and three wake-ups.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Descriptors that are not viewers': listeners, origins, the state, logs.
 const DESCRIPTORS_KEPT: usize = 200;
 
