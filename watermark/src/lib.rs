@@ -7,12 +7,14 @@
 
 pub mod archive;
 pub mod codeword;
+pub mod detect;
 pub mod embed;
 pub mod key;
 pub mod object;
 pub mod position;
 pub mod records;
 pub mod score;
+pub mod video;
 
 pub use codeword::{Codebook, Symbol, WatermarkId};
 pub use key::{Key, KeyRing};

@@ -1,0 +1,103 @@
+//! What the copy did to the light: everything that the original explains, taken out, so that the mark remains.
+//!
+//! In: a picture of the copy on the original's grid, the original around that time. Out: residuals. Pure.
+//!
+//! In each block of `BLOCK_WIDTH` × `BLOCK_HEIGHT` samples the copy is fitted, by least squares, by six pictures made from
+//! the original: a constant (brightness), itself (contrast), its detail (blur and sharpening), its slopes across and down
+//! (a rest of misregistration, to first order), and its change in time (a rest of misalignment). What is fitted is taken
+//! off. The difference of the variants goes through the same sieve, so that both sides of the later fit lost the same.
+
+use super::plane::{Plane, cholesky, substitute};
+
+/// Width of a block in samples: five cells of the pattern at the grid's 320.
+const BLOCK_WIDTH: usize = 40;
+/// Height of a block.
+const BLOCK_HEIGHT: usize = 30;
+/// Pictures that the copy is fitted by.
+const TERMS: usize = 6;
+/// Variance a term must have to count, in levels²: keeps flat blocks from fitting noise.
+const RIDGE: f64 = 0.05;
+
+/// The original at one time, ready to be taken off.
+pub(crate) struct Light {
+    terms: [Plane; TERMS],
+    /// 1 where the copy can be seen, else 0.
+    seen: Plane,
+    /// Cholesky factors of the blocks' normal matrices; `None` where too little is seen.
+    blocks: Vec<Option<Vec<f64>>>,
+}
+
+impl Light {
+    /// The original's mean of A and B at a picture and at its neighbours in time.
+    pub(crate) fn new(here: &Plane, before: &Plane, after: &Plane, seen: &Plane) -> Light {
+        let masked = |plane: Plane| plane.zip(seen, |sample, seen| sample * seen);
+        let detail = here.zip(&here.blurred(1), |sample, blurred| sample - blurred);
+        let terms = [
+            seen.clone(),
+            masked(here.zip(here, |sample, _| sample - 128.0)),
+            masked(detail),
+            masked(here.slope_x()),
+            masked(here.slope_y()),
+            masked(after.zip(before, |after, before| after - before)),
+        ];
+        let mut light = Light { terms, seen: seen.clone(), blocks: Vec::new() };
+        light.blocks = light.corners().map(|corner| light.normal(corner)).collect();
+        light
+    }
+
+    fn corners(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (width, height) = (self.seen.width, self.seen.height);
+        (0..height)
+            .step_by(BLOCK_HEIGHT)
+            .flat_map(move |y| (0..width).step_by(BLOCK_WIDTH).map(move |x| (x, y)))
+    }
+
+    /// Σ over a block of x·y.
+    fn sum(&self, (left, top): (usize, usize), one: &Plane, other: &Plane) -> f64 {
+        let (width, height) = (self.seen.width, self.seen.height);
+        let right = (left + BLOCK_WIDTH).min(width);
+        let rows = top..(top + BLOCK_HEIGHT).min(height);
+        rows.map(|y| f64::from(super::plane::dot(&one.row(y)[left..right], &other.row(y)[left..right]))).sum()
+    }
+
+    fn normal(&self, corner: (usize, usize)) -> Option<Vec<f64>> {
+        let mut matrix = vec![0.0; TERMS * TERMS];
+        for i in 0..TERMS {
+            for j in 0..=i {
+                let sum = self.sum(corner, &self.terms[i], &self.terms[j]);
+                (matrix[i * TERMS + j], matrix[j * TERMS + i]) = (sum, sum);
+            }
+        }
+        let seen = matrix[0];
+        if seen < 8.0 * TERMS as f64 {
+            return None;
+        }
+        for i in 1..TERMS {
+            matrix[i * TERMS + i] += RIDGE * seen;
+        }
+        cholesky(&matrix, TERMS)
+    }
+
+    /// What the original does not explain; 0 where nothing is seen.
+    pub(crate) fn residual(&self, picture: &Plane) -> Plane {
+        let mut rest = picture.zip(&self.seen, |sample, seen| sample * seen);
+        for (corner, lower) in self.corners().zip(&self.blocks) {
+            let right = (corner.0 + BLOCK_WIDTH).min(rest.width);
+            let rows = corner.1..(corner.1 + BLOCK_HEIGHT).min(rest.height);
+            let Some(lower) = lower else {
+                rows.for_each(|y| rest.row_mut(y)[corner.0..right].fill(0.0));
+                continue;
+            };
+            let sums: Vec<f64> = self.terms.iter().map(|term| self.sum(corner, term, &rest)).collect();
+            let fit: Vec<f32> = substitute(lower, &sums).iter().map(|&weight| weight as f32).collect();
+            for y in rows {
+                let rest = &mut rest.row_mut(y)[corner.0..right];
+                for (term, weight) in self.terms.iter().zip(&fit) {
+                    let term = &term.row(y)[corner.0..right];
+                    rest.iter_mut().zip(term).for_each(|(sample, term)| *sample -= weight * term);
+                }
+            }
+        }
+        rest
+    }
+}

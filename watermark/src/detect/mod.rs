@@ -1,0 +1,133 @@
+//! The detector: from a copy's pictures and the archive's to soft symbols, which `score` judges.
+//!
+//! In: a `Clip` and `References`, which are read through traits. Out: a `Detection`: where the copy is from, and an
+//! observation for each slice symbol that it shows. Pure: whoever implements the traits does the I/O; memory is bounded by
+//! a GOP's pictures and by ten thumbnails a second.
+//!
+//! ```text
+//! thumbnails of both ─► time: spans of the copy ─► place: geometry and exact time of each span
+//!                        for each GOP of a span:   read: next picture of the original ─► light: what it explains, off
+//!                                                        ─► symbols: least squares over all slices and pictures
+//! ```
+//!
+//! It knows no keys and no viewers, and gives one reading of the copy. So whatever it tries on the way is no hypothesis
+//! about viewers: `score`'s probabilities hold for any reading, a wrong one too, which only says nothing.
+
+mod frame;
+mod homography;
+mod light;
+mod place;
+mod plane;
+mod read;
+mod register;
+mod symbols;
+mod time;
+
+pub use frame::{Choice, Clip, Frame, Gop, PictureError, Pictures, References};
+pub use homography::Homography;
+pub use time::Span;
+
+use crate::score::{Evidence, EvidenceError, Observation};
+use plane::Plane;
+use time::Thumbs;
+
+/// Width that pictures are read at; the spans' maps are in these samples.
+pub const WIDTH: usize = 640;
+/// Height that pictures are read at.
+pub const HEIGHT: usize = 360;
+
+/// Spans that agree less after registration are from elsewhere.
+const AGREE_MIN: f64 = 0.15;
+
+/// What was read of a copy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    /// Where its parts are from, in order; what lies between could not be placed.
+    pub spans: Vec<Span>,
+    /// A soft symbol for each slice that it shows; a position twice where the copy shows it twice.
+    pub observations: Vec<Observation>,
+    /// Length of the copy in seconds.
+    pub seconds: f64,
+}
+
+impl Detection {
+    /// As evidence.
+    ///
+    /// # Errors
+    /// When there is more than a judge takes.
+    pub fn evidence(&self) -> Result<Evidence, EvidenceError> {
+        Evidence::new(self.observations.iter().copied(), self.seconds)
+    }
+}
+
+/// How far the work has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress {
+    /// Thumbnails of the copy: seconds done.
+    Copy(f64),
+    /// Thumbnails of the archive: seconds done, of how many.
+    Archive(f64, f64),
+    /// Reading: seconds of the copy done, of how many.
+    Read(f64, f64),
+}
+
+/// Finds where the copy is from and reads what it shows of the mark.
+///
+/// # Errors
+/// When pictures cannot be had. A copy that is from elsewhere is no error: it has no spans and no observations.
+pub fn detect(
+    archive: &dyn References,
+    clip: &dyn Clip,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Detection, PictureError> {
+    let mut copy = Thumbs::default();
+    let (mut begin_s, mut end_s, mut step_s) = (0.0, 0.0, 0.0);
+    for (index, frame) in clip.pictures(time::WIDTH * time::FINER, time::HEIGHT * time::FINER)?.enumerate() {
+        let frame = frame?;
+        if index == 0 {
+            begin_s = frame.time_s;
+        } else {
+            step_s = (frame.time_s - end_s).clamp(0.0, 1.0);
+        }
+        end_s = frame.time_s;
+        copy.push(frame.time_s, || plane(&frame));
+        if index % 300 == 0 {
+            progress(Progress::Copy(frame.time_s - begin_s));
+        }
+    }
+    let seconds = (end_s + step_s - begin_s).max(0.0);
+    let thumbs = archive_thumbs(archive, progress)?;
+    let spans = time::align(&copy, &thumbs, WIDTH, HEIGHT);
+    drop((copy, thumbs));
+    let mut spans = place::place(archive, clip, &spans)?;
+    spans.retain(|span| span.agreement >= AGREE_MIN);
+    let mut observations = Vec::new();
+    let mut done = |time_s: f64| progress(Progress::Read(time_s - begin_s, seconds));
+    read::read(archive, clip, &spans, &mut done, &mut |mut seen: Observation| {
+        seen.at_s = (seen.at_s - begin_s).clamp(0.0, seconds);
+        observations.push(seen);
+    })?;
+    Ok(Detection { spans, observations, seconds })
+}
+
+fn archive_thumbs(
+    archive: &dyn References,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Thumbs, PictureError> {
+    let mut thumbs = Thumbs::default();
+    let gops = archive.gops();
+    let (Some(first), Some(last)) = (gops.first(), gops.last()) else { return Ok(thumbs) };
+    let pictures = archive.pictures(0..gops.len(), Choice::A, time::WIDTH, time::HEIGHT)?;
+    for (index, frame) in pictures.enumerate() {
+        let frame = frame?;
+        thumbs.push(frame.time_s, || plane(&frame));
+        if index % 300 == 0 {
+            progress(Progress::Archive(frame.time_s - first.start_s, last.end_s - first.start_s));
+        }
+    }
+    Ok(thumbs)
+}
+
+fn plane(frame: &Frame) -> Plane {
+    Plane::of_luma(&frame.luma, frame.width, frame.height)
+}

@@ -1,0 +1,219 @@
+//! The slice symbols of one GOP, all at once: a least-squares fit of the variants' difference to what the copy shows.
+//!
+//! In: residual pictures of the copy, and the difference of the variants at the same times, both through the same sieve
+//! (`light`). Out: a soft value and a variance for each slice. Pure.
+//!
+//! Motion carries a slice's mark into its neighbours' rows. The archive is decoded with A in the even slices only, too: so
+//! the difference falls into an even and an odd part, and within a part a slice's mark may stray by half a slice before it
+//! could be taken for another's. Where parts overlap, the fit sorts them.
+//!
+//! A fit's own variance would only hold for noise without shape. So the same fit is made with the difference shifted
+//! sideways, where it cannot match, and the variance is raised to what those fits scatter by. A wrong registration makes
+//! the true fit such a shifted one: it then says nothing with much variance.
+
+use super::plane::{Plane, cholesky, dot, substitute};
+
+/// Sideways shifts that the scatter is measured with, in samples of a grid 320 wide; a cell of the pattern is 8.
+const SHIFTS: [usize; 12] = [24, 36, 52, 68, 84, 100, 220, 236, 252, 268, 284, 296];
+/// Smallest noise of a sample, in levels²: rounding, on both sides.
+const NOISE_MIN: f32 = 0.15;
+/// Half the side of the square that noise is measured in.
+const NOISE_RADIUS: usize = 4;
+/// How far a slice that sees nothing is drawn to 0: part of the mean energy of a slice.
+const RIDGE: f64 = 0.02;
+/// Weight of a GOP's mean scatter against a slice's own, in shifts.
+const PRIOR: f64 = 12.0;
+
+/// One picture's part in a GOP's fit.
+pub(crate) struct Shown {
+    /// What the original does not explain.
+    pub(crate) residual: Plane,
+    /// A − B in the even slices.
+    pub(crate) even: Plane,
+    /// A − B in the odd slices.
+    pub(crate) odd: Plane,
+}
+
+/// What was read of a slice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Soft {
+    pub(crate) value: f64,
+    /// +∞ where nothing is seen.
+    pub(crate) variance: f64,
+}
+
+/// The soft symbols of the slices between these edges (parts of the height).
+pub(crate) fn solve(shown: &[Shown], edges: &[f64]) -> Vec<Soft> {
+    let slices = edges.len().saturating_sub(1);
+    let blind = vec![Soft { value: 0.0, variance: f64::INFINITY }; slices];
+    let Some(first) = shown.first() else { return blind };
+    if slices == 0 {
+        return blind;
+    }
+    let owners = Owners::new(edges, first.residual.height);
+    let weights = weights(shown);
+    let mut fit = Fit::new(slices);
+    for (picture, weight) in shown.iter().zip(&weights) {
+        let weighted = picture.residual.zip(weight, |sample, weight| sample * weight);
+        fit.add(&owners, picture, &weighted, weight);
+    }
+    let Some(values) = fit.solved() else { return blind };
+    let scatter = scatter(shown, &weights, &owners, &values.0);
+    let soft = |(slice, (&value, &variance)): (usize, (&f64, &f64))| {
+        if fit.energy(slice) <= 0.0 {
+            return Soft { value: 0.0, variance: f64::INFINITY };
+        }
+        Soft { value, variance: variance * scatter[slice].max(1.0) }
+    };
+    values.0.iter().zip(&values.1).enumerate().map(soft).collect()
+}
+
+/// Which even and which odd slice a row's marks belong to.
+struct Owners {
+    even: Vec<Option<usize>>,
+    odd: Vec<Option<usize>>,
+}
+
+impl Owners {
+    fn new(edges: &[f64], height: usize) -> Owners {
+        let slices = edges.len() - 1;
+        // Within a parity the border lies in the middle of the slice between.
+        let of = |parity: usize| {
+            let row = |y: usize| {
+                let at = (y as f64 + 0.5) / height as f64;
+                let reach = |slice: usize| {
+                    if slice + 2 < slices {
+                        (edges[slice + 1] + edges[slice + 2]) / 2.0
+                    } else {
+                        f64::INFINITY
+                    }
+                };
+                (parity..slices).step_by(2).find(|&slice| at < reach(slice))
+            };
+            (0..height).map(row).collect()
+        };
+        Owners { even: of(0), odd: of(1) }
+    }
+}
+
+/// One over the noise of each sample: by place over the whole GOP, and by picture.
+fn weights(shown: &[Shown]) -> Vec<Plane> {
+    let first = &shown[0].residual;
+    let mut noise = Plane::new(first.width, first.height);
+    for picture in shown {
+        noise.data.iter_mut().zip(&picture.residual.data).for_each(|(sum, sample)| *sum += sample * sample);
+    }
+    let share = 1.0 / shown.len() as f32;
+    let noise = noise.blurred(NOISE_RADIUS);
+    let here = noise.zip(&noise, |sum, _| 1.0 / (sum * share + NOISE_MIN));
+    let of_picture = |picture: &Shown| {
+        let energy: f32 = picture
+            .residual
+            .data
+            .iter()
+            .zip(&here.data)
+            .map(|(sample, weight)| sample * sample * weight)
+            .sum();
+        let mean = (energy / here.data.len() as f32).max(0.1);
+        here.zip(&here, |weight, _| weight / mean)
+    };
+    shown.iter().map(of_picture).collect()
+}
+
+/// Normal equations of the slices' fit.
+struct Fit {
+    slices: usize,
+    matrix: Vec<f64>,
+    right: Vec<f64>,
+}
+
+impl Fit {
+    fn new(slices: usize) -> Fit {
+        Fit { slices, matrix: vec![0.0; slices * slices], right: vec![0.0; slices] }
+    }
+
+    fn add(&mut self, owners: &Owners, picture: &Shown, weighted: &Plane, weight: &Plane) {
+        let n = self.slices;
+        let mut scaled = vec![0.0; weight.width];
+        for y in 0..weight.height {
+            let (even, odd) = (picture.even.row(y), picture.odd.row(y));
+            for (owner, part, other) in [(owners.even[y], even, None), (owners.odd[y], odd, Some(even))] {
+                let Some(i) = owner else { continue };
+                self.right[i] += f64::from(dot(part, weighted.row(y)));
+                scaled.iter_mut().zip(part).zip(weight.row(y)).for_each(|((to, part), w)| *to = part * w);
+                self.matrix[i * n + i] += f64::from(dot(part, &scaled));
+                if let (Some(other), Some(j)) = (other, owners.even[y]) {
+                    let both = f64::from(dot(other, &scaled));
+                    self.matrix[i * n + j] += both;
+                    self.matrix[j * n + i] += both;
+                }
+            }
+        }
+    }
+
+    fn energy(&self, slice: usize) -> f64 {
+        self.matrix[slice * self.slices + slice]
+    }
+
+    /// Values, and variances for noise of one.
+    fn solved(&self) -> Option<(Vec<f64>, Vec<f64>)> {
+        let n = self.slices;
+        let mean = (0..n).map(|slice| self.energy(slice)).sum::<f64>() / n as f64;
+        let mut matrix = self.matrix.clone();
+        for slice in 0..n {
+            matrix[slice * n + slice] += RIDGE * mean;
+        }
+        let lower = cholesky(&matrix, n)?;
+        let variance = |slice| {
+            let unit: Vec<f64> = (0..n).map(|other| f64::from(u8::from(other == slice))).collect();
+            substitute(&lower, &unit)[slice]
+        };
+        Some((substitute(&lower, &self.right), (0..n).map(variance).collect()))
+    }
+}
+
+/// How much wider fits that cannot match scatter than noise without shape would, for each slice.
+fn scatter(shown: &[Shown], weights: &[Plane], owners: &Owners, values: &[f64]) -> Vec<f64> {
+    let slices = values.len();
+    // sums[shift][slice]: right side and energy.
+    let mut sums = vec![vec![(0.0f64, 0.0f64); slices]; SHIFTS.len()];
+    let mut rest = Vec::new();
+    let mut scaled = Vec::new();
+    for (picture, weight) in shown.iter().zip(weights) {
+        for y in 0..weight.height {
+            let parts = [(owners.even[y], picture.even.row(y)), (owners.odd[y], picture.odd.row(y))];
+            rest.clear();
+            rest.extend_from_slice(picture.residual.row(y));
+            for (owner, part) in &parts {
+                let Some(slice) = owner else { continue };
+                let value = values[*slice] as f32;
+                rest.iter_mut().zip(*part).for_each(|(rest, part)| *rest -= value * part);
+            }
+            rest.iter_mut().zip(weight.row(y)).for_each(|(rest, weight)| *rest *= weight);
+            for (owner, part) in parts {
+                let Some(slice) = owner else { continue };
+                scaled.clear();
+                scaled.extend(part.iter().map(|part| part * part));
+                let width = part.len();
+                for (shift, sums) in SHIFTS.iter().zip(&mut sums) {
+                    let shift = shift * width / 320;
+                    let turned = |row: &[f32], with: &[f32]| {
+                        dot(&row[..width - shift], &with[shift..])
+                            + dot(&row[width - shift..], &with[..shift])
+                    };
+                    sums[slice].0 += f64::from(turned(part, &rest));
+                    sums[slice].1 += f64::from(turned(&scaled, weight.row(y)));
+                }
+            }
+        }
+    }
+    let of = |slice: usize| {
+        let ratios = sums.iter().map(|sums| sums[slice]).filter(|(_, energy)| *energy > 0.0);
+        let ratios: Vec<f64> = ratios.map(|(right, energy)| right * right / energy).collect();
+        (ratios.iter().sum::<f64>(), ratios.len() as f64)
+    };
+    let own: Vec<(f64, f64)> = (0..slices).map(of).collect();
+    let (sum, count) = own.iter().fold((0.0, 0.0), |all, own| (all.0 + own.0, all.1 + own.1));
+    let mean = if count > 0.0 { sum / count } else { 1.0 };
+    own.iter().map(|(sum, count)| (sum + PRIOR * mean) / (count + PRIOR)).collect()
+}
