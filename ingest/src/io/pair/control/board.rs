@@ -318,6 +318,22 @@ impl Board {
         }
     }
 
+    /// What protects less than it was configured to, a line each.
+    pub fn doubts(&self) -> String {
+        let notes = self.notes();
+        let mut lines = String::new();
+        if self.level != self.wanted {
+            lines = format!("protection is {:?}, not {:?}\n", self.level, self.wanted).to_lowercase();
+        }
+        for why in self.reasons.iter().chain(&notes.hold) {
+            lines.push_str(&format!("warning: {why}\n"));
+        }
+        if notes.shown.is_some_and(|shown| matches!(shown.state, State::Solo { .. })) {
+            lines.push_str("warning: no standby: a crash of this node loses what it acknowledges\n");
+        }
+        lines
+    }
+
     /// Present state as JSON.
     pub fn status(&self) -> Value {
         let notes = self.notes();

@@ -277,6 +277,12 @@ fn reporter(election: Letters, mover: Sender<Task>) -> Arc<dyn Fn(Report) + Send
     })
 }
 
+impl std::fmt::Debug for Control {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Control").field("gate", &self.gate.told()).finish_non_exhaustive()
+    }
+}
+
 impl Control {
     /// Hands over to the peer, and waits for the end of it: what moved.
     ///
