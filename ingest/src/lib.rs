@@ -13,5 +13,6 @@ pub mod config;
 pub mod io;
 pub mod log;
 pub mod metrics;
+pub mod operator;
 pub mod slot;
 pub mod state_dir;

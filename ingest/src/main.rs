@@ -3,11 +3,15 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use releve_ingest::config::Config;
+use releve_ingest::config::pair::Pair;
 use releve_ingest::io::node::{self, Node};
+use releve_ingest::io::pair::control;
 use releve_ingest::log;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use takeover::guardian;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -44,6 +48,11 @@ fn main() -> Result<ExitCode> {
         println!("the configuration is fine");
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(pair) = &config.pair
+        && std::env::var_os(GUARDED).is_none()
+    {
+        return guard(pair);
+    }
     log::start(config.log);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -51,6 +60,33 @@ fn main() -> Result<ExitCode> {
         .context("cannot start the runtime")?
         .block_on(serve(config, args.ready_file.as_deref()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the node that its guardian watches it.
+const GUARDED: &str = "RELEVE_GUARDED";
+
+/// Runs this same program as the node, and takes its addresses away when it dies, however it dies. No thread exists yet.
+fn guard(pair: &Pair) -> Result<ExitCode> {
+    // What a hook has moved is not ours to remove.
+    let addresses = if pair.hook.is_some() { Vec::new() } else { control::ownerships(pair)? };
+    let mut node = Command::new(std::env::current_exe().context("this program's own path is unknown")?);
+    node.args(std::env::args_os().skip(1)).env(GUARDED, "1");
+    let ended = guardian::watch(&mut node, &addresses)?;
+    if ended.removed > 0 {
+        eprintln!(
+            "releve-ingest: the node ended ({}) and left {} addresses: removed within {} us",
+            ended.status,
+            ended.removed,
+            ended.took.as_micros()
+        );
+    }
+    ended.failures.iter().for_each(|failure| eprintln!("releve-ingest: an address stays: {failure}"));
+    Ok(match ended.status.code() {
+        Some(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        None => ExitCode::from(
+            128_u8.saturating_add(u8::try_from(ended.status.signal().unwrap_or(0)).unwrap_or(0)),
+        ),
+    })
 }
 
 fn read_config(path: Option<&Path>) -> Result<Config> {

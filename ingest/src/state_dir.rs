@@ -98,6 +98,16 @@ impl StateDir {
         self.root.join("state.db")
     }
 
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Operators' commands that were carried out, a JSON line each.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join("audit.jsonl")
+    }
+
     /// The folder of blobs.
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")

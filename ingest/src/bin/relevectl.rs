@@ -1,11 +1,13 @@
 //! `relevectl`: the operator's hand on a Relève set-up.
 //!
-//! Works on the state folder, so that it needs no running node: streams, access tokens, revocations, status.
+//! Works on the state folder, so that it needs no running node: streams, access tokens, revocations, status. What concerns a
+//! pair of ingest nodes it asks the nodes: `failover`, and the pair's part of `status`.
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
+use releve_ingest::operator::pair;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord};
 use releve_state::sqlite::Sqlite;
@@ -40,6 +42,8 @@ enum Command {
     /// Viewers.
     #[command(subcommand)]
     Viewer(ViewerCommand),
+    /// Move the publishers of a pair to the other node, or let a node that waits go on alone.
+    Failover(Failover),
     /// Streams and nodes at a glance.
     Status {
         /// As JSON.
@@ -101,6 +105,31 @@ enum ViewerCommand {
     },
 }
 
+#[derive(clap::Args)]
+struct Failover {
+    /// Node number that is to hold; the peer of the present holder, if left out.
+    #[arg(long, value_name = "NODE")]
+    to: Option<u16>,
+    /// Only say whether it is possible now.
+    #[arg(long)]
+    dry_run: bool,
+    /// The peer is off and stays off: let the node that waits ask the witnesses alone. What the peer alone had is lost.
+    #[arg(long, conflicts_with_all = ["to", "dry_run"])]
+    force: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    /// Admin listener of a node of the pair; without it, all ingest nodes of the state folder are asked.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+}
+
+impl Failover {
+    fn wish(&self) -> pair::Wish {
+        pair::Wish { to: self.to, dry_run: self.dry_run, force: self.force, json: self.json }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Mark {
     /// Publish nothing that is not marked.
@@ -145,6 +174,9 @@ async fn main() -> Result<()> {
             check_viewer(&viewer)?;
             state.revoke(Revocation { viewer, at_unix_s: unix_ms() / 1000 }).await?;
             Ok(())
+        }
+        Command::Failover(failover) => {
+            pair::failover(&dir, &admins(&state, failover.admin.as_deref()).await?, &failover.wish())
         }
         Command::Status { json } => status(&state, json).await,
     }
@@ -231,6 +263,7 @@ async fn status(state: &Sqlite, as_json: bool) -> Result<()> {
         streams.push((stream, epoch, last));
     }
     let nodes = state.nodes().await?;
+    let pairs = pair::look(&admins(state, None).await?);
     if as_json {
         let streams: Vec<_> = streams
             .iter()
@@ -252,7 +285,7 @@ async fn status(state: &Sqlite, as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", json!({"streams": streams, "nodes": nodes}));
+        println!("{}", json!({"streams": streams, "nodes": nodes, "pair": pairs}));
         return Ok(());
     }
     println!("{:<24} {:<8} {:>6} {:>12}", "STREAM", "MARK", "EPOCH", "LAST SEGMENT");
@@ -266,7 +299,20 @@ async fn status(state: &Sqlite, as_json: bool) -> Result<()> {
         let alive = if now.saturating_sub(node.seen_unix_ms) < SILENT_MS { "alive" } else { "silent" };
         println!("{:<16} {role:<7} {alive:<8} {}", node.name, node.url);
     }
+    pair::print(&pairs);
     Ok(())
+}
+
+/// Admin listeners of the ingest nodes: the one named, or those that the state folder knows and that have lately lived.
+async fn admins(state: &Sqlite, named: Option<&str>) -> Result<Vec<String>> {
+    if let Some(named) = named {
+        return Ok(vec![named.to_owned()]);
+    }
+    let now = unix_ms();
+    let lives = |node: &NodeRecord| {
+        node.role == NodeRole::Ingest && now.saturating_sub(node.seen_unix_ms) < SILENT_MS
+    };
+    Ok(state.nodes().await?.into_iter().filter(lives).map(|node| node.admin_url).collect())
 }
 
 fn check_viewer(viewer: &str) -> Result<()> {

@@ -121,6 +121,9 @@ pub struct Pair {
     /// A survivor without a grant holds its publishers this long, in milliseconds, then drops the address.
     #[serde(default = "max_hold_ms")]
     pub max_hold_ms: u64,
+    /// The other node's admin listener, as `http://HOST:PORT`, so that `relevectl` can ask both.
+    #[serde(default)]
+    pub peer_admin: Option<String>,
     /// Hand over by itself to the node with the lower number once the pair is steady.
     #[serde(default)]
     pub preempt: bool,
@@ -194,6 +197,11 @@ impl Pair {
             range("pair.hook.argv", "empty".into(), !hook.argv.is_empty(), "a program and its arguments")?;
             let ms = hook.timeout_ms;
             range("pair.hook.timeout_ms", ms.to_string(), (10..=600_000).contains(&ms), "10 to 600000")?;
+        }
+
+        if let Some(url) = &self.peer_admin {
+            let http = url.strip_prefix("http://").is_some_and(|host| host.contains(':'));
+            range("pair.peer_admin", url.clone(), http, "http://HOST:PORT")?;
         }
 
         let ms = self.dead_min_ms;
@@ -294,6 +302,7 @@ addresses = [{ ip = "192.0.2.7", interface = "eth0" }, { ip = "2001:db8::7", int
             ("node = 1", "node = 1\ndead_max_ms = 30", "pair.dead_max_ms"),
             ("node = 1", "node = 1\nmax_hold_ms = 60000", "pair.max_hold_ms"),
             ("node = 1", "node = 1\nhook = { argv = [] }", "pair.hook.argv"),
+            ("node = 1", "node = 1\npeer_admin = \"10.0.0.2\"", "pair.peer_admin"),
             ("node = 1", "node = 1\ncolour = 3", "colour"),
         ] {
             assert!(PAIR.contains(from), "{from}");

@@ -5,13 +5,16 @@
 //! GET /status    JSON, one row a stream GET /readyz  200 while publishers are taken and the state store records
 //! ```
 //!
-//! No secrets in any of it. Bind it to an address that only operators reach.
+//! A node of a pair says in the status what it is, is ready while its part of the pair works, and takes the commands of
+//! `pair::operate`. No secrets in any of it. Bind it to an address that only operators reach.
 
 use crate::io::http::{Answer, answer, plain};
+use crate::io::pair::operate::Operate;
 use crate::io::streams::Streams;
 use crate::metrics;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
+use ingest_api::node_auth::AUTH_HEADER;
 use prometheus_client::registry::Registry;
 use releve_state::coordinator::Coordinator;
 use serde_json::json;
@@ -20,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
+const PLAIN: &str = "text/plain; charset=utf-8";
 /// How long the state store may take to count as answering.
 const STATE_MAX: Duration = Duration::from_secs(2);
 
@@ -35,11 +39,20 @@ pub struct Admin {
     pub state: Arc<dyn Coordinator>,
     /// Whether the state store took the node's last sign of life: a full disk answers questions and records nothing.
     pub recording: Arc<AtomicBool>,
+    /// The pair, if this node is one of two.
+    pub pair: Option<Arc<Operate>>,
 }
 
 impl Admin {
     /// Answers one request.
     pub async fn answer(self: Arc<Admin>, request: Request<Incoming>) -> Answer {
+        if request.method() == Method::POST
+            && let Some(pair) = &self.pair
+        {
+            let path = request.uri().path_and_query().map_or("", |path| path.as_str()).to_owned();
+            let header = request.headers().get(AUTH_HEADER).and_then(|value| value.to_str().ok());
+            return pair.clone().answer(path, header.unwrap_or_default().to_owned()).await;
+        }
         if request.method() != Method::GET {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
@@ -62,8 +75,14 @@ impl Admin {
         if !self.recording.load(Ordering::Relaxed) {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the state store does not record\n");
         }
+        if let Some(why) = self.pair.as_ref().and_then(|pair| pair.control.board.unready()) {
+            return answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n"));
+        }
         match timeout(STATE_MAX, self.state.streams()).await {
-            Ok(Ok(_)) => plain(StatusCode::OK, "ready\n"),
+            Ok(Ok(_)) => {
+                let doubts = self.pair.as_ref().map(|pair| pair.control.board.doubts()).unwrap_or_default();
+                answer(StatusCode::OK, PLAIN, format!("ready\n{doubts}"))
+            }
             _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the state store does not answer\n"),
         }
     }
@@ -82,7 +101,7 @@ impl Admin {
                 })
             })
             .collect();
-        let body = json!({"node": self.node, "role": "ingest", "streams": rows}).to_string();
+        let body = json!({"pair": self.pair.as_ref().map(|pair| pair.status()), "node": self.node, "role": "ingest", "streams": rows}).to_string();
         answer(StatusCode::OK, "application/json", body)
     }
 }

@@ -9,6 +9,8 @@ use crate::io::archive;
 use crate::io::http;
 use crate::io::marking::{Keys, Marking, pool};
 use crate::io::origin::Origin;
+use crate::io::pair::control::Control;
+use crate::io::pair::operate::Operate;
 use crate::io::publish::{self, Context};
 use crate::io::rtmp::{self, Door};
 use crate::io::streams::{Begin, Streams};
@@ -51,6 +53,8 @@ pub struct Settings {
     pub grace: Duration,
     /// The program whose `mark-worker` marks: this one.
     pub marker: PathBuf,
+    /// The pair's control half, running.
+    pub control: Option<Arc<Control>>,
 }
 
 impl Settings {
@@ -60,7 +64,7 @@ impl Settings {
     /// When this program's own path is unknown.
     pub fn of_program() -> Result<Settings> {
         let marker = std::env::current_exe().context("this program's own path is unknown")?;
-        Ok(Settings { grace: publish::GRACE, marker })
+        Ok(Settings { grace: publish::GRACE, marker, control: None })
     }
 }
 
@@ -94,12 +98,13 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     let dir = StateDir::at(&config.dir);
     let keys = marking_keys(&dir)?;
     let cluster = dir.keys(KeyKind::Cluster)?;
+    let cluster_keys = cluster.clone();
     let database = dir.database();
     let state: Arc<dyn Coordinator> =
         Arc::new(Sqlite::open(&database).with_context(|| format!("cannot open {}", database.display()))?);
     let blobs: Arc<dyn Blobs> =
         Arc::new(Local::open(dir.blobs()).with_context(|| format!("cannot open {}", dir.blobs().display()))?);
-    let (metrics, registry) = Metrics::new();
+    let (metrics, mut registry) = Metrics::new();
     let (archive, archiving) = archive::start(&config, &dir, metrics.clone())?;
     let pool = Arc::new(pool(settings.marker, config.mark_workers));
     // A node that cannot mark still takes streams whose policy lets them pass: loudly.
@@ -160,12 +165,17 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     tasks
         .spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
     let recording = Arc::new(AtomicBool::new(true));
+    let pair = settings.control.zip(config.pair.as_ref()).map(|(control, pair)| {
+        control.board.register(&mut registry);
+        Arc::new(Operate::new(control, pair, cluster_keys, dir.audit()))
+    });
     let admin = Arc::new(Admin {
         node: config.name.clone(),
         registry,
         streams: streams.clone(),
         state: state.clone(),
         recording: recording.clone(),
+        pair,
     });
     tasks.spawn(http::serve(admin_listener, stopping.clone(), move |request| admin.clone().answer(request)));
     let record = NodeRecord {

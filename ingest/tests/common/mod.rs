@@ -71,7 +71,7 @@ impl Lab {
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));
-        node::start_with(config, Settings { grace, marker }).await.unwrap()
+        node::start_with(config, Settings { grace, marker, control: None }).await.unwrap()
     }
 
     /// A relay's signed request: status and body, or `None` where the node listens no more. The answer's signature holds.

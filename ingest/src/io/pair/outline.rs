@@ -5,7 +5,7 @@
 //! it (`Pulse::now`), which the other node knows from its beats: a connection's timestamps must never step back.
 //!
 //! ```text
-//! "RO" | version 1 | flags: 1 base known | received u32 | sent u32 | taken u64 ns | takeover::socket::TcpState
+//! "RO" | version 1 | flags: 1 base known, 2 exact | received u32 | sent u32 | taken u64 ns | takeover::socket::TcpState
 //! ```
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub struct Outline {
     pub base: Option<Base>,
     /// When it was taken, on the clock of the node that took it.
     pub taken: Duration,
+    /// A full dump of a frozen connection: this is what to restore, nothing has moved since.
+    pub exact: bool,
 }
 
 /// Bytes that are no outline.
@@ -44,7 +46,7 @@ impl Outline {
     /// Of a connection of which only our SYN-ACK was seen.
     pub fn of_syn_ack(flow: Flow, syn_ack: &SynAck, now: Duration) -> Outline {
         let state = Baseline::from_syn_ack(flow, syn_ack).as_state().clone();
-        Outline { state, base: Some(syn_ack.base), taken: now }
+        Outline { state, base: Some(syn_ack.base), taken: now, exact: false }
     }
 
     /// Of a live connection, which goes on.
@@ -52,14 +54,14 @@ impl Outline {
     /// # Errors
     /// It is not established, or repair mode is not allowed.
     pub fn of_stream(stream: &TcpStream, base: Option<Base>, now: Duration) -> Result<Outline, Error> {
-        Ok(Outline { state: peek(stream)?, base, taken: now })
+        Ok(Outline { state: peek(stream)?, base, taken: now, exact: false })
     }
 
     /// For the books.
     pub fn encode(&self) -> Bytes {
         let base = self.base.unwrap_or(Base { received: 0, sent: 0 });
         let mut bytes = MAGIC.to_vec();
-        bytes.push(self.base.is_some().into());
+        bytes.push(u8::from(self.base.is_some()) | u8::from(self.exact) << 1);
         bytes.extend_from_slice(&base.received.to_be_bytes());
         bytes.extend_from_slice(&base.sent.to_be_bytes());
         bytes.extend_from_slice(&u64::try_from(self.taken.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
@@ -73,7 +75,7 @@ impl Outline {
     /// When they are not what `encode` wrote.
     pub fn decode(bytes: &[u8]) -> Result<Outline, OutlineError> {
         let (header, state) = bytes.split_at_checked(HEADER_LEN).ok_or(OutlineError::NotOne)?;
-        let (Some([m0, m1, m2, known]), Some(received), Some(sent), Some(taken)) = (
+        let (Some([m0, m1, m2, flags]), Some(received), Some(sent), Some(taken)) = (
             header.first_chunk::<4>(),
             header[4..].first_chunk().map(|word| u32::from_be_bytes(*word)),
             header[8..].first_chunk().map(|word| u32::from_be_bytes(*word)),
@@ -81,11 +83,16 @@ impl Outline {
         ) else {
             return Err(OutlineError::NotOne);
         };
-        if [*m0, *m1, *m2] != MAGIC || *known > 1 {
+        if [*m0, *m1, *m2] != MAGIC || *flags > 3 {
             return Err(OutlineError::NotOne);
         }
-        let base = (*known == 1).then_some(Base { received, sent });
-        Ok(Outline { state: TcpState::decode(state)?, base, taken: Duration::from_nanos(taken) })
+        let base = (*flags & 1 == 1).then_some(Base { received, sent });
+        Ok(Outline {
+            state: TcpState::decode(state)?,
+            base,
+            taken: Duration::from_nanos(taken),
+            exact: *flags & 2 != 0,
+        })
     }
 
     /// Which connection.
@@ -123,9 +130,9 @@ mod tests {
         let state = read.survived(10, 3, b"abc", Duration::from_millis(40)).unwrap();
         assert_eq!((state.receive_next, state.write_next), (8, 13));
         assert_eq!((state.in_flight(), state.options.timestamp), (&b"abc"[..], Some(1140)));
-        let blind = Outline { base: None, ..outline };
+        let blind = Outline { base: None, exact: true, ..outline };
         let read = Outline::decode(&blind.encode()).unwrap();
-        assert_eq!(read.survived(10, 3, b"abc", Duration::ZERO), None);
+        assert_eq!((read.exact, read.survived(10, 3, b"abc", Duration::ZERO)), (true, None));
     }
 
     #[test]

@@ -6,14 +6,14 @@
 
 use super::error::Error;
 use super::flow::{Base, Confirmed, Flow};
-use super::ledger::{Counts, Event, Ledger, Limits};
+use super::ledger::{Counts, Event, Ledger, Limits, Passage};
 use super::queue::Queue;
 use super::segment::Segment;
 use crate::error::{Purpose, SystemError};
 use crate::realtime;
 use crate::sys::wait::{Bell, readable};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -45,11 +45,14 @@ enum Word {
     Forget(Flow),
     Solo(bool),
     StrangersMayReset(bool),
+    Obey(Box<dyn Fn() -> Passage + Send>),
 }
 
 #[derive(Default)]
 struct Desk {
     words: Vec<Word>,
+    /// Rounds that the thread has ended, verdicts sent.
+    rounds: u64,
     counts: Counts,
     /// Sum and maximum of the time packets waited, and their number.
     waited: (Duration, Duration, u64),
@@ -60,6 +63,8 @@ struct Desk {
 struct Shared {
     desk: Mutex<Desk>,
     bell: Bell,
+    /// Rung after each round, for whoever waits in `settle`.
+    round: Condvar,
 }
 
 impl Shared {
@@ -96,7 +101,7 @@ impl Hold {
     pub fn start(settings: Settings, on_event: impl FnMut(Event) + Send + 'static) -> Result<Self, Error> {
         let queue = Queue::bind(settings.queue, settings.queue_length)?;
         let bell = Bell::new().to("make the hold's bell (eventfd)")?;
-        let shared = Arc::new(Shared { desk: Mutex::default(), bell });
+        let shared = Arc::new(Shared { desk: Mutex::default(), bell, round: Condvar::new() });
         let for_thread = Arc::clone(&shared);
         let run = move || {
             if let Some(priority) = settings.priority {
@@ -144,6 +149,35 @@ impl Hold {
         self.shared.say(Word::StrangersMayReset(may));
     }
 
+    /// Asks this function in every round who may speak, instead of being told by [`set_solo`](Self::set_solo). It must not
+    /// block. Ring [`look`](Self::look) when its answer changes.
+    pub fn obey(&self, passage: impl Fn() -> Passage + Send + 'static) {
+        self.shared.say(Word::Obey(Box::new(passage)));
+    }
+
+    /// Begins another round soon.
+    pub fn look(&self) {
+        self.shared.bell.ring();
+    }
+
+    /// Waits until everything said before has taken effect. `false` when that took longer than `limit`.
+    pub fn settle(&self, limit: Duration) -> bool {
+        let started = Instant::now();
+        let mut desk = self.shared.desk();
+        // One round may be under way that began before: the second one from here certainly heard it all, and ended.
+        let wanted = desk.rounds + 2;
+        while desk.rounds < wanted {
+            let left = limit.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            self.shared.bell.ring();
+            let turn = left.min(Duration::from_millis(1));
+            desk = self.shared.round.wait_timeout(desk, turn).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
     /// Figures as of the thread's last round.
     pub fn counts(&self) -> Counts {
         self.shared.desk().counts
@@ -182,6 +216,7 @@ fn work(
     mut on_event: impl FnMut(Event),
 ) -> Result<(), SystemError> {
     let mut ledger = Ledger::new(limits);
+    let mut obeyed: Option<Box<dyn Fn() -> Passage + Send>> = None;
     loop {
         readable([Some(queue.as_fd()), Some(shared.bell.as_fd())], None).to("wait for packets")?;
         shared.bell.hush();
@@ -192,6 +227,10 @@ fn work(
             }
             std::mem::take(&mut desk.words)
         };
+        // Before the words: a confirmation frees nothing while this host may have been overtaken.
+        if let Some(passage) = &obeyed {
+            ledger.set_passage(passage());
+        }
         for word in words {
             match word {
                 Word::Admit(flow, base) => ledger.admit(flow, base),
@@ -202,6 +241,10 @@ fn work(
                 Word::Forget(flow) => ledger.forget(flow),
                 Word::Solo(solo) => ledger.set_solo(solo),
                 Word::StrangersMayReset(may) => ledger.strangers_may_reset(may),
+                Word::Obey(passage) => {
+                    ledger.set_passage(passage());
+                    obeyed = Some(passage);
+                }
             }
         }
         let arrived = Instant::now();
@@ -219,6 +262,8 @@ fn work(
             desk.waited = (desk.waited.0 + waited.0, desk.waited.1.max(waited.1), desk.waited.2 + waited.2);
         }
         queue.send()?;
+        shared.desk().rounds += 1;
+        shared.round.notify_all();
         while let Some(event) = ledger.poll_event() {
             on_event(event);
         }

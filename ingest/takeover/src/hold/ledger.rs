@@ -60,6 +60,18 @@ pub enum Event {
     },
 }
 
+/// Who may speak at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passage {
+    /// Nobody: packets wait, whatever was confirmed. This host may have been overtaken.
+    Shut,
+    /// Whoever the standby has confirmed.
+    #[default]
+    Confirmed,
+    /// Everybody: this host answers alone.
+    Open,
+}
+
 /// Figures for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -89,7 +101,7 @@ pub struct Ledger<P> {
     events: VecDeque<Event>,
     limits: Limits,
     counts: Counts,
-    solo: bool,
+    passage: Passage,
     strangers_may_reset: bool,
 }
 
@@ -140,7 +152,7 @@ impl<P> Ledger<P> {
             events: VecDeque::new(),
             limits,
             counts: Counts::default(),
-            solo: false,
+            passage: Passage::default(),
             strangers_may_reset: false,
         }
     }
@@ -154,12 +166,13 @@ impl<P> Ledger<P> {
         if let Some(syn_ack) = segment.syn_ack {
             self.open(segment.flow, syn_ack);
         }
-        if self.solo {
+        if self.passage == Passage::Open {
             return self.give(token, Verdict::Leave);
         }
+        let shut = self.passage == Passage::Shut;
         let Some(entry) = self.flows.get_mut(&segment.flow) else {
-            let verdict =
-                if segment.reset && self.strangers_may_reset { Verdict::Leave } else { Verdict::Drop };
+            let leaves = segment.reset && self.strangers_may_reset && !shut;
+            let verdict = if leaves { Verdict::Leave } else { Verdict::Drop };
             self.counts.dropped_stranger += u64::from(verdict == Verdict::Drop);
             return self.give(token, verdict);
         };
@@ -167,7 +180,7 @@ impl<P> Ledger<P> {
             self.counts.dropped_reset += 1;
             return self.give(token, Verdict::Drop);
         }
-        if entry.waiting.is_empty() && entry.may_leave(&segment) {
+        if !shut && entry.waiting.is_empty() && entry.may_leave(&segment) {
             return self.give(token, Verdict::Leave);
         }
         if self.counts.waiting >= self.limits.packets {
@@ -223,9 +236,18 @@ impl<P> Ledger<P> {
     /// With `true` this host answers alone (it was granted the epoch): everything leaves, at once and from now on.
     /// With `false` a standby is there again: connections it was not told about open anew with [`admit`](Self::admit).
     pub fn set_solo(&mut self, solo: bool) {
-        self.solo = solo;
-        if !solo {
+        self.set_passage(if solo { Passage::Open } else { Passage::Confirmed });
+    }
+
+    /// Who may speak from now on; what has waited for it leaves at once.
+    pub fn set_passage(&mut self, passage: Passage) {
+        let before = std::mem::replace(&mut self.passage, passage);
+        if passage == before || passage == Passage::Shut {
             return;
+        }
+        if passage == Passage::Confirmed {
+            let flows: Vec<Flow> = self.flows.keys().copied().collect();
+            return flows.into_iter().for_each(|flow| self.flush(flow));
         }
         let flows: Vec<Flow> = self.flows.keys().copied().collect();
         for flow in flows {
@@ -296,6 +318,9 @@ impl<P> Ledger<P> {
     }
 
     fn flush(&mut self, flow: Flow) {
+        if self.passage == Passage::Shut {
+            return;
+        }
         let Some(entry) = self.flows.get_mut(&flow) else { return };
         while let Some((_, segment)) = entry.waiting.front() {
             if !entry.may_leave(segment) {

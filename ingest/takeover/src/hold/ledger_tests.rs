@@ -250,3 +250,26 @@ proptest! {
         prop_assert_eq!(ledger.counts().waiting, 0);
     }
 }
+
+/// A host that may have been overtaken says nothing, not even what was confirmed; and all of it once it may again.
+#[test]
+fn a_shut_ledger_keeps_what_was_confirmed() {
+    let mut ledger = Ledger::new(Limits::default());
+    ledger.admit(flow(1), BASE);
+    ledger.confirm(flow(1), Confirmed { received: 100, sent: 0 });
+    ledger.strangers_may_reset(true);
+    ledger.set_passage(Passage::Shut);
+    ledger.offer(Some(segment(flow(1), 50, 0, 0)), 1);
+    ledger.offer(Some(segment(flow(1), 150, 0, 0)), 2);
+    ledger.offer(Some(Segment { reset: true, ..segment(flow(2), 0, 0, 0) }), 3);
+    ledger.confirm(flow(1), Confirmed { received: 120, sent: 0 });
+    assert_eq!(drain(&mut ledger), [(3, Verdict::Drop)]);
+    ledger.set_passage(Passage::Confirmed);
+    assert_eq!(drain(&mut ledger), [(1, Verdict::Leave)]);
+    ledger.set_passage(Passage::Shut);
+    ledger.set_passage(Passage::Open);
+    assert_eq!(drain(&mut ledger), [(2, Verdict::Leave)]);
+    ledger.offer(Some(segment(flow(1), 500, 0, 0)), 4);
+    assert_eq!(drain(&mut ledger), [(4, Verdict::Leave)]);
+    assert_eq!(ledger.counts().waiting, 0);
+}

@@ -26,6 +26,6 @@ mod segment;
 pub use error::Error;
 pub use flow::{Base, Confirmed, Flow};
 pub use holder::{Hold, Settings};
-pub use ledger::{Counts, Event, Ledger, Limits, Verdict};
+pub use ledger::{Counts, Event, Ledger, Limits, Passage, Verdict};
 pub use rule::{Rule, Target, supported_target};
 pub use segment::{Segment, SynAck};

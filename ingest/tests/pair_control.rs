@@ -1,0 +1,252 @@
+//! Two control halves and three witnesses on loopback, with real threads and datagrams: they agree who holds, hand over, and
+//! go on alone only with a grant. The data half is a stand-in that links and mirrors nothing; no right is needed.
+#![allow(clippy::unwrap_used)]
+
+use failover::rule::Broken;
+use failover::vote::Ask;
+use failover::witness::{Action, Record, Witness};
+use failover::{ClusterId, WitnessId};
+use mirror::Role;
+use releve_ingest::config::Config;
+use releve_ingest::config::pair::{BeatPath, Pair, WitnessAt};
+use releve_ingest::io::pair::control::{self, Control, Kernel};
+use releve_ingest::io::pair::orders::{Order, Report};
+use releve_watermark::{Key, KeyRing};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+fn keys() -> KeyRing {
+    KeyRing::of(Key::new(1, [7; 32]))
+}
+
+/// A witness without a disk: ends when told.
+fn witness(id: u16, stop: Arc<AtomicBool>) -> (SocketAddr, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let at = socket.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut witness = Witness::new(WitnessId(id), Record::default(), Broken::default());
+        let mut buffer = [0; 512];
+        while !stop.load(Ordering::Relaxed) {
+            let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+            witness.handle_ask(&Ask::open(&keys(), ClusterId(1), &buffer[..length]).unwrap());
+            while let Some(action) = witness.poll_action() {
+                if let Action::Answer(answer) = action {
+                    socket.send_to(&answer.seal(&keys(), ClusterId(1)), from).unwrap();
+                }
+            }
+        }
+    });
+    (at, thread)
+}
+
+/// The link between the stand-ins: which end each keeps, and its way to its control half.
+#[derive(Default)]
+struct Wire {
+    ends: [Option<(Role, u64)>; 2],
+    up: bool,
+    tell: [Option<Arc<dyn Fn(Report) + Send + Sync>>; 2],
+}
+
+impl Wire {
+    fn say(&self, to: usize, report: Report) {
+        if let Some(tell) = &self.tell[to] {
+            tell(report);
+        }
+    }
+
+    fn open(&mut self, me: usize, role: Role, epoch: u64) {
+        self.ends[me] = Some((role, epoch));
+        self.up = false;
+        let [Some((one, e)), Some((two, f))] = self.ends else { return };
+        if e == f && one != two {
+            self.up = true;
+            (0..2).for_each(|to| self.say(to, Report::LinkUp));
+            self.say(usize::from(one == Role::Holder), Report::InStep(e));
+        }
+    }
+
+    fn close(&mut self, me: usize) {
+        self.ends[me] = None;
+        self.say(me, Report::LinkDown);
+        if std::mem::take(&mut self.up) {
+            self.say(1 - me, Report::LinkDown);
+        }
+    }
+}
+
+struct Node {
+    control: Option<Control>,
+    stop: Arc<AtomicBool>,
+    data: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    fn start(me: usize, pair: &Pair, folder: &std::path::Path, wire: Arc<Mutex<Wire>>) -> Node {
+        let (control, mut line) = control::start(pair, "n", folder, keys(), Kernel::None).unwrap();
+        wire.lock().unwrap().tell[me] = Some(line.reports.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        let data = std::thread::spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                line.pulse.turn();
+                let Ok(order) = line.orders.try_recv() else {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                };
+                let mut wire = wire.lock().unwrap();
+                match order {
+                    Order::OpenLink(role, epoch) => wire.open(me, role, epoch),
+                    Order::CloseLink => wire.close(me),
+                    Order::TellPaired(epoch) => wire.say(1 - me, Report::Paired(epoch)),
+                    Order::TakeOver => wire.say(me, Report::Survived(Some(Vec::new()))),
+                    Order::Detach | Order::StepDown => wire.say(me, Report::Detached(Vec::new())),
+                    _ => {}
+                }
+            }
+            let mut wire = wire.lock().unwrap();
+            wire.tell[me] = None;
+            wire.close(me);
+        });
+        Node { control: Some(control), stop, data: Some(data) }
+    }
+
+    fn state(&self) -> String {
+        let status = self.control.as_ref().unwrap().board.status();
+        status["state"].as_str().unwrap_or("none").to_owned()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.control.as_ref().unwrap().board.status()["epoch"].as_u64().unwrap()
+    }
+
+    fn die(&mut self) {
+        drop(self.control.take());
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(data) = self.data.take() {
+            data.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.die();
+    }
+}
+
+struct Lab {
+    nodes: [Node; 2],
+    witnesses: Vec<(Arc<AtomicBool>, Option<JoinHandle<()>>)>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for (stop, thread) in &mut self.witnesses {
+            stop.store(true, Ordering::Relaxed);
+            thread.take().unwrap().join().unwrap();
+        }
+    }
+}
+
+impl Lab {
+    fn start() -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let mut witnesses = Vec::new();
+        let mut at = Vec::new();
+        for id in 1..=3 {
+            let stop = Arc::new(AtomicBool::new(false));
+            let (address, thread) = witness(id, stop.clone());
+            witnesses.push((stop, Some(thread)));
+            at.push(WitnessAt { id, address });
+        }
+        // Ports that were free a moment ago: two paths, both ends.
+        let free: Vec<UdpSocket> = (0..4).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let ends: Vec<SocketAddr> = free.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        drop(free);
+        let text = "name = \"n\"\ndir = \"unused\"\n[pair]\nprotect = \"handover\"\nnode = 1\npeer = 2\n\
+            link_listen = \"127.0.0.1:1\"\nlink_peer = \"127.0.0.1:1\"\n\
+            paths = [{ local = \"127.0.0.1:1\", peer = \"127.0.0.1:2\" }]\n\
+            witnesses = [{ id = 1, address = \"127.0.0.1:3\" }]\n\
+            addresses = [{ ip = \"192.0.2.7\", interface = \"none\" }]\n\
+            dead_min_ms = 200\ndead_max_ms = 1500\n";
+        let pair = |me: usize| Pair {
+            node: me as u16 + 1,
+            peer: 2 - me as u16,
+            paths: (0..2)
+                .map(|path| BeatPath { local: ends[path * 2 + me], peer: ends[path * 2 + 1 - me] })
+                .collect(),
+            witnesses: at.clone(),
+            ..Config::parse(text, []).unwrap().pair.unwrap()
+        };
+        let wire = Arc::new(Mutex::new(Wire::default()));
+        let nodes = [0, 1].map(|me| Node::start(me, &pair(me), folder.path(), wire.clone()));
+        Lab { nodes, witnesses, _folder: folder }
+    }
+
+    fn soon(&self, what: &str, holds: impl Fn(&Lab) -> bool) {
+        let started = Instant::now();
+        while !holds(self) {
+            let states: Vec<_> =
+                self.nodes.iter().filter(|node| node.control.is_some()).map(Node::state).collect();
+            assert!(started.elapsed() < Duration::from_secs(30), "never: {what}: {states:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn holder(&self) -> usize {
+        usize::from(self.nodes[1].state() == "paired")
+    }
+}
+
+#[test]
+fn two_nodes_pair_hand_over_and_the_survivor_goes_on_alone_by_grant() {
+    let mut lab = Lab::start();
+    let paired = |lab: &Lab| {
+        let states = [lab.nodes[0].state(), lab.nodes[1].state()];
+        states.contains(&"paired".into()) && states.contains(&"standby".into())
+    };
+    lab.soon("a pair", paired);
+    let first = lab.holder();
+    let epoch = lab.nodes[first].epoch();
+    let gave = lab.nodes[first].control.as_ref().unwrap().hand_over().unwrap();
+    assert_eq!((gave.what, gave.planned, gave.epoch), ("gave", true, epoch + 1));
+    lab.soon("the other holds", |lab| {
+        lab.nodes[1 - first].state() == "paired" && lab.nodes[first].state() == "standby"
+    });
+    // The standby has no pair to hand over with.
+    let refused = lab.nodes[first].control.as_ref().unwrap().hand_over().unwrap_err();
+    assert!(refused.to_string().contains("only a holder"), "{refused}");
+    // The handover's link is up again: nothing was taken for a loss.
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(paired(&lab));
+
+    let epoch = lab.nodes[first].epoch();
+    lab.nodes[1 - first].die();
+    lab.soon("alone", |lab| lab.nodes[first].state() == "solo");
+    assert!(lab.nodes[first].epoch() > epoch);
+    assert!(lab.nodes[first].control.as_ref().unwrap().gate_epoch() > epoch);
+}
+
+#[test]
+fn without_a_majority_of_witnesses_nobody_goes_on_alone() {
+    let mut lab = Lab::start();
+    lab.soon("a pair", |lab| lab.nodes.iter().any(|node| node.state() == "standby"));
+    for (stop, _) in &lab.witnesses[..2] {
+        stop.store(true, Ordering::Relaxed);
+    }
+    std::thread::sleep(Duration::from_millis(60));
+    let holder = lab.holder();
+    lab.nodes[holder].die();
+    // Holds for three seconds, then gives the address up; and its gate never opens.
+    lab.soon("fault", |lab| {
+        assert_eq!(lab.nodes[1 - holder].control.as_ref().unwrap().gate_epoch(), 0);
+        lab.nodes[1 - holder].state() == "fault"
+    });
+    let unready = lab.nodes[1 - holder].control.as_ref().unwrap().board.unready().unwrap();
+    assert!(unready.contains("not granted"), "{unready}");
+}
