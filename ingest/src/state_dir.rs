@@ -103,11 +103,6 @@ impl StateDir {
         self.root.join("state.db")
     }
 
-    /// The folder itself.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Operators' commands that were carried out, a JSON line each.
     pub fn audit(&self) -> PathBuf {
         self.root.join("audit.jsonl")

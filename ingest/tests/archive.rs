@@ -105,7 +105,6 @@ async fn a_full_disk_is_loud_and_harmless() {
             sound_end: None,
             date_unix_ms: 1_763_730_000_000 + number as i64 * 1_000,
             independent: true,
-            sound_end: None,
             gops: Vec::new(),
             tracks: vec![track],
         };
