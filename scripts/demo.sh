@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Starts everything on this machine and shows a picture: one ingest, two relays, a broadcaster, addresses to open.
+# Starts everything on this machine and shows a picture: two ingests that share an address, two relays, a broadcaster.
 #
 #   scripts/demo.sh [--dir DIR] [--seconds N] [--no-publish]
 #
 # DIR holds all state (keys, database, configuration, logs) and may be used again; without it a folder is made and
 # removed at the end. Ends after N seconds, on Ctrl-C or on SIGTERM, with status 0; with 1 when something died.
 # When every playlist lists a segment (with --no-publish: when every listener is ready) the addresses also stand in
-# DIR/endpoints.json. Everything listens on 127.0.0.1, on the usual ports or, where those are taken, on free ones.
+# DIR/endpoints.json. Relays listen on 127.0.0.1, on the usual ports or, where those are taken, on free ones.
+#
+# As root the ingests are two hosts of their own (scripts/netns.sh) with a virtual address, which the broadcaster pushes
+# to: kill either of them and watch. Without root there is one ingest on 127.0.0.1, and nothing to take over.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,7 +29,7 @@ done
 [[ $seconds =~ ^[0-9]+$ ]] || usage
 
 say() { echo "demo.sh: $*" >&2; }
-pids=() names=() temporary=''
+pids=() names=() may_die=() temporary=''
 
 # Ends the programs of this script, last started first, each by its own id.
 stop_all() {
@@ -48,6 +51,7 @@ leave() {
     trap - EXIT
     trap '' INT TERM HUP
     stop_all
+    net_down
     [[ -z $temporary ]] || rm -rf "$temporary"
     exit "$status"
 }
@@ -65,6 +69,7 @@ check_alive() {
     local index
     for index in "${!pids[@]}"; do
         kill -0 "${pids[index]}" 2>/dev/null && continue
+        [[ " ${may_die[*]} " != *" ${names[index]} "* ]] || continue
         say "${names[index]} has ended; the end of its log ($dir/${names[index]}.log):"
         tail -n 20 "$dir/${names[index]}.log" >&2
         exit 1
@@ -85,10 +90,17 @@ wait_for() { # SECONDS WHAT COMMAND …
 listen() { # PORT → an address of this machine with that port, or 0 ("any free one") when it is taken
     if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then echo 127.0.0.1:0; else echo "127.0.0.1:$1"; fi
 }
+quoted() { # TEXT … → the inside of a list, in JSON and TOML
+    local list
+    list=$(printf '"%s",' "$@")
+    echo "${list%,}"
+}
 field() { # FILE KEY → the text of a flat JSON object's key
     sed -n 's/.*"'"$2"'" *: *"\([^"]*\)".*/\1/p' "$1"
 }
 
+# shellcheck source=scripts/netns.sh
+. "$here/scripts/netns.sh"
 "$here/scripts/setup.sh" build demo
 say "building"
 cargo build --manifest-path "$here/Cargo.toml" --release --quiet \
@@ -114,16 +126,45 @@ if [[ ! -s $dir/demo.key ]]; then
     fi
 fi
 
-cat >"$dir/ingest.toml" <<TOML
-name = "ingest-1"
-dir = "$dir"
-rtmp_listen = "$(listen 1935)"
-origin_listen = "$(listen 8090)"
-admin_listen = "$(listen 8091)"
+# One ingest, or the pair: NAME RTMP ORIGIN ADMIN [LINES OF [pair]] [COMMAND THAT STARTS IT THERE …]
+origins=() admins=()
+ingest() {
+    local name=$1 rtmp=$2 origin=$3 admin=$4 pair=$5
+    shift 5
+    printf 'name = "%s"\ndir = "%s"\nrtmp_listen = "%s"\norigin_listen = "%s"\nadmin_listen = "%s"\n%s' \
+        "$name" "$dir" "$rtmp" "$origin" "$admin" "$pair" >"$dir/$name.toml"
+    start "$name" "$@" "$bin/releve-ingest" --config "$dir/$name.toml" --ready-file "$dir/$name.ready.json"
+    wait_for 20 "$name" test -s "$dir/$name.ready.json"
+    origins+=("http://$(field "$dir/$name.ready.json" origin)")
+    admins+=("http://$(field "$dir/$name.ready.json" admin)")
+}
+pair() { # NODE PEER OWN_ADDRESS PEER_ADDRESS
+    cat <<TOML
+[pair]
+protect = "commit"
+node = $1
+peer = $2
+link_listen = "$3:7400"
+link_peer = "$4:7400"
+paths = [{ local = "$3:7401", peer = "$4:7401" }]
+witnesses = [{ id = 1, address = "$net_host:7411" }, { id = 2, address = "$net_host:7412" }]
+addresses = [{ ip = "$net_vip", interface = "eth0" }]
+peer_admin = "http://$4:8091"
 TOML
-start ingest "$bin/releve-ingest" --config "$dir/ingest.toml" --ready-file "$dir/ingest.ready.json"
-wait_for 20 "ingest" test -s "$dir/ingest.ready.json"
-origin=http://$(field "$dir/ingest.ready.json" origin)
+}
+witness=()
+if ((EUID == 0)) && net_up; then
+    ingest ingest-1 0.0.0.0:1935 "$net_ip_a:8090" "$net_ip_a:8091" "$(pair 1 2 "$net_ip_a" "$net_ip_b")" ip netns exec "$net_a"
+    ingest ingest-2 0.0.0.0:1935 "$net_ip_b:8090" "$net_ip_b:8091" "$(pair 2 1 "$net_ip_b" "$net_ip_a")" ip netns exec "$net_b"
+    may_die=(ingest-1 ingest-2)
+    publish_at=$net_vip:1935
+    witness=("$net_host:7411" "$net_host:7412")
+else
+    say "one ingest: a pair with a virtual address needs root and network namespaces"
+    net_down
+    ingest ingest-1 "$(listen 1935)" "$(listen 8090)" "$(listen 8091)" ''
+    publish_at=$(field "$dir/ingest-1.ready.json" rtmp)
+fi
 
 relays=()
 for number in 1 2; do
@@ -131,9 +172,10 @@ for number in 1 2; do
 name = "relay-$number"
 listen = "$(listen $((8079 + number)))"
 admin_listen = "$(listen $((8091 + number)))"
-origins = ["$origin"]
+origins = [$(quoted "${origins[@]}")]
 keys_dir = "$dir/keys"
 state = "$dir/state.db"
+$([[ -z ${witness[*]} ]] || printf 'witness_id = %s\nwitness_listen = "%s"' "$number" "${witness[number - 1]}")
 TOML
     start "relay-$number" "$bin/releve-relay" --config "$dir/relay-$number.toml" --ready-file "$dir/relay-$number.ready.json"
     wait_for 20 "relay $number" test -s "$dir/relay-$number.ready.json"
@@ -149,7 +191,7 @@ playlists() {
 all_announced() { [[ $(playlists 2>/dev/null | wc -l) == "${#relays[@]}" ]]; }
 wait_for 20 "announcement of every relay" all_announced
 
-publish_url=rtmp://$(field "$dir/ingest.ready.json" rtmp)/live/$(<"$dir/demo.key")
+publish_url=rtmp://$publish_at/live/$(<"$dir/demo.key")
 lists_a_segment() { # URL
     local at
     at=$(curl -fsL --max-time 5 -o /dev/null -w '%{url_effective}' "$1") || return 1
@@ -168,14 +210,9 @@ fi
 mapfile -t urls < <(playlists)
 watch_url=${urls[0]/\/live\//\/watch\/}
 watch_url=${watch_url/\/index.m3u8/}
-quoted() { # TEXT … → a JSON list's inside
-    local list
-    list=$(printf '"%s",' "$@")
-    echo "${list%,}"
-}
-printf '{"publish_url":"%s","stream":"demo","watch_url":"%s","playlist_urls":[%s],"ingest":["%s"],"relays":[%s],"admin_url":"%s"}\n' \
-    "$publish_url" "$watch_url" "$(quoted "${urls[@]}")" "$origin" "$(quoted "${relays[@]}")" \
-    "http://$(field "$dir/ingest.ready.json" admin)" >"$dir/endpoints.json.new"
+printf '{"publish_url":"%s","stream":"demo","watch_url":"%s","playlist_urls":[%s],"ingest":[%s],"relays":[%s],"admin_url":"%s"}\n' \
+    "$publish_url" "$watch_url" "$(quoted "${urls[@]}")" "$(quoted "${origins[@]}")" "$(quoted "${relays[@]}")" \
+    "${admins[0]}" >"$dir/endpoints.json.new"
 mv "$dir/endpoints.json.new" "$dir/endpoints.json"
 
 cat <<TEXT

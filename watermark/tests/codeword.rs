@@ -43,7 +43,6 @@ fn segment(number: u64, gops: Vec<Gop>) -> Segment {
         sound_end: None,
         date_unix_ms: 0,
         independent: true,
-        sound_end: None,
         gops,
         tracks: vec![],
     }
