@@ -14,12 +14,12 @@ packages_of() {
     build) echo gcc=cc g++=c++ make=make nasm=nasm nodejs=node npm=npm libc6-dev ca-certificates ;;
     # a publisher with a frame counter, and something to ask the relays with
     demo) echo ffmpeg=ffmpeg fonts-dejavu-core curl=curl ;;
-    # players, and network namespaces for the takeover's lab
+    # players, network namespaces for the takeover's lab, and PyJWT as another maker of tokens
     test)
         echo chromium=chromium vlc-bin=cvlc vlc-plugin-base \
             gstreamer1.0-tools=gst-launch-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
             gstreamer1.0-plugins-bad gstreamer1.0-libav util-linux=setpriv shellcheck=shellcheck \
-            iproute2=ip nftables=nft
+            iproute2=ip nftables=nft python3-jwt python3-cryptography
         ;;
     # yardsticks
     bench) echo nginx=nginx libnginx-mod-rtmp ;;
