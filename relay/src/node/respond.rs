@@ -23,7 +23,7 @@ use ingest_api::StreamName;
 use ingest_api::access::Claims;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// When to ask again for what is not there, in seconds.
 const RETRY_S: u64 = 2;
@@ -34,6 +34,8 @@ enum Found {
     Reply(Reply),
     /// The viewer may come in, once the ledger has them.
     Admit(Claims),
+    /// Their token names a key that may be new.
+    Keys,
     /// What it wants may come with the stream's next change, at most so long from the request's arrival.
     Change(Arc<Stream>, Duration),
     /// What it wants is listed, but not here yet.
@@ -72,12 +74,20 @@ impl Node {
 
     async fn waited(self: &Arc<Self>, request: &Request<'_>, came: Instant) -> (&'static str, Reply) {
         let mut revocations = self.revocation_moves();
+        let mut readings = self.jwt.readings();
         let (mut changes, mut over) = (None, false);
         loop {
             let (kind, found) = self.look(request);
             let (stream, at_most) = match found {
                 Found::Reply(reply) => return (kind, reply),
                 Found::Admit(claims) => return (kind, self.admit(claims).await.into()),
+                Found::Keys => {
+                    self.jwt.ask();
+                    if timeout(self.limits.keys_hold, readings.changed()).await.is_err() {
+                        return (kind, self.refuse(Refusal::UnknownKey).into());
+                    }
+                    continue;
+                }
                 Found::Flight(entry, session) => {
                     let held = self.object(&entry).await;
                     return (kind, self.landed(request, held, session));
@@ -112,9 +122,7 @@ impl Node {
             Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
             Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token)),
-            Ok(Route::Watch { stream, token }) => {
-                ("watch", self.watch(request.method, &stream, token).into())
-            }
+            Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
             Ok(Route::Session { credential, wanted, token_too }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
                 let found = self.below_session(request, credential, wanted, token_too);
@@ -125,25 +133,28 @@ impl Node {
 
     fn live(&self, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
         match (self.claims(stream, token), method) {
+            (Err(Refusal::UnknownKey), _) if self.may_ask_for_keys() => Found::Keys,
             (Err(refusal), _) => self.refuse(refusal).into(),
             (Ok(claims), Method::Get | Method::Head) => Found::Admit(claims),
             (Ok(_), other) => with_method(other, None).into(),
         }
     }
 
-    fn watch(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Answer {
+    fn watch(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
         match self.claims(stream, token) {
             Ok(_) => {
                 self.follow(stream); // so that the playlist is on its way when the page asks
-                with_method(method, Some(page::watch(stream)))
+                with_method(method, Some(page::watch(stream))).into()
             }
-            Err(refusal) => page::refused(self.refuse(refusal), refusal),
+            Err(Refusal::UnknownKey) if self.may_ask_for_keys() => Found::Keys,
+            Err(refusal) => page::refused(self.refuse(refusal), refusal).into(),
         }
     }
 
     fn claims(&self, stream: &StreamName, token: Option<&str>) -> Result<Claims, Refusal> {
+        let (keys, jwt) = (self.keys(), self.jwt.rules());
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        token::check(&self.keys().access, &revocations, stream, token, now_unix_s())
+        token::check(&keys.access, jwt.as_deref(), &revocations, stream, token, now_unix_s())
     }
 
     fn below_session(

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod origin;
+pub mod outside;
 
 use bytes::Bytes;
 use ingest_api::access::{self, Claims};
