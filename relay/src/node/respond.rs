@@ -13,9 +13,10 @@ use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Request};
-use crate::route::{self, Route, Wanted};
+use crate::route::{self, Reload, Route, Wanted};
 use crate::session::{self, Session, SessionError};
 use crate::token::{self, Refusal};
+use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
 use crate::upstream::view::Known;
 use crate::upstream::{Entry, Held};
@@ -51,7 +52,7 @@ impl From<Answer> for Found {
 impl Node {
     /// Answers a request with what is at hand; `None` when it has to wait: then `answer` does it.
     pub fn reply(self: &Arc<Self>, request: &Request<'_>) -> Option<Reply> {
-        match self.look(request) {
+        match self.look(request, false) {
             (kind, Found::Reply(reply)) => {
                 if matches!(reply, Reply::Playlist(..)) {
                     self.metrics.playlist_hold_seconds.observe(0.0);
@@ -77,7 +78,7 @@ impl Node {
         let mut readings = self.jwt.readings();
         let (mut changes, mut over) = (None, false);
         loop {
-            let (kind, found) = self.look(request);
+            let (kind, found) = self.look(request, over);
             let (stream, at_most) = match found {
                 Found::Reply(reply) => return (kind, reply),
                 Found::Admit(claims) => return (kind, self.admit(claims).await.into()),
@@ -115,7 +116,8 @@ impl Node {
         reply
     }
 
-    fn look(self: &Arc<Self>, request: &Request<'_>) -> (&'static str, Found) {
+    /// `over`: the time of waiting is over, so that the playlist there is answers a reload too.
+    fn look(self: &Arc<Self>, request: &Request<'_>, over: bool) -> (&'static str, Found) {
         match route::parse(request.target) {
             Err(route::Malformed) => ("malformed", Answer::bare(400).into()),
             Ok(Route::Nothing) => ("nothing", Answer::bare(404).into()),
@@ -123,9 +125,10 @@ impl Node {
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
             Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token)),
             Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
-            Ok(Route::Session { credential, wanted, token_too }) => {
+            Ok(Route::Session { credential, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
-                let found = self.below_session(request, credential, wanted, token_too);
+                let reload = if over { Reload { msn: None, ..reload } } else { reload };
+                let found = self.below_session(request, credential, wanted, token_too, reload);
                 (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
             }
         }
@@ -163,6 +166,7 @@ impl Node {
         credential: &str,
         wanted: Option<Wanted>,
         token_too: bool,
+        reload: Reload,
     ) -> Result<Found, Refusal> {
         let session = match session::open(&self.keys().session, credential, now_unix_s()) {
             Ok(session) => session,
@@ -186,8 +190,19 @@ impl Node {
                 view.shown().filter(|_| live).and_then(|shown| shown.index())
             }
             // The last good playlist, however old: a viewer who is watching is not thrown out by a gap.
-            Wanted::Media(track) => view.shown().and_then(|shown| shown.media(*track)),
-            Wanted::Segment(..) | Wanted::Init(..) => {
+            Wanted::Media(track) => match view.shown() {
+                None => None,
+                Some(shown) => match due(&shown.snapshot, &reload) {
+                    Due::Now if reload.skip => shown.delta(*track),
+                    Due::Now => shown.media(*track),
+                    Due::Never => return Ok(Answer::bare(400).into()),
+                    Due::Within(at_most) => {
+                        drop(view);
+                        return Ok(Found::Change(stream, at_most.min(self.limits.playlist_hold)));
+                    }
+                },
+            },
+            Wanted::Segment(..) | Wanted::Part(..) | Wanted::Init(..) => {
                 let known = view.find(&wanted);
                 drop(view);
                 return Ok(self.object_found(request, stream, known, session));
