@@ -76,6 +76,7 @@ pub struct Node {
     /// Where operators look.
     pub admin: SocketAddr,
     streams: Arc<Streams>,
+    pair: Option<data::Data>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     publishing: Arc<Mutex<JoinSet<()>>>,
@@ -152,7 +153,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         admission: Admission::default(),
         metrics: metrics.clone(),
         gate: Arc::default(),
-        pair: twin,
+        pair: twin.clone(),
     };
     if let Some(pair) = pair {
         tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
@@ -191,7 +192,16 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     tasks.spawn(archive::prune(config.archive_hours, dir, state.clone(), stopping.clone()));
     tasks.spawn(keep_fresh(streams.clone(), state, record, recording, stopping));
     info!(name = config.name, rtmp = %rtmp_at, origin = %origin_at, admin = %admin_at, "ingest node ready");
-    Ok(Node { rtmp: rtmp_at, origin: origin_at, admin: admin_at, streams, stop, tasks, publishing })
+    Ok(Node {
+        rtmp: rtmp_at,
+        origin: origin_at,
+        admin: admin_at,
+        streams,
+        pair: twin,
+        stop,
+        tasks,
+        publishing,
+    })
 }
 
 /// What marking needs. The bias key is the one that relays take with the code key: of the same version, or else the
@@ -219,6 +229,11 @@ pub fn check(config: &Config) -> Result<()> {
 }
 
 impl Node {
+    /// What the pair's data half says of itself; `None` without a pair.
+    pub fn pair_status(&self) -> Option<data::Status> {
+        self.pair.as_ref().map(data::Data::status)
+    }
+
     /// Closes publishers, records what they sent, and ends every task.
     pub async fn stop(mut self) {
         info!("stopping");
