@@ -80,6 +80,7 @@ pub struct Node {
     /// Where operators look.
     pub admin: SocketAddr,
     streams: Arc<Streams>,
+    pair: Option<data::Data>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     publishing: Arc<Mutex<JoinSet<()>>>,
@@ -163,7 +164,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         admission: Admission::default(),
         metrics: metrics.clone(),
         gate: Arc::default(),
-        pair: twin,
+        pair: twin.clone(),
     };
     if let Some(pair) = pair {
         tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
@@ -212,6 +213,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         origin: origin_at,
         admin: admin_at,
         streams,
+        pair: twin,
         stop,
         tasks,
         publishing,
@@ -244,6 +246,11 @@ pub fn check(config: &Config) -> Result<()> {
 }
 
 impl Node {
+    /// What the pair's data half says of itself; `None` without a pair.
+    pub fn pair_status(&self) -> Option<data::Status> {
+        self.pair.as_ref().map(data::Data::status)
+    }
+
     /// Closes publishers, records what they sent, and ends every task.
     pub async fn stop(mut self) {
         info!("stopping");
