@@ -7,18 +7,20 @@ mod common;
 use common::{Encoder, Lab, seconds, soon, stream};
 use failover::{Epoch, Gate};
 use ingest_api::origin::Route;
-use ingest_api::window::Marking;
+use ingest_api::window::{Marking, Segment, Sha256};
 use ingest_api::{Snapshot, Track};
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
 use releve_ingest::io::node::Node;
 use releve_ingest::io::pair::data::{Config, Start};
-use releve_ingest::io::pair::orders::{Order, Report};
+use releve_ingest::io::pair::orders::{Order, Report, Resumed, Socket};
 use releve_ingest::io::pair::pulse::Pulse;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::{Coordinator, MarkPolicy};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 /// One node, and the hand that drives its data half.
@@ -86,11 +88,112 @@ impl Side {
     }
 }
 
+/// Stands between a publisher and its node, and for the kernels of both: what was not acknowledged is sent again to the node
+/// that has the connection next.
+struct Cable {
+    address: SocketAddr,
+    sent: Arc<Mutex<Vec<u8>>>,
+    heard: Arc<Mutex<u64>>,
+    next: mpsc::UnboundedSender<(TcpStream, u64)>,
+}
+
+impl Cable {
+    async fn to(node: &Node) -> Cable {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sent, heard) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<u64>>::default());
+        let (next, mut nexts) = mpsc::unbounded_channel::<(TcpStream, u64)>();
+        let first = TcpStream::connect(node.rtmp).await.unwrap();
+        let (log, count) = (sent.clone(), heard.clone());
+        tokio::spawn(async move {
+            let (mut publisher, _) = listener.accept().await.unwrap();
+            let mut node = Some(first);
+            let (mut up, mut down) = (vec![0; 9_000], vec![0; 9_000]);
+            loop {
+                tokio::select! {
+                    biased;
+                    Some((mut socket, from)) = nexts.recv() => {
+                        let again = log.lock().unwrap()[from as usize..].to_vec();
+                        socket.write_all(&again).await.unwrap();
+                        node = Some(socket);
+                    }
+                    read = publisher.read(&mut up) => {
+                        let read = read.unwrap_or(0);
+                        log.lock().unwrap().extend_from_slice(&up[..read]);
+                        let Some(node) = &mut node else { continue };
+                        match read {
+                            0 => {
+                                node.shutdown().await.unwrap();
+                                // Its last words.
+                                let mut rest = Vec::new();
+                                let _ = node.read_to_end(&mut rest).await;
+                                let _ = publisher.write_all(&rest).await;
+                                return;
+                            }
+                            read => drop(node.write_all(&up[..read]).await),
+                        }
+                    }
+                    read = async { node.as_mut().unwrap().read(&mut down).await }, if node.is_some() => {
+                        match read {
+                            Ok(read @ 1..) => {
+                                *count.lock().unwrap() += read as u64;
+                                publisher.write_all(&down[..read]).await.unwrap();
+                            }
+                            // A dead node says nothing.
+                            _ => node = None,
+                        }
+                    }
+                }
+            }
+        });
+        Cable { address, sent, heard, next }
+    }
+
+    /// The publisher's connection goes on at a node that has so much of it. What is given back is that node's end.
+    async fn moves(&self, received: u64) -> std::net::TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, _) = listener.accept().await.unwrap();
+        self.next.send((far, received)).unwrap();
+        near.into_std().unwrap()
+    }
+}
+
+/// What a node alone makes of these seconds: hashes of every track.
+async fn alone(seconds_of: std::ops::Range<u32>) -> Vec<Sha256> {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(seconds_of)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    soon(node.stop()).await;
+    hashes(&snapshot.segments)
+}
+
+fn hashes(segments: &[Segment]) -> Vec<Sha256> {
+    segments.iter().flat_map(|segment| segment.tracks.iter().map(|track| track.sha256)).collect()
+}
+
 /// A holder and its standby.
 struct Pair {
     holder: Side,
     standby: Side,
     epoch: Epoch,
+}
+
+fn survivors(report: Report) -> Option<Option<Vec<mirror::Survived>>> {
+    match report {
+        Report::Survived(survived) => Some(survived),
+        _ => None,
+    }
+}
+
+fn detached(report: Report) -> Option<Vec<Socket>> {
+    match report {
+        Report::Detached(sockets) => Some(sockets),
+        _ => None,
+    }
 }
 
 fn free_address() -> SocketAddr {
@@ -128,7 +231,7 @@ impl Pair {
     }
 
     /// Both list the same, byte for byte, from segment `first` on and at least so many.
-    async fn alike(&self, first: u64, count: usize) -> Vec<ingest_api::window::Segment> {
+    async fn alike(&self, first: u64, count: usize) -> Vec<Segment> {
         let enough = |snapshot: &Snapshot| {
             let from = snapshot.segments.iter().filter(|segment| segment.number >= first);
             from.count() >= count
@@ -145,6 +248,59 @@ impl Pair {
         let holder = found.pop().unwrap();
         assert!(holder == standby, "the two list different things:\n{:#?}\n{:#?}", holder.0, standby.0);
         holder.0
+    }
+
+    /// The holder has died: the standby holds, and the publisher's connection goes on there.
+    async fn crash(&mut self, cable: &Cable) {
+        let standby = &mut self.standby;
+        standby.order(Order::CloseLink);
+        standby.hears(|report| matches!(report, Report::LinkDown).then_some(())).await;
+        standby.order(Order::TakeOver);
+        let survived = standby.hears(survivors).await.expect("it was paired");
+        let resumed: Vec<_> = {
+            let survivor = &survived[0];
+            assert_eq!(survived.len(), 1);
+            assert_eq!(
+                survivor.received,
+                cable.sent.lock().unwrap().len() as u64,
+                "all was read and mirrored"
+            );
+            assert_eq!(survivor.sent_from + survivor.sent.len() as u64, *cable.heard.lock().unwrap());
+            let stream = cable.moves(survivor.received).await;
+            vec![Resumed { connection: survivor.connection, stream, tcp: "outline".into() }]
+        };
+        standby.order(Order::Resume(resumed));
+        self.epoch += 1;
+        standby.order(Order::Gate(Gate::Alone(self.epoch)));
+    }
+
+    /// A planned handover: the socket itself stands for the connection that the kernels move.
+    async fn hand_over(&mut self) {
+        self.holder.order(Order::Gate(Gate::Held));
+        self.holder.order(Order::Detach);
+        let detached: Vec<Socket> = self.holder.hears(detached).await;
+        let mut resumed = Vec::new();
+        for Socket { connection, stream, .. } in detached {
+            // What had arrived and was not read yet.
+            let mut late = vec![0; 1 << 20];
+            let count = std::io::Read::read(&mut &stream, &mut late).unwrap_or(0);
+            self.holder.order(Order::Drained(connection, late[..count].to_vec().into()));
+            self.holder.order(Order::Describe(connection, "described".into()));
+            let described =
+                |report| matches!(report, Report::Described(of) if of == connection).then_some(());
+            self.holder.hears(described).await;
+            resumed.push(Resumed { connection, stream, tcp: "outline".into() });
+        }
+        self.holder.order(Order::Departed);
+        self.standby.order(Order::TakeOver);
+        let survived = self.standby.hears(survivors).await.expect("it was paired");
+        assert_eq!(survived.len(), resumed.len());
+        assert!(survived.iter().all(|survivor| survivor.tcp == "described"));
+        self.standby.order(Order::Resume(resumed));
+        self.epoch += 1;
+        self.standby.order(Order::Gate(Gate::Confirmed(self.epoch)));
+        self.standby.order(Order::OpenLink(Role::Holder, self.epoch));
+        std::mem::swap(&mut self.holder, &mut self.standby);
     }
 
     async fn stop(self) {
@@ -177,5 +333,66 @@ async fn both_nodes_list_the_same_marks() {
     let segments = pair.alike(0, 3).await;
     assert!(segments.iter().flat_map(|segment| &segment.gops).all(|gop| gop.marking == Marking::Marked));
     encoder.leaves().await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_holder_does_not_show_in_the_stream() {
+    let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let cable = Cable::to(&pair.holder.node).await;
+    let mut encoder = Encoder::publish_at(cable.address, &pair.holder.lab.key).await;
+    encoder.hears("NetStream.Publish.Start").await;
+    let media = seconds(0..6);
+    // In the middle of the fourth second: a segment is open.
+    let (before, after) = media.split_at(media.len() * 7 / 12);
+    encoder.send(before).await;
+    let listed = pair.alike(0, 3).await;
+    settled(&pair, &cable).await;
+    pair.crash(&cable).await;
+    encoder.send(after).await;
+    encoder.leaves().await;
+    let snapshot = pair.standby.lab.ended(&pair.standby.node).await;
+    assert_eq!(snapshot.segments[..3], listed, "what was listed stays as it was");
+    assert_eq!(hashes(&snapshot.segments), alone(0..6).await, "not a byte is missing");
+    let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
+    assert_eq!(facts, (0..6).map(|number| (number, listed[0].run, 0)).collect::<Vec<_>>());
+    assert_eq!(snapshot.epoch, 2, "whoever held the stream before is fenced");
+    pair.stop().await;
+}
+
+/// Waits until everything the publisher said so far was read by the holder, and everything said to it has arrived.
+async fn settled(pair: &Pair, cable: &Cable) {
+    let calm = async {
+        let mut last = (0, 0);
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let now = (cable.sent.lock().unwrap().len(), *cable.heard.lock().unwrap());
+            let status = pair.holder.node.pair_status().unwrap();
+            if now == last && status.unconfirmed == 0 {
+                return;
+            }
+            last = now;
+        }
+    };
+    soon(calm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_handover_does_not_show_and_goes_back_and_forth() {
+    let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    let media = seconds(0..8);
+    let pieces: Vec<_> = media.chunks(media.len() / 4).collect();
+    encoder.send(pieces[0]).await;
+    pair.alike(0, 1).await;
+    for piece in &pieces[1..] {
+        pair.hand_over().await;
+        encoder.send(piece).await;
+        pair.join().await;
+    }
+    encoder.leaves().await;
+    let segments = pair.alike(0, 8).await;
+    assert_eq!(hashes(&segments), alone(0..8).await, "not a byte is missing");
+    assert!(segments.iter().all(|segment| (segment.run, segment.discontinuity) == (segments[0].run, 0)));
     pair.stop().await;
 }

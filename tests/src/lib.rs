@@ -20,6 +20,7 @@ pub mod flv;
 pub mod hls;
 pub mod http;
 pub mod judge;
+pub mod lab;
 pub mod mp4;
 pub mod obs;
 pub mod publisher;

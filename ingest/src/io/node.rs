@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -80,9 +80,11 @@ pub struct Node {
     /// Where operators look.
     pub admin: SocketAddr,
     streams: Arc<Streams>,
+    pair: Option<data::Data>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     publishing: Arc<Mutex<JoinSet<()>>>,
+    control: Option<Arc<Control>>,
 }
 
 /// Starts a node; every listener is ready when this returns.
@@ -162,7 +164,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         admission: Admission::default(),
         metrics: metrics.clone(),
         gate: Arc::default(),
-        pair: twin,
+        pair: twin.clone(),
     };
     if let Some(pair) = pair {
         tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
@@ -180,7 +182,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     tasks
         .spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
     let recording = Arc::new(AtomicBool::new(true));
-    let pair = settings.control.zip(config.pair.as_ref()).map(|(control, pair)| {
+    let pair = settings.control.clone().zip(config.pair.as_ref()).map(|(control, pair)| {
         control.board.register(&mut registry);
         Arc::new(Operate::new(control, pair, cluster_keys, dir.audit()))
     });
@@ -206,7 +208,17 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     tasks.spawn(archive::prune(config.archive_hours, dir, state.clone(), stopping.clone()));
     tasks.spawn(keep_fresh(streams.clone(), state, record, recording, stopping));
     info!(name = config.name, rtmp = %rtmp_at, origin = %origin_at, admin = %admin_at, "ingest node ready");
-    Ok(Node { rtmp: rtmp_at, origin: origin_at, admin: admin_at, streams, stop, tasks, publishing })
+    Ok(Node {
+        rtmp: rtmp_at,
+        origin: origin_at,
+        admin: admin_at,
+        streams,
+        pair: twin,
+        stop,
+        tasks,
+        publishing,
+        control: settings.control,
+    })
 }
 
 /// What marking needs. The bias key is the one that relays take with the code key: of the same version, or else the
@@ -234,9 +246,21 @@ pub fn check(config: &Config) -> Result<()> {
 }
 
 impl Node {
+    /// What the pair's data half says of itself; `None` without a pair.
+    pub fn pair_status(&self) -> Option<data::Status> {
+        self.pair.as_ref().map(data::Data::status)
+    }
+
     /// Closes publishers, records what they sent, and ends every task.
     pub async fn stop(mut self) {
         info!("stopping");
+        if let Some(control) = self.control.clone() {
+            // A planned end is a planned handover: with a standby in step no publisher notices.
+            let gave = spawn_blocking(move || control.hand_over()).await;
+            if let Ok(Err(why)) = gave {
+                info!(%why, "nobody to hand over to");
+            }
+        }
         let live = || self.streams.all().iter().any(|(_, slot)| slot.window.borrow().is_live());
         let was_live = live();
         self.streams.close_all();
@@ -255,6 +279,10 @@ impl Node {
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         let _ = timeout(DRAIN_MAX, ended).await;
+        if let Some(control) = self.control.take() {
+            // The address goes with the last words of its publishers said.
+            let _ = spawn_blocking(move || control.stop()).await;
+        }
         self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).abort_all();
     }
 }

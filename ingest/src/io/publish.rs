@@ -86,6 +86,8 @@ pub async fn run(
         live: None,
         chain: None,
         made: VecDeque::new(),
+        told_records: VecDeque::new(),
+        leads: true,
         gone_at: None,
         told: BTreeSet::new(),
     };
@@ -99,7 +101,7 @@ pub async fn run(
                 }
                 None => return stream.replaced().await,
             },
-            () = changed(&mut news) => stream.release().await,
+            () = changed(&mut news) => stream.news().await,
             queued = next(&mut stream.live) => stream.queued(queued).await,
         }
     }
@@ -161,6 +163,10 @@ struct Stream {
     /// What the open segment is made of, for the comparison with the other node.
     chain: Option<Chain>,
     made: VecDeque<Made>,
+    /// What was told of the newest segments; told again when this node takes over.
+    told_records: VecDeque<Segment>,
+    /// This node has spoken as holder since it followed.
+    leads: bool,
     gone_at: Option<Instant>,
     /// Kinds of reports that this publisher has had a log line for.
     told: BTreeSet<&'static str>,
@@ -397,6 +403,8 @@ impl Stream {
         self.raise().await?;
         let Context { stream, state, .. } = &self.context;
         match state.epoch(stream).await? {
+            // Whoever follows is not fenced: its segments are the holder's.
+            epoch if self.follows && epoch >= self.epoch => state.commit_segment(stream, segment).await,
             epoch if epoch == self.epoch => state.commit_segment(stream, segment).await,
             epoch => Err(StateError::Stale(epoch)),
         }

@@ -293,6 +293,25 @@ fn an_orphan_is_destroyed_once() {
     });
 }
 
+/// Found in the lab: where there was no orphan, the listener of the port was destroyed in its place.
+#[test]
+fn a_listener_is_no_orphan() {
+    if !allowed(&[Right::Repair]) {
+        return;
+    }
+    let (a, _b) = pair();
+    a.enter(|| {
+        for (any, ip) in [("0.0.0.0", "127.0.0.1"), ("::", "::1")] {
+            let listener = TcpListener::bind(SocketAddr::new(any.parse().unwrap(), 0)).unwrap();
+            let local = SocketAddr::new(ip.parse().unwrap(), listener.local_addr().unwrap().port());
+            let stranger = SocketAddr::new(ip.parse().unwrap(), 50_000);
+            assert!(!destroy_orphan(local, stranger).unwrap());
+            let _client = TcpStream::connect(local).unwrap();
+            listener.accept().unwrap();
+        }
+    });
+}
+
 #[test]
 fn an_orphan_behind_the_rule_makes_way_for_its_own_connection() {
     if !allowed(&[Right::Repair, Right::PacketHold]) {

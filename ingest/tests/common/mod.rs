@@ -206,7 +206,12 @@ pub struct Encoder {
 impl Encoder {
     /// Connects and asks to publish; does not wait for the answer.
     pub async fn publish(node: &Node, key: &str) -> Encoder {
-        let (mut read, socket) = TcpStream::connect(node.rtmp).await.unwrap().into_split();
+        Encoder::publish_at(node.rtmp, key).await
+    }
+
+    /// The same at any address.
+    pub async fn publish_at(address: SocketAddr, key: &str) -> Encoder {
+        let (mut read, socket) = TcpStream::connect(address).await.unwrap().into_split();
         let (heard, said) = watch::channel(Vec::new());
         let reading = tokio::spawn(async move {
             let mut buffer = [0; 4096];

@@ -62,7 +62,8 @@ impl Capture {
     pub fn start() -> Result<Capture> {
         // Every protocol, on every interface of this namespace.
         let all = Protocol::from(i32::from(0x0003_u16.to_be()));
-        let mut socket = Socket::new(Domain::PACKET, Type::RAW, Some(all)).context("a packet socket (root)")?;
+        let mut socket =
+            Socket::new(Domain::PACKET, Type::RAW, Some(all)).context("a packet socket (root)")?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let _ = socket.set_recv_buffer_size(16 << 20);
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));

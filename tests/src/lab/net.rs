@@ -44,8 +44,8 @@ impl Net {
     }
 
     fn port(&self, name: &str) -> Result<()> {
-        self.inside("s", &format!("link set {name} master br0"))?;
-        self.inside("s", &format!("link set {name} up"))
+        self.inside("s", &format!("link set dev {name} master br0"))?;
+        self.inside("s", &format!("link set dev {name} up"))
     }
 
     /// Runs `ip` in a namespace.
@@ -68,7 +68,8 @@ impl Net {
     /// # Errors
     /// When `ip` does not say.
     pub fn has_vip(&self, name: &str) -> Result<bool> {
-        let said = Command::new("ip").args(["-n", &format!("{}{name}", self.prefix), "-o", "address"]).output()?;
+        let said =
+            Command::new("ip").args(["-n", &format!("{}{name}", self.prefix), "-o", "address"]).output()?;
         Ok(String::from_utf8_lossy(&said.stdout).contains(&format!("{VIP}/32")))
     }
 }

@@ -46,13 +46,8 @@ impl Rig {
         for place in 0..2 {
             fs::write(dir(&format!("{}.toml", HOSTS[place])), config(place, &dir(HOSTS[place]), protect))?;
         }
-        let mut rig = Rig {
-            nodes: [None, None],
-            relays: Vec::new(),
-            net,
-            folder,
-            key: key.trim().to_owned(),
-        };
+        let mut rig =
+            Rig { nodes: [None, None], relays: Vec::new(), net, folder, key: key.trim().to_owned() };
         for (number, origins) in [(1, "\"http://10.77.0.1:8090\""), (2, "\"http://10.77.0.2:8090\"")] {
             rig.relay(number, origins)?;
         }
@@ -169,7 +164,8 @@ impl Rig {
     /// When a relay has not announced itself in time.
     pub fn urls(&self) -> Result<Vec<String>> {
         wait_for("URLs", PAIR, || {
-            let out = self.ctl("r", &["token", "mint", "--stream", "demo", "--viewer", "lab", "--ttl", "3600"])?;
+            let out =
+                self.ctl("r", &["token", "mint", "--stream", "demo", "--viewer", "lab", "--ttl", "3600"])?;
             let mut urls: Vec<String> = out.lines().map(str::to_owned).collect();
             ensure!(urls.len() == 3, "{} relays", urls.len());
             urls.sort();
@@ -233,6 +229,15 @@ impl Rig {
     }
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for place in 0..2 {
+            // Guardian and node together, or the node would try to leave in good order.
+            let _ = self.signal(place, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 fn config(place: usize, dir: &Path, protect: &str) -> String {
     let (me, peer) = (place + 1, 2 - place);
     format!(
@@ -250,6 +255,7 @@ fn config(place: usize, dir: &Path, protect: &str) -> String {
 }
 
 fn run(command: &mut Command) -> Result<String> {
+    command.env_remove("RUST_BACKTRACE");
     let out = command.output().with_context(|| format!("{:?}", command.get_program()))?;
     ensure!(
         out.status.success(),

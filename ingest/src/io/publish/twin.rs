@@ -11,6 +11,9 @@ use mirror::compare::Chain;
 use releve_state::coordinator::{Error as StateError, StreamRecord};
 use tracing::warn;
 
+/// Records told again at a takeover: more than a handover can leave behind.
+const TOLD_MAX: usize = 8;
+
 impl Stream {
     /// What a twin of this stream starts from, without its publisher's part.
     pub(super) async fn lead(&mut self, record: StreamRecord, twin: &Twin) -> Option<Lead> {
@@ -67,7 +70,7 @@ impl Stream {
         let next = self.made.front().map_or(segmenter.next_number(), |made| made.record.number);
         self.window.join(&lead.run, next, &lead.seed).map_err(|error| error.to_string())?;
         self.window.set_epoch(lead.epoch);
-        (self.run, self.epoch, self.follows) = (lead.run.id, lead.epoch, true);
+        (self.run, self.epoch, self.follows, self.leads) = (lead.run.id, lead.epoch, true, false);
         self.whole_run = Some(lead.run.clone());
         self.segmenter = Some(segmenter);
         Ok(())
@@ -99,11 +102,31 @@ impl Stream {
         let (Some(pair), Some(chain)) = (&self.context.pair, &mut self.chain) else { return false };
         let mut chain = std::mem::take(chain);
         pass::record(&mut chain, record);
-        pair.made(&self.context.stream, record, &chain.finish());
         if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()) {
             twin.tap.made(record);
         }
+        pair.made(&self.context.stream, record, &chain.finish());
+        self.told_records.push_back(record.clone());
+        if self.told_records.len() > TOLD_MAX {
+            self.told_records.pop_front();
+        }
         true
+    }
+
+    /// More may be listed, or this node's role has changed.
+    pub(super) async fn news(&mut self) {
+        let holder = self.context.pair.as_ref().is_some_and(Data::is_holder);
+        if self.chain.is_some() && !holder {
+            (self.follows, self.leads) = (true, false);
+        }
+        // A former holder that did not finish these, or did not hear that we did, waits for our word now.
+        if holder
+            && !std::mem::replace(&mut self.leads, true)
+            && let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref())
+        {
+            self.told_records.iter().for_each(|record| twin.tap.made(record));
+        }
+        self.release().await;
     }
 
     /// Lists what may be listed, in order.
@@ -138,12 +161,25 @@ impl Stream {
         }
     }
 
-    /// This node holds now what it followed before: whoever held it is fenced from here on.
+    /// The fencing term under which the next segment is recorded. Where this node holds now what it followed before, the one
+    /// above all that were: whoever held it is fenced from here on. Where it follows, the holder's.
     pub(super) async fn raise(&mut self) -> Result<(), StateError> {
-        if self.follows && self.context.pair.as_ref().is_some_and(Data::holds) {
-            self.epoch = self.context.state.advance_epoch(&self.context.stream, self.epoch).await?;
-            self.follows = false;
-            self.window.set_epoch(self.epoch);
+        let Some(pair) = self.context.pair.as_ref().filter(|_| self.follows) else { return Ok(()) };
+        let (holds, theirs) = (pair.holds(), pair.epoch_of(&self.context.stream));
+        let known = self.epoch.max(theirs);
+        let Context { stream, state, .. } = &self.context;
+        let mut epoch = state.epoch(stream).await?;
+        if holds && epoch > known {
+            return Err(StateError::Stale(epoch));
+        }
+        while epoch < known + u64::from(holds) {
+            epoch = state.advance_epoch(stream, epoch).await?;
+        }
+        self.epoch = epoch;
+        self.window.set_epoch(epoch);
+        self.follows = !holds;
+        if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()).filter(|_| holds) {
+            twin.tap.raised(epoch);
         }
         Ok(())
     }

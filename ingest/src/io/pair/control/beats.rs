@@ -109,6 +109,7 @@ impl Beats {
             hand_on: self.hand_on,
             link: None,
             link_up: false,
+            told: false,
             swapping: None,
             shown_at: Duration::ZERO,
             shown: None,
@@ -141,6 +142,8 @@ struct Turner {
     /// The link that was asked for.
     link: Option<(Role, Epoch)>,
     link_up: bool,
+    /// "Paired" was said on the present link.
+    told: bool,
     /// A link is being exchanged for one of another epoch: until then the gap is no loss.
     swapping: Option<Duration>,
     shown_at: Duration,
@@ -199,7 +202,7 @@ impl Turner {
         let now = self.pulse.now();
         match input {
             Input::LinkUp => {
-                self.link_up = true;
+                (self.link_up, self.told) = (true, false);
                 self.swapping = None;
                 self.election.handle_link_up(now);
             }
@@ -227,6 +230,7 @@ impl Turner {
             if action == Action::CloseLink {
                 (self.link, self.link_up, self.swapping) = (None, false, None);
             }
+            self.told |= matches!(action, Action::TellPaired(_));
             let planned = matches!(self.election.state(), State::Paired { .. } | State::Standby);
             (self.hand_on)(Work::Act(action, self.election.epoch(), planned));
         }
@@ -239,6 +243,23 @@ impl Turner {
             self.swapping = swap.then(|| self.pulse.now() + SWAP_MAX);
             self.link = wanted;
             (self.hand_on)(Work::Link(role, epoch));
+        }
+        self.tell_paired();
+    }
+
+    /// A pair that goes on under another link, after a handover or a lost link, says so on that one too: the books count
+    /// nothing as confirmed before.
+    fn tell_paired(&mut self) {
+        let holds = matches!(self.link, Some((Role::Holder, _)));
+        if self.link_up
+            && holds
+            && !self.told
+            && self.swapping.is_none()
+            && matches!(self.election.state(), State::Paired { .. })
+        {
+            self.told = true;
+            let epoch = self.election.epoch();
+            (self.hand_on)(Work::Act(Action::TellPaired(epoch), epoch, true));
         }
     }
 

@@ -202,7 +202,13 @@ impl Data {
         self.books().ledger.holds()
     }
 
-    pub(super) fn is_holder(&self) -> bool {
+    /// The newest fencing term that the other node had on the stream as holder; 0 where it had none.
+    pub fn epoch_of(&self, stream: &StreamName) -> u64 {
+        self.books().ledger.epoch(stream)
+    }
+
+    /// Whether this node has the publishers.
+    pub fn is_holder(&self) -> bool {
         self.books().ledger.role() == Role::Holder
     }
 
@@ -396,6 +402,11 @@ impl Tap {
     /// A segment is finished.
     pub fn made(&self, record: &Segment) {
         self.note(Word::Made(record.clone()));
+    }
+
+    /// The stream's fencing term has been raised.
+    pub fn raised(&self, epoch: u64) {
+        self.note(Word::Epoch(epoch));
     }
 
     /// The publisher has ended.

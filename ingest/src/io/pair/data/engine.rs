@@ -60,6 +60,8 @@ pub(super) struct Engine {
     seekers: JoinSet<io::Result<Proven>>,
     wire: Option<Wire>,
     promise: Option<Promise>,
+    /// A link whose epoch has ended with a handover, open until the other end has read it.
+    parting: Option<Wire>,
     buffer: Vec<u8>,
 }
 
@@ -86,6 +88,7 @@ impl Engine {
             seekers: JoinSet::new(),
             wire: None,
             promise: None,
+            parting: None,
             buffer: vec![0; READ_BYTES],
         }
     }
@@ -156,7 +159,7 @@ impl Engine {
         if self.wire.take().is_some() {
             self.report(Report::LinkDown);
         }
-        self.promise = None;
+        (self.promise, self.parting) = (None, None);
         info!(?role, epoch, "the pair's link is up");
         self.data.books().join(link);
         self.wire = Some(Wire { stream, out: Bytes::new(), epoch, in_step_told: false });

@@ -42,6 +42,8 @@ struct Stream {
     spoken: BTreeMap<u64, Vec<Track>>,
     /// As standby: what the holder made.
     theirs: BTreeMap<u64, Segment>,
+    /// The fencing term at the other node, when it held.
+    epoch: u64,
     /// The newest made here.
     made: Option<u64>,
     /// Up to here nobody is waited for.
@@ -163,6 +165,16 @@ impl Ledger {
         }
     }
 
+    /// The fencing term at the holder.
+    pub(super) fn heard_epoch(&mut self, name: &StreamName, epoch: u64) {
+        self.streams.entry(name.clone()).or_default().epoch = epoch;
+    }
+
+    /// The newest fencing term the other node had as holder.
+    pub(super) fn epoch(&self, name: &StreamName) -> u64 {
+        self.streams.get(name).map_or(0, |stream| stream.epoch)
+    }
+
     /// What both have spoken of since the last call: the word for the metric, and what an operator must hear.
     pub(super) fn take_verdicts(&mut self) -> Vec<(StreamName, &'static str, Option<String>)> {
         let mut news = Vec::new();
@@ -191,13 +203,19 @@ impl Ledger {
     /// What is to be done with a segment made here.
     pub(super) fn listing(&self, name: &StreamName, record: &Segment) -> Listing {
         let Some(stream) = self.streams.get(name) else { return Listing::Wait };
-        if self.role == Role::Standby {
-            return match stream.theirs.get(&record.number) {
-                _ if stream.free.is_some_and(|free| record.number <= free) => Listing::Ours,
-                None => Listing::Wait,
-                Some(theirs) if theirs == record => Listing::Ours,
-                Some(theirs) => Listing::Theirs(Box::new(theirs.clone())),
+        let free = stream.free.is_some_and(|free| record.number <= free);
+        let holds = self.role == Role::Holder && self.gate != Gate::Held;
+        // The word of whoever held when it was said counts, and is known to both.
+        if let Some(theirs) =
+            stream.theirs.get(&record.number).filter(|_| holds || self.role == Role::Standby)
+        {
+            return match theirs == record {
+                true => Listing::Ours,
+                false => Listing::Theirs(Box::new(theirs.clone())),
             };
+        }
+        if self.role == Role::Standby {
+            return if free { Listing::Ours } else { Listing::Wait };
         }
         let spoken = || {
             let spoken = stream.spoken.get(&record.number);
@@ -207,7 +225,7 @@ impl Ledger {
             Gate::Held => false,
             _ if self.protect == Protect::Handover => true,
             Gate::Alone(_) => true,
-            Gate::Confirmed(_) => stream.free.is_some_and(|free| record.number <= free) || spoken(),
+            Gate::Confirmed(_) => free || spoken(),
         };
         if listed { Listing::Ours } else { Listing::Wait }
     }

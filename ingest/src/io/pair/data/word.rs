@@ -95,6 +95,8 @@ pub(super) enum Word {
     Gop(Gop),
     /// A finished segment.
     Made(Segment),
+    /// The stream's fencing term at the holder is this now.
+    Epoch(u64),
     /// The publisher has ended here, whatever its bytes say.
     End,
 }

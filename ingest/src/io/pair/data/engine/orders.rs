@@ -226,7 +226,7 @@ impl Engine {
     }
 
     fn departed(&mut self) {
-        self.wire = None;
+        self.parting = self.wire.take();
         self.wanted = None;
         self.promise = None;
         self.seekers = JoinSet::new();

@@ -198,6 +198,11 @@ impl Engine {
                     self.data.tell_streams();
                 }
             }
+            Word::Epoch(epoch) => {
+                if let Some(stream) = &entry.stream {
+                    books.ledger.heard_epoch(stream, epoch);
+                }
+            }
             Word::End => entry.turn(Turn::End),
         }
     }
