@@ -8,5 +8,6 @@ mod hostile;
 mod path;
 mod rejoin;
 mod secrets;
+mod takeover;
 mod trace;
 mod variants;
