@@ -59,6 +59,10 @@ pub struct Config {
     /// How long marked segments are kept for the tracer, in hours, 0 to 8,760; 0 keeps none.
     #[serde(default = "archive_hours")]
     pub archive_hours: u32,
+    /// Whether parts of a third of a second are listed as they come, for low-latency players. A segment is recorded when it
+    /// is complete: a crash of this process may change the parts of the one that was open.
+    #[serde(default)]
+    pub low_latency: bool,
     /// Log lines for people or machines.
     #[serde(default)]
     pub log: LogFormat,
@@ -141,14 +145,18 @@ impl Config {
         range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")?;
         let hours = self.archive_hours;
         range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")?;
+        // In a pair a segment is listed when both nodes have made it; parts are not compared yet.
+        let alone = !self.low_latency || self.pair.is_none();
+        range("low_latency", self.low_latency.to_string(), alone, "false in a pair")?;
         self.pair.as_ref().map_or(Ok(()), pair::Pair::check)
     }
 }
 
-/// A value from the environment: a number for the keys that are numbers, where it reads as one; a string otherwise.
+/// A value from the environment: a number or a switch for the keys that are one, where it reads as one; a string otherwise.
 fn literal(key: &str, value: String) -> toml::Value {
-    match (NUMBERS.contains(&key), value.parse()) {
-        (true, Ok(number)) => toml::Value::Integer(number),
+    match (NUMBERS.contains(&key), value.parse(), value.parse()) {
+        (true, Ok(number), _) => toml::Value::Integer(number),
+        (_, _, Ok(switch)) if key == "low_latency" => toml::Value::Boolean(switch),
         _ => toml::Value::String(value),
     }
 }
@@ -177,6 +185,7 @@ mod tests {
         assert_eq!((config.segment_seconds, config.rtmp_listen.port()), (4, 0));
         assert_eq!(config.window_segments, 10);
         assert_eq!(parse(LEAST, &[("RELEVE_INGEST_NAME", "12")]).unwrap().name, "12");
+        assert!(parse(LEAST, &[("RELEVE_INGEST_LOW_LATENCY", "true")]).unwrap().low_latency);
     }
 
     #[test]
@@ -190,6 +199,7 @@ mod tests {
             ("dir = \"/tmp\"".to_owned(), vec![], "name"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_NAME", "a/b")], "name"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_MARK_WORKERS", "many")], "mark_workers"),
+            (LEAST.to_owned(), vec![("RELEVE_INGEST_LOW_LATENCY", "1")], "low_latency"),
         ] {
             let error = parse(&text, &env).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

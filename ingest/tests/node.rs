@@ -58,6 +58,51 @@ async fn what_is_pushed_is_shown_to_relays_and_to_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_are_listed_before_their_segment_is_complete_and_stay_the_same() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let node = lab.node_with(GRACE, "low_latency = true\n").await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..2)).await;
+    let fetch = async |track, number, index: usize| {
+        let route = Route::Part { stream: stream(), track, number, index: index as u32 };
+        lab.ask(node.origin, route).await.unwrap()
+    };
+    let open = |snapshot: &Snapshot| snapshot.open.as_ref().is_some_and(|open| open.parts() >= 2);
+    let snapshot = lab.window(&node, open).await;
+    assert_eq!(snapshot.part_90k, 30_000);
+    let early = snapshot.open.unwrap();
+    assert_eq!(early.tracks.len(), 2);
+    for entry in &early.tracks {
+        for (index, part) in entry.parts.iter().enumerate() {
+            let (status, body) = fetch(entry.track, early.number, index).await;
+            assert_eq!((status, Sha256::of(&body)), (200, part.sha256), "{:?} {index}", entry.track);
+            let pairs = Object::decode(body.into()).unwrap().pairs.len();
+            assert_eq!(
+                pairs > 0,
+                entry.track == Track::Video && part.independent,
+                "slices are in the IDR's part"
+            );
+        }
+        assert_eq!(fetch(entry.track, early.number, 500).await.0, 404);
+    }
+    encoder.send(&seconds(2..4)).await;
+    let complete =
+        |snapshot: &Snapshot| snapshot.segments.iter().any(|segment| segment.number == early.number);
+    let later = lab.window(&node, complete).await;
+    let segment = later.segments.iter().find(|segment| segment.number == early.number).unwrap();
+    for (row, before) in segment.tracks.iter().zip(&early.tracks) {
+        assert!(row.parts.starts_with(&before.parts), "what was listed stays");
+        for (index, part) in row.parts.iter().enumerate() {
+            let (status, body) = fetch(row.track, early.number, index).await;
+            assert_eq!((status, Sha256::of(&body)), (200, part.sha256), "cut from the segment");
+        }
+    }
+    encoder.leaves().await;
+    assert_eq!(lab.ended(&node).await.open, None, "what was open is complete");
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_can_be_marked_is() {
     let lab = Lab::new(MarkPolicy::Require).await;
     let node = lab.node(GRACE).await;

@@ -4,8 +4,13 @@ use crate::revocation::Revocations;
 use crate::route::{self, Route};
 use crate::session::{self, Session};
 use crate::token;
+use crate::token::jwt::{self, Rules};
+use crate::token::key_set::{KeySet, Reach};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ingest_api::access::{self, Claims};
 use releve_watermark::{Key, KeyRing, WatermarkId};
+use ring::hmac;
+use std::sync::Arc;
 
 /// Text as token and as session credential. Promises: nothing is opened by anything but our own credentials, and what is
 /// opened has exactly one spelling.
@@ -13,7 +18,7 @@ pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let keys = KeyRing::of(Key::new(1, [1; 32]));
     let stream = "demo".parse().expect("a plain word is a stream name");
-    let opened = token::check(&keys, &Revocations::default(), &stream, Some(text), 0);
+    let opened = token::check(&keys, None, &Revocations::default(), &stream, Some(text), 0);
     if let Ok(claims) = opened {
         assert_eq!(claims.stream, stream);
         let ours = Claims {
@@ -28,6 +33,28 @@ pub fn token(data: &[u8]) {
     if let Ok(session) = session::open(&keys, text, 0) {
         assert_eq!(session::seal(&keys, &session), text, "a session has two spellings");
         assert_eq!(session, known_session(), "a session that nobody made was taken");
+    }
+}
+
+/// Bytes as a set of keys, and as header and payload of a signed JSON web token. Promises: neither panics; what is opened
+/// is for the stream that was asked for and names a viewer.
+pub fn jwt(data: &[u8]) {
+    let _ = KeySet::parse(data, Reach::Private);
+    let secret = URL_SAFE_NO_PAD.encode([1; 32]);
+    let set = format!(r#"{{"keys":[{{"kty":"oct","k":"{secret}"}}]}}"#);
+    let keys = KeySet::parse(set.as_bytes(), Reach::Private).expect("a set of one key");
+    let rules = Rules { keys: Arc::new(keys), issuer: None, audience: None };
+    let stream = "demo".parse().expect("a plain word is a stream name");
+    let mut words = data.splitn(2, |byte| *byte == 0);
+    let header = words.next().unwrap_or_default();
+    for (header, payload) in [(header, words.next().unwrap_or_default()), (br#"{"alg":"HS256"}"#, data)] {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), signed.as_bytes());
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac));
+        if let Ok(claims) = jwt::verify(&rules, &stream, &token, 1_000) {
+            assert!(claims.stream == stream && access::is_viewer_name(&claims.viewer));
+            assert!(claims.enter_until_unix_s >= 1_000 && claims.issued_unix_s <= 1_030);
+        }
     }
 }
 

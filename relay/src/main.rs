@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use releve_relay::io::{key_files, log};
+use releve_relay::io::{jwks, key_files, log};
 use releve_relay::{Config, Handle, start};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
     if arguments.check_config {
         key_files::read_keys(&config.keys_dir)?;
+        if let Some(source) = config.jwt_keys.as_deref().and_then(jwks::Source::of) {
+            source.check().context("in `jwt_keys`")?;
+        }
         println!("{} is a good configuration", arguments.config.display());
         return Ok(());
     }

@@ -23,6 +23,11 @@ fn tokens_and_sessions() {
 }
 
 #[test]
+fn json_web_tokens() {
+    replay("jwt", fuzzing::jwt);
+}
+
+#[test]
 fn request_targets() {
     replay("viewer_path", fuzzing::viewer_path);
 }

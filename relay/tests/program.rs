@@ -50,6 +50,12 @@ fn a_configuration_is_checked_without_running() {
     assert_eq!(check(&mut relay(dir.path())), (true, String::new()));
     let (good, said) = check(relay(dir.path()).env("RELEVE_RELAY_CHACHE_MIB", "1"));
     assert!(!good && said.contains("RELEVE_RELAY_CHACHE_MIB"), "{said}");
+    let keys = dir.path().join("jwks.json");
+    let (good, said) = check(relay(dir.path()).env("RELEVE_RELAY_JWT_KEYS", &keys));
+    assert!(!good && said.contains("jwks.json"), "{said}");
+    write(&keys, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#, 0o600);
+    let (good, said) = check(relay(dir.path()).env("RELEVE_RELAY_JWT_KEYS", &keys));
+    assert!(!good && said.contains("no key that can be used") && !said.contains("AAAA"), "{said}");
     write(&dir.path().join("code.key"), "1 00", 0o644);
     let (good, said) = check(&mut relay(dir.path()));
     assert!(!good && said.contains("code.key") && said.contains("chmod 600"), "{said}");

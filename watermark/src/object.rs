@@ -100,6 +100,22 @@ impl Object {
         })
     }
 
+    /// These bytes as an object of their own. `None` when they are not all inside, or cut a pair.
+    pub fn part(&self, bytes: std::ops::Range<usize>) -> Option<Object> {
+        let inside = |pair: &&Pair| pair.offset < bytes.end && pair.end() > bytes.start;
+        if bytes.start > bytes.end || bytes.end > self.a.len() {
+            return None;
+        }
+        let mut pairs = Vec::new();
+        for pair in self.pairs.iter().filter(inside) {
+            let whole = pair.offset >= bytes.start && pair.end() <= bytes.end;
+            let offset = whole.then(|| pair.offset - bytes.start)?;
+            pairs.push(Pair { offset, ..pair.clone() });
+        }
+        let code_key = if pairs.is_empty() { 0 } else { self.code_key };
+        Some(Object { code_key, a: self.a.slice(bytes), pairs })
+    }
+
     /// The object as one buffer for the wire between nodes.
     pub fn encode(&self) -> Bytes {
         let b_bytes: usize = self.pairs.iter().map(|pair| pair.b.len()).sum();
@@ -227,6 +243,18 @@ mod tests {
         assert_eq!(copy(Symbol::B, Symbol::A), "headBBBBmidAAtail");
         assert_eq!(copy(Symbol::A, Symbol::B), "headAAAAmidBBtail");
         assert_eq!(copy(Symbol::B, Symbol::B), "headBBBBmidBBtail");
+    }
+
+    #[test]
+    fn a_part_has_the_pairs_inside_it() {
+        let object = marked();
+        let part = object.part(9..17).unwrap();
+        assert_eq!((part.code_key, &part.a[..], part.pairs.len()), (1, &b"idAAtail"[..], 1));
+        assert_eq!((part.pairs[0].offset, &part.pairs[0].b[..]), (2, &b"BB"[..]));
+        assert_eq!(object.part(0..17), Some(object.clone()));
+        assert_eq!(object.part(8..11), Some(Object::plain(Bytes::from_static(b"mid"))));
+        assert_eq!(object.part(0..5), None, "cuts a pair");
+        assert_eq!(object.part(10..18), None, "goes beyond the end");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! GET /origin/1/streams                                     StreamList
 //! GET /origin/1/streams/NAME/window?after=V&wait_ms=N       Snapshot; holds while its version is V; 204 after N ms
 //! GET /origin/1/streams/NAME/TRACK/NUMBER                   an encoded Object
+//! GET /origin/1/streams/NAME/TRACK/NUMBER/INDEX             an encoded Object: one part of it
 //! GET /origin/1/streams/NAME/init/INIT                      an encoded Object
 //! ```
 //!
@@ -39,6 +40,17 @@ pub enum Route {
         track: Track,
         /// Which number.
         number: u64,
+    },
+    /// One part of one track of one segment.
+    Part {
+        /// Which stream.
+        stream: StreamName,
+        /// Which track.
+        track: Track,
+        /// Which segment.
+        number: u64,
+        /// Which part, counted from 0.
+        index: u32,
     },
     /// An init section.
     Init {
@@ -88,6 +100,9 @@ impl Route {
             Route::Segment { stream, track, number } => {
                 format!("/origin/1/streams/{stream}/{}/{number}", track.as_str())
             }
+            Route::Part { stream, track, number, index } => {
+                format!("/origin/1/streams/{stream}/{}/{number}/{index}", track.as_str())
+            }
             Route::Init { stream, init } => format!("/origin/1/streams/{stream}/init/{init}"),
         }
     }
@@ -118,11 +133,13 @@ impl Route {
                 }
                 (wait_ms <= WAIT_MS_MAX).then_some(Route::Window { stream, after, wait_ms })?
             }
-            ("video", Some(number)) => {
-                Route::Segment { stream, track: Track::Video, number: number.parse().ok()? }
-            }
-            ("audio", Some(number)) => {
-                Route::Segment { stream, track: Track::Audio, number: number.parse().ok()? }
+            (track @ ("video" | "audio"), Some(number)) => {
+                let track = if track == "video" { Track::Video } else { Track::Audio };
+                let number = number.parse().ok()?;
+                match words.next() {
+                    None => Route::Segment { stream, track, number },
+                    Some(index) => Route::Part { stream, track, number, index: index.parse().ok()? },
+                }
             }
             ("init", Some(init)) if is_init_name(init) => Route::Init { stream, init: init.to_owned() },
             _ => return None,
@@ -143,6 +160,7 @@ mod tests {
             Route::Window { stream: stream.clone(), after: None, wait_ms: 0 },
             Route::Window { stream: stream.clone(), after: Some(7), wait_ms: 30_000 },
             Route::Segment { stream: stream.clone(), track: Track::Audio, number: u64::MAX },
+            Route::Part { stream: stream.clone(), track: Track::Video, number: 7, index: u32::MAX },
             Route::Init { stream, init: "init-0123456789abcdef".to_owned() },
         ];
         for route in routes {
@@ -161,6 +179,8 @@ mod tests {
             "/origin/1/streams/demo/video/01",
             "/origin/1/streams/demo/video/+1",
             "/origin/1/streams/demo/video/1/",
+            "/origin/1/streams/demo/video/1/01",
+            "/origin/1/streams/demo/video/1/1/1",
             "/origin/1/streams/demo/video/1?x=1",
             "/origin/1/streams/demo/init/init-..",
             "/origin/1/streams/demo/window",

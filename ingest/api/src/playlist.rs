@@ -3,7 +3,7 @@
 //! In: a `Snapshot`. Out: text that is the same on every node and for every viewer: all URIs are relative, so that the
 //! session in front of them is inherited, and none names a variant. Pure.
 
-use crate::window::{Segment, Snapshot, TICKS_PER_SECOND, Track, TrackInfo};
+use crate::window::{Part, Segment, Snapshot, TICKS_PER_SECOND, Track, TrackInfo};
 use jiff::Timestamp;
 use std::fmt::Write;
 
@@ -67,33 +67,64 @@ fn stream_inf(out: &mut String, tracks: &[&TrackInfo], more: &str) {
     let _ = writeln!(out, "{more}");
 }
 
-/// The playlist of one track; `None` while no listed segment has that track.
+/// The playlist of one track; `None` while nothing listed has that track.
 ///
-/// Segments that do not have the track (it came later, or has gone) are left out at the ends of the window.
+/// Segments that do not have the track (it came later, or has gone) are left out at the ends of the window. Where parts
+/// are listed it is a low-latency playlist (RFC 8216bis, appendix B): blocking reload, delta updates, a hint of what comes.
 pub fn media(snapshot: &Snapshot, track: Track) -> Option<String> {
+    render(snapshot, track, false)
+}
+
+/// The same as a delta update: without the segments further from the end than the skip boundary. `None` where there are no
+/// such updates, or nothing to skip: then the whole playlist is the answer.
+pub fn delta(snapshot: &Snapshot, track: Track) -> Option<String> {
+    if snapshot.part_90k > 0 { render(snapshot, track, true) } else { None }
+}
+
+fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
     let has = |segment: &&Segment| segment.tracks.iter().any(|entry| entry.track == track);
-    let first = snapshot.segments.iter().find(has)?;
-    let mut out = String::with_capacity(256 + snapshot.segments.len() * 128);
+    let listed = || snapshot.segments.iter().skip_while(|segment| !has(segment)).take_while(has);
+    let low_latency = snapshot.part_90k > 0;
+    let open = snapshot.open.as_ref().filter(|_| low_latency);
+    let follows = |number| listed().last().is_none_or(|last| last.number + 1 == number);
+    let open = open.filter(|open| follows(open.number));
+    let open = open.and_then(|open| Some((open, open.tracks.iter().find(|entry| entry.track == track)?)));
+    let (number, first_discontinuity) = match (listed().next(), open) {
+        (Some(first), _) => (first.number, first.discontinuity),
+        (None, Some((open, _))) => (open.number, open.discontinuity),
+        (None, None) => return None,
+    };
+    let skipped = if skip { Some(skippable(snapshot, listed()).filter(|count| *count > 0)?) } else { None };
+    let mut out = String::with_capacity(512 + snapshot.segments.len() * 160);
     let _ = write!(
         out,
-        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n#EXT-X-DISCONTINUITY-SEQUENCE:{}\n",
-        snapshot.target_duration_s, first.number, first.discontinuity
+        "#EXTM3U\n#EXT-X-VERSION:{}\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{number}\n#EXT-X-DISCONTINUITY-SEQUENCE:{first_discontinuity}\n",
+        if low_latency { 9 } else { 7 },
+        snapshot.target_duration_s,
     );
     if snapshot.segments.iter().all(|segment| segment.independent) {
         out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
-    let (mut init, mut discontinuity) = ("", first.discontinuity);
-    for segment in snapshot.segments.iter().skip_while(|segment| segment.number < first.number) {
+    if low_latency {
+        control(&mut out, snapshot);
+    }
+    let (mut init, mut discontinuity) = ("", first_discontinuity);
+    if let Some(count) = skipped {
+        let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={count}");
+        // What was skipped is known to whoever asks: its lines are not repeated.
+        if let Some(last) = listed().nth(count - 1) {
+            init = last.tracks.iter().find(|entry| entry.track == track).map_or("", |entry| &entry.init);
+            discontinuity = last.discontinuity;
+        }
+    }
+    let part_from = listed().last().map_or(0, |last| last.number.saturating_sub(PARTS_OF - 1));
+    for segment in listed().skip(skipped.unwrap_or(0)) {
         let Some(entry) = segment.tracks.iter().find(|entry| entry.track == track) else { break };
-        if segment.discontinuity != discontinuity {
-            out.push_str("#EXT-X-DISCONTINUITY\n");
-            discontinuity = segment.discontinuity;
+        let lines = (segment.discontinuity, entry.init.as_str(), segment.date_unix_ms);
+        begin(&mut out, track, lines, &mut init, &mut discontinuity);
+        if low_latency && segment.number >= part_from {
+            parts(&mut out, track, segment.number, &entry.parts);
         }
-        if entry.init != init {
-            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{}/{}.mp4\"", track.as_str(), entry.init);
-            init = &entry.init;
-        }
-        let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date(segment.date_unix_ms));
         let _ = writeln!(
             out,
             "#EXTINF:{},\n{}/{}.m4s",
@@ -102,7 +133,118 @@ pub fn media(snapshot: &Snapshot, track: Track) -> Option<String> {
             segment.number
         );
     }
+    if let Some((open, entry)) = open {
+        let lines = (open.discontinuity, entry.init.as_str(), open.date_unix_ms);
+        begin(&mut out, track, lines, &mut init, &mut discontinuity);
+        parts(&mut out, track, open.number, &entry.parts[..open.parts()]);
+    }
+    if low_latency {
+        end(&mut out, snapshot, track);
+    }
     Some(out)
+}
+
+/// Segments before the end whose parts are listed: three target durations, and the open one.
+const PARTS_OF: u64 = 3;
+/// Part targets that players stay behind the end: three, as the specification advises.
+const HOLD_BACK: i64 = 3;
+
+/// What a server of low-latency playlists promises. Values are rounded up: none may be less than what is true.
+fn control(out: &mut String, snapshot: &Snapshot) {
+    let target_s = snapshot.target_duration_s;
+    let _ = writeln!(
+        out,
+        "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={}.0,HOLD-BACK={}.0,PART-HOLD-BACK={}\n#EXT-X-PART-INF:PART-TARGET={}",
+        SKIP_TARGETS * target_s,
+        3 * target_s,
+        seconds(HOLD_BACK * (snapshot.part_90k + 1)),
+        seconds(snapshot.part_90k + 1),
+    );
+}
+
+/// The skip boundary in target durations; six are the least that may be promised.
+const SKIP_TARGETS: u32 = 6;
+
+/// How many segments at the beginning lie further from the end than the skip boundary.
+fn skippable<'a>(snapshot: &Snapshot, listed: impl Iterator<Item = &'a Segment>) -> Option<usize> {
+    let boundary = i64::from(SKIP_TARGETS * snapshot.target_duration_s) * TICKS_PER_SECOND;
+    let open = snapshot.open.as_ref().and_then(|open| open.tracks.first());
+    let open_90k: i64 = open.map_or(0, |entry| entry.parts.iter().map(|part| part.duration_90k).sum());
+    let durations: Vec<i64> = listed.map(|segment| segment.duration_90k).collect();
+    let mut after = open_90k + durations.iter().sum::<i64>();
+    let mut count = 0;
+    for duration in durations {
+        if after - duration < boundary {
+            break;
+        }
+        after -= duration;
+        count += 1;
+    }
+    Some(count)
+}
+
+/// The lines before a segment's parts and URI.
+fn begin<'a>(
+    out: &mut String,
+    track: Track,
+    (segment_discontinuity, segment_init, date_unix_ms): (u64, &'a str, i64),
+    init: &mut &'a str,
+    discontinuity: &mut u64,
+) {
+    if segment_discontinuity != *discontinuity {
+        out.push_str("#EXT-X-DISCONTINUITY\n");
+        *discontinuity = segment_discontinuity;
+    }
+    if segment_init != *init {
+        let _ = writeln!(out, "#EXT-X-MAP:URI=\"{}/{segment_init}.mp4\"", track.as_str());
+        *init = segment_init;
+    }
+    let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date(date_unix_ms));
+}
+
+fn parts(out: &mut String, track: Track, number: u64, parts: &[Part]) {
+    for (index, part) in parts.iter().enumerate() {
+        let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
+        let _ = writeln!(
+            out,
+            "#EXT-X-PART:DURATION={},URI=\"{}/{number}.{index}.m4s\"{independent}",
+            seconds(part.duration_90k),
+            track.as_str()
+        );
+    }
+}
+
+/// What comes next, and how far the other track is.
+fn end(out: &mut String, snapshot: &Snapshot, track: Track) {
+    let Some((number, index)) = next_part(snapshot) else { return };
+    if snapshot.live {
+        let _ =
+            writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}/{number}.{index}.m4s\"", track.as_str());
+    }
+    let (last_msn, last_part) = match (&snapshot.open, snapshot.segments.last()) {
+        (Some(open), _) if open.parts() > 0 => (open.number, open.parts()),
+        (_, Some(last)) => (last.number, last.tracks.first().map_or(0, |entry| entry.parts.len())),
+        (_, None) => return,
+    };
+    for info in snapshot.tracks.iter().filter(|info| info.track != track) {
+        let _ = write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{}\",LAST-MSN={last_msn}", media_name(info.track));
+        if last_part > 0 {
+            let _ = write!(out, ",LAST-PART={}", last_part - 1);
+        }
+        out.push('\n');
+    }
+}
+
+/// The part that comes next, as far as one can tell: a segment that is as long as the one before it is taken to be at
+/// its end. A hint may be wrong; the part it names is then not there.
+fn next_part(snapshot: &Snapshot) -> Option<(u64, usize)> {
+    let last = snapshot.segments.last();
+    let Some(open) = &snapshot.open else { return Some((last?.number + 1, 0)) };
+    let so_far: i64 = open.tracks.first()?.parts.iter().map(|part| part.duration_90k).sum();
+    let usual =
+        last.map_or(i64::from(snapshot.target_duration_s) * TICKS_PER_SECOND, |last| last.duration_90k);
+    let at_its_end = so_far + snapshot.part_90k / 2 > usual;
+    Some(if at_its_end { (open.number + 1, 0) } else { (open.number, open.parts()) })
 }
 
 /// Ticks as seconds with five decimals, rounded down: a tick is 11 µs.
@@ -120,7 +262,7 @@ fn date(unix_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::window::{SegmentTrack, Sha256};
+    use crate::window::{OpenSegment, OpenTrack, SegmentTrack, Sha256};
 
     fn info(track: Track) -> TrackInfo {
         let video = track == Track::Video;
@@ -167,7 +309,75 @@ mod tests {
             target_duration_s: 2,
             tracks: vec![info(Track::Video), info(Track::Audio)],
             segments,
+            part_90k: 0,
+            open: None,
         }
+    }
+
+    /// Segments 1 to `last` of 2 s in six parts, and so many parts of the next one.
+    fn low_latency(last: u64, open: usize) -> Snapshot {
+        let part =
+            |index| Part { duration_90k: 30_000, len: 9, independent: index == 0, sha256: Sha256([1; 32]) };
+        let mut segments: Vec<Segment> = (1..=last).map(|number| segment(number, 0, "a")).collect();
+        for entry in segments.iter_mut().flat_map(|segment| &mut segment.tracks) {
+            entry.parts = (0..6).map(part).collect();
+        }
+        let mut all = snapshot(segments);
+        let init = format!("init-{:0>16}", "a");
+        let entry = |track| OpenTrack { track, init: init.clone(), parts: (0..open).map(part).collect() };
+        all.part_90k = 30_000;
+        all.open = (open > 0).then(|| OpenSegment {
+            number: last + 1,
+            discontinuity: 0,
+            date_unix_ms: 1_700_000_000_123,
+            tracks: vec![entry(Track::Video), entry(Track::Audio)],
+        });
+        all
+    }
+
+    #[test]
+    fn a_low_latency_playlist_lists_parts_and_what_comes() {
+        let text = media(&low_latency(5, 2), Track::Video).unwrap();
+        let begins = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:0\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+             #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.0,HOLD-BACK=6.0,PART-HOLD-BACK=1.00003\n\
+             #EXT-X-PART-INF:PART-TARGET=0.33334\n#EXT-X-MAP:URI=\"video/init-000000000000000a.mp4\"\n";
+        assert!(text.starts_with(begins), "{text}");
+        let ends = "#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.123Z\n\
+             #EXT-X-PART:DURATION=0.33333,URI=\"video/6.0.m4s\",INDEPENDENT=YES\n\
+             #EXT-X-PART:DURATION=0.33333,URI=\"video/6.1.m4s\"\n\
+             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video/6.2.m4s\"\n\
+             #EXT-X-RENDITION-REPORT:URI=\"audio.m3u8\",LAST-MSN=6,LAST-PART=1\n";
+        assert!(text.ends_with(ends), "{text}");
+        assert!(!text.contains("video/2.5.m4s") && text.contains("video/3.0.m4s"), "parts near the end only");
+        let before = media(&low_latency(5, 0), Track::Audio).unwrap();
+        let ends = "audio/5.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"audio/6.0.m4s\"\n\
+             #EXT-X-RENDITION-REPORT:URI=\"video.m3u8\",LAST-MSN=5,LAST-PART=5\n";
+        assert!(before.ends_with(ends), "{before}");
+        let full = media(&low_latency(5, 6), Track::Video).unwrap();
+        assert!(
+            full.contains("PRELOAD-HINT:TYPE=PART,URI=\"video/7.0.m4s\""),
+            "as long as the one before: {full}"
+        );
+        let mut gone = low_latency(5, 2);
+        gone.live = false;
+        assert!(!media(&gone, Track::Video).unwrap().contains("PRELOAD-HINT"));
+        let first = media(&low_latency(0, 1), Track::Video).unwrap();
+        assert!(first.contains("MEDIA-SEQUENCE:1\n") && first.contains("video/1.0.m4s"), "{first}");
+    }
+
+    #[test]
+    fn a_delta_update_leaves_out_what_is_far_from_the_end() {
+        assert_eq!(delta(&low_latency(6, 1), Track::Video), None, "12 s and a part: nothing to skip");
+        assert_eq!(delta(&snapshot(vec![segment(1, 0, "a")]), Track::Video), None);
+        let whole = media(&low_latency(10, 1), Track::Video).unwrap();
+        let text = delta(&low_latency(10, 1), Track::Video).unwrap();
+        assert!(
+            text.contains("#EXT-X-MEDIA-SEQUENCE:1\n") && text.contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=4\n")
+        );
+        assert!(!text.contains("EXT-X-MAP") && !text.contains("video/4.m4s"), "{text}");
+        let from = |text: &str| text[text.find("#EXTINF").unwrap()..].to_owned();
+        assert!(from(&whole).ends_with(&from(&text)), "what is left is as it was");
     }
 
     #[test]

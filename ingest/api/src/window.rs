@@ -82,6 +82,55 @@ pub struct Snapshot {
     pub tracks: Vec<TrackInfo>,
     /// The listed segments: oldest first, numbers without a hole.
     pub segments: Vec<Segment>,
+    /// Longest part in ticks, fixed for a run; 0: parts are not listed.
+    #[serde(default)]
+    pub part_90k: i64,
+    /// The segment after the last one, from its first part on; only where parts are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<OpenSegment>,
+}
+
+/// A segment that is being filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSegment {
+    /// Its number.
+    pub number: u64,
+    /// Discontinuities of the stream before it.
+    pub discontinuity: u64,
+    /// Its `EXT-X-PROGRAM-DATE-TIME` in Unix milliseconds.
+    pub date_unix_ms: i64,
+    /// Its parts so far, one entry a track, video first; all tracks have as many.
+    pub tracks: Vec<OpenTrack>,
+}
+
+/// One track of a segment that is being filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTrack {
+    /// Which one.
+    pub track: Track,
+    /// Name of its init section.
+    pub init: String,
+    /// The parts so far, in order.
+    pub parts: Vec<Part>,
+}
+
+impl OpenSegment {
+    /// How many parts every track has.
+    pub fn parts(&self) -> usize {
+        self.tracks.iter().map(|track| track.parts.len()).min().unwrap_or(0)
+    }
+}
+
+impl Snapshot {
+    /// The newest number and how many parts the segment after it has: what only ever grows.
+    pub fn edge(&self) -> Option<(u64, usize)> {
+        let parts = self.open.as_ref().map_or(0, OpenSegment::parts);
+        match (self.segments.last(), &self.open) {
+            (Some(last), _) => Some((last.number, parts)),
+            (None, Some(open)) => Some((open.number.wrapping_sub(1), parts)),
+            (None, None) => None,
+        }
+    }
 }
 
 /// What the multivariant playlist says of a track.

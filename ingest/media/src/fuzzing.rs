@@ -7,6 +7,7 @@ use crate::feed::{Feed, Kind};
 use crate::segment::{Output, Segmenter};
 use crate::unit::{AudioConfig, VideoConfig};
 use bytes::Bytes;
+use ingest_api::window::Sha256;
 use ingest_api::{Object, Run, RunId, Track};
 
 /// Messages of a hostile publisher through feed and segmenter.
@@ -61,6 +62,9 @@ pub fn flv(mut data: &[u8]) {
 
 fn check(outputs: Vec<Output>, next: &mut u64) {
     for output in outputs {
+        if let Output::Part { part, object, .. } = &output {
+            assert_eq!((part.len, part.sha256), (object.len() as u64, Sha256::of(&object.encode())));
+        }
         let Output::Segment { record, video, audio } = output else { continue };
         assert_eq!(record.number, *next, "a hole in the numbers");
         *next += 1;
@@ -77,6 +81,17 @@ fn check(outputs: Vec<Output>, next: &mut u64) {
                 assert_eq!(named.parts.iter().map(|part| part.len).sum::<u64>(), named.len);
                 let ticks: i64 = named.parts.iter().map(|part| part.duration_90k).sum();
                 assert_eq!(ticks, record.duration_90k, "parts do not add up");
+                let mut start = 0;
+                for part in &named.parts {
+                    let end = start + part.len as usize;
+                    let cut = object.part(start..end).expect("no part cuts a pair");
+                    assert_eq!(
+                        Sha256::of(&cut.encode()),
+                        part.sha256,
+                        "cut from the segment it is another part"
+                    );
+                    start = end;
+                }
                 assert_eq!(Object::decode(object.encode()), Ok(object));
             }
         }

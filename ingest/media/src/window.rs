@@ -7,10 +7,10 @@
 //! copy of it (RFC 8216bis §6.2.2). The first listed number only ever grows, and no removal leaves less than three target
 //! durations unless `kept` or the bytes force it.
 
-use crate::segment::Output;
+use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
-use ingest_api::window::{Segment, TICKS_PER_SECOND, TrackInfo};
+use ingest_api::window::{OpenSegment, OpenTrack, Part, Segment, TICKS_PER_SECOND, TrackInfo};
 use ingest_api::{Object, Run, Snapshot, StreamName, Track};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -62,6 +62,17 @@ pub struct Window {
     inits: Vec<Init>,
     bytes: usize,
     rates: [Rate; 2],
+    /// Whether parts are listed.
+    lists_parts: bool,
+    part_90k: i64,
+    open: Option<Open>,
+}
+
+/// The segment after the newest one: its parts so far, each with its bytes.
+#[derive(Clone, Debug)]
+struct Open {
+    record: OpenSegment,
+    objects: [Vec<Object>; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +136,16 @@ impl Window {
             inits: Vec::new(),
             bytes: 0,
             rates: Default::default(),
+            lists_parts: false,
+            part_90k: 0,
+            open: None,
         }
+    }
+
+    /// The same, listing parts as they come.
+    #[must_use]
+    pub fn with_parts(self) -> Window {
+        Window { lists_parts: true, ..self }
     }
 
     /// A run begins or goes on here with segment `next`: its target duration, and bit rates from the beginning. What is
@@ -134,6 +154,8 @@ impl Window {
     pub fn begin(&mut self, run: &Run, next: u64) {
         self.target_duration_s = run.target_duration_s;
         self.rates = Default::default();
+        self.part_90k = if self.lists_parts { run.part_90k } else { 0 };
+        self.open = None;
         if self.newest().is_some_and(|newest| next > newest.number.saturating_add(1)) {
             self.segments.clear();
             self.bytes = 0;
@@ -184,7 +206,7 @@ impl Window {
         self.live
     }
 
-    /// Takes what of a segmenter's output concerns it; parts and reports pass by.
+    /// Takes what of a segmenter's output concerns it; reports pass by.
     ///
     /// # Errors
     /// As `push`.
@@ -196,7 +218,10 @@ impl Window {
             Output::Segment { record, video, audio } => {
                 self.push(record.clone(), video.clone(), audio.clone())?;
             }
-            Output::Part { .. } | Output::Report(_) => {}
+            Output::Part { track, number, index, part, object, of, .. } => {
+                self.push_part(*track, (*number, *index), part.clone(), object.clone(), of);
+            }
+            Output::Report(_) => {}
         }
         Ok(())
     }
@@ -207,6 +232,44 @@ impl Window {
             return;
         }
         self.inits.push(Init { name, object, info });
+    }
+
+    /// Adds a part of the segment after the newest one. Whether there is something new to list: not where parts are not
+    /// listed, and not one that does not follow the part before it.
+    pub fn push_part(
+        &mut self,
+        track: Track,
+        (number, index): (u64, u32),
+        part: Part,
+        object: Object,
+        of: &OfSegment,
+    ) -> bool {
+        let next = self.newest().is_none_or(|newest| newest.number.checked_add(1) == Some(number));
+        let known = self.inits.iter().any(|init| init.name == of.init);
+        if !self.lists_parts || !next || !known {
+            return false;
+        }
+        let open = self.open.get_or_insert_with(|| Open {
+            record: OpenSegment {
+                number,
+                discontinuity: of.discontinuity,
+                date_unix_ms: of.date_unix_ms,
+                tracks: Vec::new(),
+            },
+            objects: Default::default(),
+        });
+        let objects = &mut open.objects[self::index(track)];
+        if open.record.number != number || objects.len() != index as usize {
+            return false;
+        }
+        objects.push(object);
+        let tracks = &mut open.record.tracks;
+        match tracks.iter_mut().find(|open| open.track == track) {
+            Some(open) => open.parts.push(part),
+            None => tracks.push(OpenTrack { track, init: of.init.clone(), parts: vec![part] }),
+        }
+        self.changed();
+        true
     }
 
     /// Adds the next segment.
@@ -245,6 +308,7 @@ impl Window {
         let entry = Entry { record, video, audio };
         self.bytes += entry.bytes();
         self.segments.push_back(entry);
+        self.open = None;
         self.slide();
         self.changed();
         Ok(())
@@ -252,9 +316,15 @@ impl Window {
 
     /// What playlists are a function of.
     pub fn snapshot(&self) -> Snapshot {
-        let newest = self.segments.back();
-        let tracks = newest
-            .map_or(Vec::new(), |entry| entry.record.tracks.iter().filter_map(|t| self.info(t)).collect());
+        let tracks = match (self.segments.back(), &self.open) {
+            (Some(newest), _) => {
+                newest.record.tracks.iter().filter_map(|t| self.info(t.track, &t.init)).collect()
+            }
+            (None, Some(open)) => {
+                open.record.tracks.iter().filter_map(|t| self.info(t.track, &t.init)).collect()
+            }
+            (None, None) => Vec::new(),
+        };
         let listed = self.segments.iter().map(|entry| &entry.record);
         Snapshot {
             stream: self.stream.clone(),
@@ -264,6 +334,8 @@ impl Window {
             target_duration_s: self.target_duration_s,
             tracks,
             segments: listed.filter(|record| record.number >= self.first_listed).cloned().collect(),
+            part_90k: self.part_90k,
+            open: self.open.as_ref().map(|open| open.record.clone()),
         }
     }
 
@@ -279,6 +351,19 @@ impl Window {
             Track::Video => entry.video.as_ref(),
             Track::Audio => entry.audio.as_ref(),
         }
+    }
+
+    /// One part's bytes on one track: of the segment that is being filled, or cut from one that is kept.
+    pub fn part(&self, track: Track, number: u64, part: u32) -> Option<Object> {
+        let part = part as usize;
+        if let Some(open) = self.open.as_ref().filter(|open| open.record.number == number) {
+            return open.objects[index(track)].get(part).cloned();
+        }
+        let record = self.record(number)?.tracks.iter().find(|named| named.track == track)?;
+        let len = |part: &Part| usize::try_from(part.len).unwrap_or(usize::MAX);
+        let start = record.parts.get(..part)?.iter().map(len).sum::<usize>();
+        let end = start.checked_add(len(record.parts.get(part)?))?;
+        self.object(track, number)?.part(start..end)
     }
 
     /// A segment's record; kept longer than listed.
@@ -306,9 +391,9 @@ impl Window {
         self.segments.get(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
-    fn info(&self, track: &ingest_api::window::SegmentTrack) -> Option<TrackInfo> {
-        let info = &self.inits.iter().find(|init| init.name == track.init)?.info;
-        let rate = self.rates[index(track.track)];
+    fn info(&self, track: Track, init: &str) -> Option<TrackInfo> {
+        let info = &self.inits.iter().find(|known| known.name == init)?.info;
+        let rate = self.rates[index(track)];
         Some(TrackInfo { peak_bps: rate.peak_bps, mean_bps: rate.mean_bps(), ..info.clone() })
     }
 

@@ -54,6 +54,46 @@ fn listed(window: &Window) -> Vec<u64> {
     window.snapshot().segments.iter().map(|segment| segment.number).collect()
 }
 
+/// One part of segment `number`, as the segmenter gives it.
+fn push_part(window: &mut Window, number: u64, index: u32, bytes: &'static [u8]) -> bool {
+    let object = Object::plain(Bytes::from_static(bytes));
+    let sha256 = Sha256::of(&object.encode());
+    let part = Part { duration_90k: 30_000, len: bytes.len() as u64, independent: index == 0, sha256 };
+    let of = OfSegment { init: "init-0".to_owned(), discontinuity: 0, date_unix_ms: 7 };
+    window.push_part(Track::Video, (number, index), part, object, &of)
+}
+
+#[test]
+fn parts_are_listed_as_they_come_and_cut_from_the_segment_later() {
+    let mut silent = window(3, 5);
+    assert!(!push_part(&mut silent, 0, 0, b"ab"), "not where parts are not listed");
+    assert_eq!(silent.snapshot().open, None);
+    let mut window = window(3, 5).with_parts();
+    assert!(push_part(&mut window, 0, 0, b"ab"), "also before the first segment");
+    assert_eq!(window.snapshot().tracks.len(), 1);
+    assert!(!push_part(&mut window, 0, 2, b"cd"), "no hole");
+    assert!(!push_part(&mut window, 1, 1, b"cd"), "no part of another segment");
+    let version = window.version();
+    assert!(push_part(&mut window, 0, 1, b"cde"));
+    assert_ne!(window.version(), version);
+    let open = window.snapshot().open.unwrap();
+    assert_eq!((open.number, open.parts(), open.date_unix_ms), (0, 2, 7));
+    assert_eq!(window.snapshot().edge(), Some((u64::MAX, 2)));
+    assert_eq!(window.part(Track::Video, 0, 1).unwrap().a, "cde");
+    assert_eq!(window.part(Track::Video, 0, 2), None);
+    assert_eq!(window.part(Track::Audio, 0, 0), None);
+    let (mut record, _, _) = segment(0, 60_000, 5);
+    record.tracks[0].parts = open.tracks[0].parts.clone();
+    window.push(record, Some(Object::plain(Bytes::from_static(b"abcde"))), None).unwrap();
+    assert_eq!(window.snapshot().open, None);
+    assert_eq!(window.part(Track::Video, 0, 0).unwrap().a, "ab");
+    assert_eq!(window.part(Track::Video, 0, 1).unwrap().a, "cde");
+    assert_eq!(window.part(Track::Video, 0, 2), None);
+    assert!(!push_part(&mut window, 0, 0, b"ab"), "that segment is complete");
+    assert!(push_part(&mut window, 1, 0, b"f"));
+    assert_eq!(window.snapshot().edge(), Some((0, 1)));
+}
+
 #[test]
 fn it_slides_and_keeps_more_than_it_lists() {
     let mut window = window(3, 5);

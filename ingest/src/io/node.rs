@@ -291,7 +291,8 @@ fn new_window(stream: &StreamName, config: &Config) -> Window {
     // Versions of two processes never meet, so that a relay sees a restarted node's window as new.
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64) << 16;
     let listed = config.window_segments;
-    Window::new(stream.clone(), config.segment_seconds, listed, listed + KEPT_EXTRA, seed)
+    let window = Window::new(stream.clone(), config.segment_seconds, listed, listed + KEPT_EXTRA, seed);
+    if config.low_latency { window.with_parts() } else { window }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -89,6 +89,11 @@ impl Origin {
                 let window = self.streams.get(&stream).map(|slot| slot.window.borrow().clone());
                 (OBJECT, window.and_then(|window| window.object(track, number).map(Object::encode)))
             }
+            Route::Part { stream, track, number, index } => {
+                let window = self.streams.get(&stream).map(|slot| slot.window.borrow().clone());
+                let part = window.and_then(|window| window.part(track, number, index));
+                (OBJECT, part.map(|part| part.encode()))
+            }
             Route::Init { stream, init } => (OBJECT, self.init(&stream, &init).await),
         };
         match found {

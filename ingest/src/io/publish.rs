@@ -329,6 +329,7 @@ impl Stream {
     }
 
     async fn carry_out(&mut self, outputs: Vec<Output>) {
+        let mut new_part = false;
         for output in outputs {
             match output {
                 Output::Init { name, object, info, .. } => {
@@ -338,14 +339,20 @@ impl Stream {
                     }
                     self.window.add_init(name, object, info);
                 }
-                Output::Part { .. } => {}
+                Output::Part { track, number, index, part, object, of, .. } => {
+                    new_part |= self.window.push_part(track, (number, index), part, object, &of);
+                }
                 Output::Segment { record, video, audio } => {
                     let compared = self.tell(&record);
                     self.made.push_back(Made { record, video, audio, compared });
                     self.release().await;
+                    new_part = false;
                 }
                 Output::Report(report) => self.reported(report),
             }
+        }
+        if new_part {
+            self.publish();
         }
     }
 

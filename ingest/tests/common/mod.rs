@@ -77,16 +77,25 @@ impl Lab {
 
     /// A node on this folder; several may run.
     pub async fn node(&self, grace: Duration) -> Node {
-        self.paired(grace, None).await
+        self.start(grace, "", None).await
     }
 
     /// The same, with the data half of a pair.
     pub async fn paired(&self, grace: Duration, pair: Option<Start>) -> Node {
+        self.start(grace, "", pair).await
+    }
+
+    /// The same, with more lines in its configuration.
+    pub async fn node_with(&self, grace: Duration, more: &str) -> Node {
+        self.start(grace, more, None).await
+    }
+
+    async fn start(&self, grace: Duration, more: &str, pair: Option<Start>) -> Node {
         let dir = self.folder.path().display();
         let listen = "\"127.0.0.1:0\"";
         let text = format!(
             "name = \"ingest\"\ndir = \"{dir}\"\nsegment_seconds = 1\n\
-             rtmp_listen = {listen}\norigin_listen = {listen}\nadmin_listen = {listen}\n"
+             rtmp_listen = {listen}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}"
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));

@@ -34,6 +34,15 @@ pub struct Config {
     pub keys_dir: PathBuf,
     /// The state database, shared with the ingest on one machine.
     pub state: PathBuf,
+    /// Where the keys are that JSON web tokens are checked with: a file, or an `https://` URL. Without it none are taken.
+    #[serde(default)]
+    pub jwt_keys: Option<String>,
+    /// What their `iss` must be. Without it any.
+    #[serde(default)]
+    pub jwt_issuer: Option<String>,
+    /// What their `aud` must hold. Without it a token that has one is refused.
+    #[serde(default)]
+    pub jwt_audience: Option<String>,
     /// How much memory objects may take, in MiB.
     #[serde(default = "default_cache_mib")]
     pub cache_mib: usize,
@@ -108,7 +117,7 @@ impl Config {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "name" | "listen" | "admin_listen" | "witness_listen" | "public_url" | "keys_dir"
-                | "state" | "log" => Value::String(value),
+                | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "log" => Value::String(value),
                 "origins" => Value::Array(
                     value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
                 ),
@@ -136,6 +145,12 @@ impl Config {
         }
         if self.origins.iter().any(|origin| super::origin::authority(origin).is_none()) {
             return wrong("origins", "must be of the form http://host:port, without a path");
+        }
+        if self.jwt_keys.is_none() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
+            return wrong("jwt_keys", "is missing: without keys no JSON web token is taken");
+        }
+        if self.jwt_keys.as_deref().is_some_and(|keys| super::jwks::Source::of(keys).is_none()) {
+            return wrong("jwt_keys", super::outside::RULE);
         }
         if self.cache_mib == 0 || self.cache_mib > 1 << 20 {
             return wrong("cache_mib", "must be from 1 to 1048576");
@@ -220,6 +235,9 @@ mod tests {
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
                 ("RELEVE_RELAY_KEYS_DIR", "k"),
                 ("RELEVE_RELAY_STATE", "s"),
+                ("RELEVE_RELAY_JWT_KEYS", "https://id.example.org/keys"),
+                ("RELEVE_RELAY_JWT_ISSUER", "https://id.example.org/"),
+                ("RELEVE_RELAY_JWT_AUDIENCE", "tv"),
                 ("RELEVE_RELAY_CACHE_MIB", "7"),
                 ("RELEVE_RELAY_WITNESS_LISTEN", "127.0.0.1:7402"),
                 ("RELEVE_RELAY_WITNESS_ID", "3"),
@@ -255,6 +273,10 @@ mod tests {
             with("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:8080"),
             ConfigError::Value { key: "admin_listen", .. }
         ));
+        let outside = with("RELEVE_RELAY_JWT_KEYS", "http://id.example.org/keys");
+        assert!(matches!(outside, ConfigError::Value { key: "jwt_keys", .. }), "{outside}");
+        let alone = with("RELEVE_RELAY_JWT_ISSUER", "me");
+        assert!(matches!(alone, ConfigError::Value { key: "jwt_keys", .. }), "{alone}");
         let half = with("RELEVE_RELAY_WITNESS_ID", "3");
         assert!(half.to_string().contains("witness_listen"), "{half}");
     }

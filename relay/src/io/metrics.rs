@@ -36,6 +36,10 @@ pub struct Metrics {
     pub streams_followed: Gauge,
     /// Viewers revoked.
     pub revoked_viewers: Gauge,
+    /// Readings of the keys of JSON web tokens that went well.
+    pub jwt_keys_read: Counter,
+    /// Readings of them that did not.
+    pub jwt_keys_failed: Counter,
     origin_up: Family<OriginLabels, Gauge>,
     /// 1 while the coordinator answers.
     pub coordinator_up: Gauge,
@@ -107,6 +111,8 @@ impl Metrics {
             flights_open: Gauge::default(),
             streams_followed: Gauge::default(),
             revoked_viewers: Gauge::default(),
+            jwt_keys_read: Counter::default(),
+            jwt_keys_failed: Counter::default(),
             origin_up: Family::default(),
             coordinator_up: Gauge::default(),
             playlist_hold_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
@@ -138,6 +144,8 @@ impl Metrics {
         r.register("flights_open", "Flights under way", m.flights_open.clone());
         r.register("streams_followed", "Streams followed", m.streams_followed.clone());
         r.register("revoked_viewers", "Viewers revoked", m.revoked_viewers.clone());
+        r.register("jwt_keys_read", "Readings of JSON web keys", m.jwt_keys_read.clone());
+        r.register("jwt_keys_failed", "Readings of JSON web keys that failed", m.jwt_keys_failed.clone());
         r.register("origin_up", "1 while the origin answers", m.origin_up.clone());
         r.register("coordinator_up", "1 while the coordinator answers", m.coordinator_up.clone());
         r.register(

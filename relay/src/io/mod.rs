@@ -4,17 +4,19 @@
 //! start ─► key_files, config, ledger and coordinator
 //!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.reply, or node.answer on the runtime
 //!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz
-//!       ├─► revocations, announce    one task each
+//!       ├─► revocations, announce, jwks    one task each
 //!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
 
 pub mod admin;
 pub mod config;
+pub mod jwks;
 pub mod key_files;
 pub mod log;
 pub mod metrics;
 pub mod origin;
+pub mod outside;
 pub mod regular;
 pub mod start;
 pub mod viewers;

@@ -1,6 +1,7 @@
 //! A relay from its configuration to its last answer.
 
 use super::config::Config;
+use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
 use super::origin::Origin;
 use super::regular::{Signs, announce, read_revocations};
@@ -29,7 +30,7 @@ pub struct Handle {
     keys_dir: PathBuf,
     viewers: JoinHandle<()>,
     admin_task: JoinHandle<()>,
-    regular: [JoinHandle<()>; 2],
+    regular: Vec<JoinHandle<()>>,
 }
 
 /// Starts a relay with the keys and the state that its configuration names.
@@ -60,6 +61,19 @@ pub async fn start_with(
         .iter()
         .map(|url| Origin::new(url, &config.limits).ok_or_else(|| StartError::Origin { url: url.clone() }));
     let origins: Vec<Origin> = origins.collect::<Result<_, _>>()?;
+    let jwks = match config.jwt_keys.as_deref().and_then(Source::of) {
+        Some(source) => {
+            let reader = jwks::Reader::new(
+                source,
+                config.jwt_issuer.clone(),
+                config.jwt_audience.clone(),
+                &config.limits,
+            )?;
+            let rules = if reader.is_file() { Some(reader.read(&config.limits).await?) } else { None };
+            Some((reader, rules))
+        }
+        None => None,
+    };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;
@@ -78,10 +92,14 @@ pub async fn start_with(
     };
     let witness_at = witness.as_ref().map(|witness| witness.listen);
     let url = config.public_url.unwrap_or_else(|| format!("http://{listen}"));
-    let regular = [
+    let mut regular = vec![
         tokio::spawn(read_revocations(node.clone(), signs.clone())),
         tokio::spawn(announce(node.clone(), signs.clone(), url, format!("http://{admin}"))),
     ];
+    if let Some((reader, rules)) = jwks {
+        rules.into_iter().for_each(|rules| node.jwt.put(rules));
+        regular.push(tokio::spawn(jwks::keep(node.clone(), reader)));
+    }
     // Viewers come in when the revocations are known, or cannot be known for now: a store that is away at the start must
     // not keep the relay from running, and readiness tells.
     for _ in 0..50 {
@@ -118,6 +136,9 @@ impl Handle {
     /// # Errors
     /// Names the file.
     pub fn reload_keys(&self) -> Result<(), KeysError> {
+        if self.node.jwt.rules().is_some() {
+            self.node.jwt.reload();
+        }
         self.node.rekey(read_keys(&self.keys_dir)?);
         Ok(())
     }
@@ -152,6 +173,9 @@ pub enum StartError {
     /// A key file.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The keys of JSON web tokens.
+    #[error("in `jwt_keys`: {0}")]
+    Jwks(#[from] JwksError),
     /// The state database.
     #[error("cannot open the state database {path}: {error}")]
     State {

@@ -143,11 +143,23 @@ impl Node {
         for segment in shown.snapshot.segments.iter().rev().take(AHEAD).filter(new) {
             for row in &segment.tracks {
                 let known = stream.view().find(&Wanted::Segment(row.track, segment.number));
-                if let Known::Entry(entry) = known {
-                    let node = Arc::clone(self);
-                    tokio::spawn(async move { node.object(&entry).await });
-                }
+                self.fetch_known(known);
             }
+        }
+        // Of the segment that is being filled, the newest part.
+        let Some(open) = &shown.snapshot.open else { return };
+        let Some(newest) = open.parts().checked_sub(1) else { return };
+        for track in open.tracks.iter().map(|entry| entry.track) {
+            let wanted = Wanted::Part(track, open.number, newest as u32); // at most `PARTS_MAX`
+            let known = stream.view().find(&wanted);
+            self.fetch_known(known);
+        }
+    }
+
+    fn fetch_known(self: &Arc<Self>, known: Known) {
+        if let Known::Entry(entry) = known {
+            let node = Arc::clone(self);
+            tokio::spawn(async move { node.object(&entry).await });
         }
     }
 }

@@ -25,6 +25,14 @@ pub struct Limits {
     pub follow_idle: Duration,
     /// How long the ledger may take to admit a viewer.
     pub ledger_patience: Duration,
+    /// How long a token whose key is not known waits for the keys to be read again.
+    pub keys_hold: Duration,
+    /// How often the keys of others are read again.
+    pub keys_refresh: Duration,
+    /// How long after a reading a key that is not known causes no other one, and how soon after a failed one the next is.
+    pub keys_rest: Duration,
+    /// How long whoever has the keys, or decides on sessions, may take to answer.
+    pub outside_patience: Duration,
     /// How often revocations are read: a revoked viewer's last byte leaves within 5 s.
     pub revocation_poll: Duration,
     /// How often the node announces itself and looks at its origins.
@@ -56,6 +64,10 @@ impl Default for Limits {
             origin_patience: Duration::from_millis(1500),
             follow_idle: Duration::from_secs(60),
             ledger_patience: Duration::from_secs(5),
+            keys_hold: Duration::from_secs(2),
+            keys_refresh: Duration::from_secs(300),
+            keys_rest: Duration::from_secs(30),
+            outside_patience: Duration::from_secs(2),
             revocation_poll: Duration::from_secs(1),
             announce: Duration::from_secs(5),
             head_patience: Duration::from_secs(10),

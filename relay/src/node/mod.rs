@@ -11,6 +11,7 @@ pub mod admit;
 pub mod answer;
 pub mod fetch;
 pub mod follow;
+pub mod jwt_keys;
 pub mod keys;
 pub mod limits;
 pub mod page;
@@ -30,6 +31,7 @@ use crate::session::Session;
 use crate::token::Refusal;
 use crate::upstream::{Held, ObjectKey, Origins};
 use ingest_api::StreamName;
+use jwt_keys::JwtKeys;
 use releve_state::coordinator::Revocation;
 use releve_state::{Coordinator, Ledger};
 use std::collections::HashMap;
@@ -46,6 +48,8 @@ pub struct Node {
     pub limits: Limits,
     /// What it counts.
     pub metrics: Metrics,
+    /// Tokens of others.
+    pub jwt: JwtKeys,
     keys: RwLock<Arc<Keys>>,
     revocations: RwLock<Revocations>,
     /// Moves whenever a revocation arrives: held requests and long bodies look again.
@@ -76,6 +80,7 @@ impl Node {
             name,
             limits,
             metrics: Metrics::new(),
+            jwt: JwtKeys::default(),
             keys: RwLock::new(Arc::new(keys)),
             revocations: RwLock::default(),
             revoked: watch::Sender::new(0),

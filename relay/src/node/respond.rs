@@ -13,9 +13,10 @@ use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Request};
-use crate::route::{self, Route, Wanted};
+use crate::route::{self, Reload, Route, Wanted};
 use crate::session::{self, Session, SessionError};
 use crate::token::{self, Refusal};
+use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
 use crate::upstream::view::Known;
 use crate::upstream::{Entry, Held};
@@ -23,7 +24,7 @@ use ingest_api::StreamName;
 use ingest_api::access::Claims;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// When to ask again for what is not there, in seconds.
 const RETRY_S: u64 = 2;
@@ -34,6 +35,8 @@ enum Found {
     Reply(Reply),
     /// The viewer may come in, once the ledger has them.
     Admit(Claims),
+    /// Their token names a key that may be new.
+    Keys,
     /// What it wants may come with the stream's next change, at most so long from the request's arrival.
     Change(Arc<Stream>, Duration),
     /// What it wants is listed, but not here yet.
@@ -49,7 +52,7 @@ impl From<Answer> for Found {
 impl Node {
     /// Answers a request with what is at hand; `None` when it has to wait: then `answer` does it.
     pub fn reply(self: &Arc<Self>, request: &Request<'_>) -> Option<Reply> {
-        match self.look(request) {
+        match self.look(request, false) {
             (kind, Found::Reply(reply)) => {
                 if matches!(reply, Reply::Playlist(..)) {
                     self.metrics.playlist_hold_seconds.observe(0.0);
@@ -72,12 +75,20 @@ impl Node {
 
     async fn waited(self: &Arc<Self>, request: &Request<'_>, came: Instant) -> (&'static str, Reply) {
         let mut revocations = self.revocation_moves();
+        let mut readings = self.jwt.readings();
         let (mut changes, mut over) = (None, false);
         loop {
-            let (kind, found) = self.look(request);
+            let (kind, found) = self.look(request, over);
             let (stream, at_most) = match found {
                 Found::Reply(reply) => return (kind, reply),
                 Found::Admit(claims) => return (kind, self.admit(claims).await.into()),
+                Found::Keys => {
+                    self.jwt.ask();
+                    if timeout(self.limits.keys_hold, readings.changed()).await.is_err() {
+                        return (kind, self.refuse(Refusal::UnknownKey).into());
+                    }
+                    continue;
+                }
                 Found::Flight(entry, session) => {
                     let held = self.object(&entry).await;
                     return (kind, self.landed(request, held, session));
@@ -105,19 +116,19 @@ impl Node {
         reply
     }
 
-    fn look(self: &Arc<Self>, request: &Request<'_>) -> (&'static str, Found) {
+    /// `over`: the time of waiting is over, so that the playlist there is answers a reload too.
+    fn look(self: &Arc<Self>, request: &Request<'_>, over: bool) -> (&'static str, Found) {
         match route::parse(request.target) {
             Err(route::Malformed) => ("malformed", Answer::bare(400).into()),
             Ok(Route::Nothing) => ("nothing", Answer::bare(404).into()),
             Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
             Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token)),
-            Ok(Route::Watch { stream, token }) => {
-                ("watch", self.watch(request.method, &stream, token).into())
-            }
-            Ok(Route::Session { credential, wanted, token_too }) => {
+            Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
+            Ok(Route::Session { credential, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
-                let found = self.below_session(request, credential, wanted, token_too);
+                let reload = if over { Reload { msn: None, ..reload } } else { reload };
+                let found = self.below_session(request, credential, wanted, token_too, reload);
                 (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
             }
         }
@@ -125,25 +136,28 @@ impl Node {
 
     fn live(&self, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
         match (self.claims(stream, token), method) {
+            (Err(Refusal::UnknownKey), _) if self.may_ask_for_keys() => Found::Keys,
             (Err(refusal), _) => self.refuse(refusal).into(),
             (Ok(claims), Method::Get | Method::Head) => Found::Admit(claims),
             (Ok(_), other) => with_method(other, None).into(),
         }
     }
 
-    fn watch(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Answer {
+    fn watch(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
         match self.claims(stream, token) {
             Ok(_) => {
                 self.follow(stream); // so that the playlist is on its way when the page asks
-                with_method(method, Some(page::watch(stream)))
+                with_method(method, Some(page::watch(stream))).into()
             }
-            Err(refusal) => page::refused(self.refuse(refusal), refusal),
+            Err(Refusal::UnknownKey) if self.may_ask_for_keys() => Found::Keys,
+            Err(refusal) => page::refused(self.refuse(refusal), refusal).into(),
         }
     }
 
     fn claims(&self, stream: &StreamName, token: Option<&str>) -> Result<Claims, Refusal> {
+        let (keys, jwt) = (self.keys(), self.jwt.rules());
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        token::check(&self.keys().access, &revocations, stream, token, now_unix_s())
+        token::check(&keys.access, jwt.as_deref(), &revocations, stream, token, now_unix_s())
     }
 
     fn below_session(
@@ -152,6 +166,7 @@ impl Node {
         credential: &str,
         wanted: Option<Wanted>,
         token_too: bool,
+        reload: Reload,
     ) -> Result<Found, Refusal> {
         let session = match session::open(&self.keys().session, credential, now_unix_s()) {
             Ok(session) => session,
@@ -175,8 +190,19 @@ impl Node {
                 view.shown().filter(|_| live).and_then(|shown| shown.index())
             }
             // The last good playlist, however old: a viewer who is watching is not thrown out by a gap.
-            Wanted::Media(track) => view.shown().and_then(|shown| shown.media(*track)),
-            Wanted::Segment(..) | Wanted::Init(..) => {
+            Wanted::Media(track) => match view.shown() {
+                None => None,
+                Some(shown) => match due(&shown.snapshot, &reload) {
+                    Due::Now if reload.skip => shown.delta(*track),
+                    Due::Now => shown.media(*track),
+                    Due::Never => return Ok(Answer::bare(400).into()),
+                    Due::Within(at_most) => {
+                        drop(view);
+                        return Ok(Found::Change(stream, at_most.min(self.limits.playlist_hold)));
+                    }
+                },
+            },
+            Wanted::Segment(..) | Wanted::Part(..) | Wanted::Init(..) => {
                 let known = view.find(&wanted);
                 drop(view);
                 return Ok(self.object_found(request, stream, known, session));

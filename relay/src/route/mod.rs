@@ -5,6 +5,8 @@
 //! /watch/STREAM?token=T                               the watch page
 //! /v/SESSION/index.m3u8  video.m3u8  audio.m3u8       playlists
 //! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
+//! /v/SESSION/video/NUMBER.INDEX.m4s                   parts
+//! /v/SESSION/video.m3u8?_HLS_msn=N&_HLS_part=I&_HLS_skip=YES     a playlist that has that part, as a delta update
 //! /assets/NAME                                        script and style of the page
 //! ```
 //!
@@ -25,7 +27,7 @@ pub mod range;
 /// The longest target that is looked at, in bytes: twice a token and some.
 pub const TARGET_BYTES_MAX: usize = 4096;
 
-const TOKEN: &[u8] = b"token";
+const TOKEN: &str = "token";
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub enum Route<'a> {
         wanted: Option<Wanted>,
         /// Whether an access token came too.
         token_too: bool,
+        /// How a playlist is asked for.
+        reload: Reload,
     },
     /// A file of the watch page.
     Asset {
@@ -64,6 +68,17 @@ pub enum Route<'a> {
     Nothing,
 }
 
+/// How a media playlist is asked for (RFC 8216bis §6.2.5): with nothing set, as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Not before this segment is listed …
+    pub msn: Option<u64>,
+    /// … or this part of it.
+    pub part: Option<u64>,
+    /// As a delta update.
+    pub skip: bool,
+}
+
 /// What can be asked for below a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
@@ -73,6 +88,8 @@ pub enum Wanted {
     Media(Track),
     /// One track of one segment.
     Segment(Track, u64),
+    /// One part of a segment.
+    Part(Track, u64, u32),
     /// An init section of a track, by its name without extension.
     Init(Track, String),
 }
@@ -93,7 +110,7 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
     let target = std::str::from_utf8(target).map_err(|_| Malformed)?;
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let rest = canonical(path)?;
-    let token = token_of(query.unwrap_or(""))?;
+    let (token, reload) = asked(query.unwrap_or(""))?;
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     Ok(match first {
         "live" => match rest.split_once('/').map(|(stream, file)| (stream.parse(), file)) {
@@ -103,7 +120,7 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
         "watch" => rest.parse().map_or(Route::Guarded, |stream| Route::Watch { stream, token }),
         "v" => {
             let (credential, below) = rest.split_once('/').unwrap_or((rest, ""));
-            Route::Session { credential, wanted: wanted(below), token_too: token.is_some() }
+            Route::Session { credential, wanted: wanted(below), token_too: token.is_some(), reload }
         }
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
         _ => Route::Nothing,
@@ -117,6 +134,7 @@ impl Wanted {
             Wanted::Index => INDEX.to_owned(),
             Wanted::Media(track) => media_name(*track).to_owned(),
             Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
+            Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
             Wanted::Init(track, init) => format!("{}/{init}.mp4", track.as_str()),
         }
     }
@@ -126,6 +144,7 @@ impl Wanted {
         match self {
             Wanted::Index | Wanted::Media(_) => "playlist",
             Wanted::Segment(..) => "segment",
+            Wanted::Part(..) => "part",
             Wanted::Init(..) => "init",
         }
     }
@@ -143,19 +162,27 @@ fn canonical(path: &str) -> Result<&str, Malformed> {
     Ok(rest)
 }
 
-/// The one token of a query.
-fn token_of(query: &str) -> Result<Option<&str>, Malformed> {
+/// The one token of a query, and how a playlist is asked for.
+fn asked(query: &str) -> Result<(Option<&str>, Reload), Malformed> {
     if query.contains('#') {
         return Err(Malformed);
     }
-    let mut token = None;
+    let (mut token, mut reload) = (None, Reload::default());
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if name.as_bytes() == TOKEN && (value.contains('%') || token.replace(value).is_some()) {
+        let once = match name {
+            TOKEN => token.replace(value).is_none() && !value.contains('%'),
+            "_HLS_msn" => reload.msn.replace(decimal(value).ok_or(Malformed)?).is_none(),
+            "_HLS_part" => reload.part.replace(decimal(value).ok_or(Malformed)?).is_none(),
+            "_HLS_skip" => !std::mem::replace(&mut reload.skip, true),
+            _ => true,
+        };
+        if !once {
             return Err(Malformed);
         }
     }
-    Ok(token)
+    // A part is one of a segment.
+    if reload.part.is_some() && reload.msn.is_none() { Err(Malformed) } else { Ok((token, reload)) }
 }
 
 fn wanted(below: &str) -> Option<Wanted> {
@@ -172,8 +199,13 @@ fn wanted(below: &str) -> Option<Wanted> {
                     "audio" => Track::Audio,
                     _ => return None,
                 };
-                if let Some(number) = file.strip_suffix(".m4s") {
-                    Wanted::Segment(track, decimal(number)?)
+                if let Some(name) = file.strip_suffix(".m4s") {
+                    match name.split_once('.') {
+                        None => Wanted::Segment(track, decimal(name)?),
+                        Some((number, index)) => {
+                            Wanted::Part(track, decimal(number)?, u32::try_from(decimal(index)?).ok()?)
+                        }
+                    }
                 } else {
                     let init = file.strip_suffix(".mp4").filter(|init| is_init_name(init))?;
                     Wanted::Init(track, init.to_owned())
@@ -217,11 +249,39 @@ mod tests {
             Wanted::Media(Track::Audio),
             Wanted::Segment(Track::Video, 0),
             Wanted::Segment(Track::Audio, u64::MAX),
+            Wanted::Part(Track::Video, 0, 0),
+            Wanted::Part(Track::Audio, u64::MAX, u32::MAX),
             Wanted::Init(Track::Video, "init-0123456789abcdef".into()),
         ] {
             let target = format!("/v/abc_-/{}", wanted.to_path());
-            let session = Route::Session { credential: "abc_-", wanted: Some(wanted), token_too: false };
+            let reload = Reload::default();
+            let session =
+                Route::Session { credential: "abc_-", wanted: Some(wanted), token_too: false, reload };
             assert_eq!(route(&target), Ok(session), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_reload_says_what_it_waits_for() {
+        let reload = |query: &str| match route(&format!("/v/S/video.m3u8?{query}")) {
+            Ok(Route::Session { reload, .. }) => Ok((reload.msn, reload.part, reload.skip)),
+            Ok(other) => panic!("{other:?}"),
+            Err(malformed) => Err(malformed),
+        };
+        assert_eq!(reload(""), Ok((None, None, false)));
+        assert_eq!(reload("_HLS_msn=7"), Ok((Some(7), None, false)));
+        assert_eq!(reload("_HLS_part=0&x=y&_HLS_msn=12&_HLS_skip=v2"), Ok((Some(12), Some(0), true)));
+        assert_eq!(reload("_HLS_skip=YES"), Ok((None, None, true)));
+        for query in [
+            "_HLS_msn",
+            "_HLS_msn=",
+            "_HLS_msn=-1",
+            "_HLS_msn=01",
+            "_HLS_part=1",
+            "_HLS_msn=1&_HLS_msn=1",
+            "_HLS_msn=x",
+        ] {
+            assert_eq!(reload(query), Err(Malformed), "{query}");
         }
     }
 
@@ -279,6 +339,10 @@ mod tests {
             "x",
             "index.m3u8/",
             "video/01.m4s",
+            "video/1.01.m4s",
+            "video/1.4294967296.m4s",
+            "video/1..m4s",
+            "video/1.1.1.m4s",
             "video/1.ts",
             "video/init-0.mp4",
             "video/18446744073709551616.m4s",
@@ -287,7 +351,8 @@ mod tests {
             "video/init-0123456789ABCDEF.mp4",
         ] {
             let target = format!("/v/S/{below}");
-            let session = Route::Session { credential: "S", wanted: None, token_too: false };
+            let reload = Reload::default();
+            let session = Route::Session { credential: "S", wanted: None, token_too: false, reload };
             assert_eq!(route(&target), Ok(session), "{target}");
         }
         assert!(matches!(route("/v/S/index.m3u8?token="), Ok(Route::Session { token_too: true, .. })));

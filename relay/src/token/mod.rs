@@ -1,32 +1,38 @@
 //! Who may come in: one access token, for this stream, of a viewer who is not revoked.
 //!
 //! In: the stream and token of a request, the access keys, the revocations, the time. Out: the token's claims, or a
-//! `Refusal` that is the same whether or not the stream exists. Pure. The token itself is `ingest_api::access`.
+//! `Refusal` that is the same whether or not the stream exists. Pure. Our own token is `ingest_api::access`, those of others
+//! are `jwt`.
+
+pub mod jwt;
+pub mod key_set;
 
 use crate::revocation::Revocations;
 use ingest_api::StreamName;
 use ingest_api::access::{self, AccessError, Claims};
+use jwt::JwtError;
 use releve_watermark::KeyRing;
 use thiserror::Error;
 
 /// Checks the token that came with a request for a stream.
 ///
-/// A token does not say when it was made, so a revoked viewer's tokens are all void, also those made later.
+/// A token of ours begins with `r1.`, a JSON web token has three words; with no `jwt` there are none of the latter.
 ///
 /// # Errors
-/// `Refusal::Expired` only for a token that was ours; everything else is for the log.
+/// `Refusal::Expired` only for a token that was signed; everything else is for the log.
 pub fn check(
     keys: &KeyRing,
+    jwt: Option<&jwt::Rules>,
     revocations: &Revocations,
     stream: &StreamName,
     token: Option<&str>,
     now_unix_s: u64,
 ) -> Result<Claims, Refusal> {
     let token = token.ok_or(Refusal::Missing)?;
-    let claims = access::verify(keys, token, now_unix_s).map_err(|error| match error {
-        AccessError::Expired => Refusal::Expired,
-        other => Refusal::Invalid(other),
-    })?;
+    let claims = match jwt {
+        Some(rules) if jwt::has_form(token) => jwt::verify(rules, stream, token, now_unix_s)?,
+        _ => access::verify(keys, token, now_unix_s)?,
+    };
     if claims.stream != *stream {
         return Err(Refusal::OtherStream);
     }
@@ -45,13 +51,19 @@ pub enum Refusal {
     /// A token that is not ours.
     #[error("{0}")]
     Invalid(AccessError),
+    /// A JSON web token that does not hold.
+    #[error("{0}")]
+    Jwt(JwtError),
+    /// A JSON web token that names a key which is not known, or not yet.
+    #[error("the token names no key of the set")]
+    UnknownKey,
     /// A session that is not ours.
     #[error("{0}")]
     Session(crate::session::SessionError),
-    /// A token or session of ours whose time is over.
+    /// A token or session whose time is over.
     #[error("the credential has expired")]
     Expired,
-    /// A token of ours for another stream.
+    /// A token for another stream.
     #[error("the token is for another stream")]
     OtherStream,
     /// The viewer was revoked.
@@ -62,12 +74,32 @@ pub enum Refusal {
     TwoCredentials,
 }
 
+impl From<AccessError> for Refusal {
+    fn from(error: AccessError) -> Refusal {
+        match error {
+            AccessError::Expired => Refusal::Expired,
+            other => Refusal::Invalid(other),
+        }
+    }
+}
+
+impl From<JwtError> for Refusal {
+    fn from(error: JwtError) -> Refusal {
+        match error {
+            JwtError::Expired => Refusal::Expired,
+            JwtError::OtherStream => Refusal::OtherStream,
+            JwtError::UnknownKey => Refusal::UnknownKey,
+            other => Refusal::Jwt(other),
+        }
+    }
+}
+
 impl Refusal {
     /// One word for metrics and logs.
     pub fn word(self) -> &'static str {
         match self {
             Refusal::Missing => "missing",
-            Refusal::Invalid(_) => "token",
+            Refusal::Invalid(_) | Refusal::Jwt(_) | Refusal::UnknownKey => "token",
             Refusal::Session(_) => "session",
             Refusal::Expired => "expired",
             Refusal::OtherStream => "stream",
@@ -101,8 +133,9 @@ mod tests {
     fn a_token_opens_its_own_stream_only() {
         let nobody = Revocations::default();
         let demo = "demo".parse().unwrap();
-        let check =
-            |token: Option<&str>, now| check(&keys(), &nobody, &demo, token, now).map(|claims| claims.viewer);
+        let check = |token: Option<&str>, now| {
+            check(&keys(), None, &nobody, &demo, token, now).map(|claims| claims.viewer)
+        };
         assert_eq!(check(Some(&token("demo")), 100), Ok("alice".into()));
         assert_eq!(check(Some(&token("demo")), 101), Err(Refusal::Expired));
         assert_eq!(check(Some(&token("dem")), 100), Err(Refusal::OtherStream));
@@ -116,9 +149,9 @@ mod tests {
         let mut revocations = Revocations::default();
         let demo = "demo".parse().unwrap();
         revocations.revoke("alice", 9);
-        assert!(check(&keys(), &revocations, &demo, Some(&token("demo")), 100).is_ok());
+        assert!(check(&keys(), None, &revocations, &demo, Some(&token("demo")), 100).is_ok());
         revocations.revoke("alice", 50);
-        let refused = check(&keys(), &revocations, &demo, Some(&token("demo")), 100);
+        let refused = check(&keys(), None, &revocations, &demo, Some(&token("demo")), 100);
         assert_eq!(refused, Err(Refusal::Revoked));
     }
 }

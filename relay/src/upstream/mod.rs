@@ -10,6 +10,7 @@
 
 pub mod choice;
 pub mod object;
+pub mod parts;
 pub mod shown;
 pub mod view;
 

@@ -32,6 +32,17 @@ pub enum What {
         /// Hash of the encoded object: other bytes under the same number would be another object.
         sha256: Sha256,
     },
+    /// One part of one track of one segment.
+    Part {
+        /// Which track.
+        track: Track,
+        /// Which segment.
+        number: u64,
+        /// Which part.
+        index: u32,
+        /// Hash of the encoded object.
+        sha256: Sha256,
+    },
     /// An init section of a track, by its name: that is made from its hash.
     Init(Track, String),
 }
@@ -63,6 +74,9 @@ impl Entry {
         let stream = self.key.stream.clone();
         match &self.key.what {
             What::Segment { track, number, .. } => Route::Segment { stream, track: *track, number: *number },
+            What::Part { track, number, index, .. } => {
+                Route::Part { stream, track: *track, number: *number, index: *index }
+            }
             What::Init(_, init) => Route::Init { stream, init: init.clone() },
         }
     }
@@ -70,9 +84,10 @@ impl Entry {
     /// The object with the head of its answers. It has no entity tag: one tag for both variants would be wrong, and one for
     /// each would name the variant.
     pub fn held(&self, object: Object) -> Held {
-        let content_type = match self.key.what {
-            What::Segment { track: Track::Video, .. } | What::Init(Track::Video, _) => "video/mp4",
-            What::Segment { track: Track::Audio, .. } | What::Init(Track::Audio, _) => "audio/mp4",
+        let (What::Segment { track, .. } | What::Part { track, .. } | What::Init(track, _)) = self.key.what;
+        let content_type = match track {
+            Track::Video => "video/mp4",
+            Track::Audio => "audio/mp4",
         };
         let fields = [("content-type", content_type), ("cache-control", CACHE), ("accept-ranges", "bytes")];
         let head = Rendered::head(200, fields, object.len()).expect("constant fields can be written");
@@ -85,7 +100,7 @@ impl Entry {
     /// When it is not the object that the snapshot promised, or no object at all.
     pub fn check(&self, bytes: Bytes) -> Result<Object, Mismatch> {
         let hash = Sha256::of(&bytes);
-        if let What::Segment { sha256, .. } = &self.key.what
+        if let What::Segment { sha256, .. } | What::Part { sha256, .. } = &self.key.what
             && *sha256 != hash
         {
             return Err(Mismatch::Hash);

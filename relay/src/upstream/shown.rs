@@ -16,8 +16,15 @@ pub struct Shown {
     /// What the playlists are a function of.
     pub snapshot: Snapshot,
     index: Option<Playlist>,
-    video: Option<Playlist>,
-    audio: Option<Playlist>,
+    video: Media,
+    audio: Media,
+}
+
+/// A track's playlist, and the same as a delta update.
+#[derive(Clone, Debug)]
+struct Media {
+    whole: Option<Playlist>,
+    delta: Option<Playlist>,
 }
 
 /// A playlist as all viewers get it.
@@ -43,10 +50,14 @@ impl Shown {
     /// Renders a snapshot.
     pub fn new(snapshot: Snapshot) -> Shown {
         let render = |text: Option<String>| text.map(|text| Playlist::new(&text));
+        let media = |track| Media {
+            whole: render(playlist::media(&snapshot, track)),
+            delta: render(playlist::delta(&snapshot, track)),
+        };
         Shown {
             index: render(playlist::index(&snapshot)),
-            video: render(playlist::media(&snapshot, Track::Video)),
-            audio: render(playlist::media(&snapshot, Track::Audio)),
+            video: media(Track::Video),
+            audio: media(Track::Audio),
             snapshot,
         }
     }
@@ -58,9 +69,18 @@ impl Shown {
 
     /// The playlist of a track; `None` while no listed segment has it.
     pub fn media(&self, track: Track) -> Option<&Playlist> {
+        self.of(track).whole.as_ref()
+    }
+
+    /// The same as a delta update; the whole where there is nothing to leave out.
+    pub fn delta(&self, track: Track) -> Option<&Playlist> {
+        self.of(track).delta.as_ref().or(self.media(track))
+    }
+
+    fn of(&self, track: Track) -> &Media {
         match track {
-            Track::Video => self.video.as_ref(),
-            Track::Audio => self.audio.as_ref(),
+            Track::Video => &self.video,
+            Track::Audio => &self.audio,
         }
     }
 }

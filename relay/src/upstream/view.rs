@@ -10,12 +10,13 @@
 //! (RFC 8216 §6.2.2: never less than three target durations): this relay has the bytes.
 
 use super::object::{Entry, ObjectKey, What};
+use super::parts::{self, Sought};
 use super::shown::Shown;
 use crate::route::Wanted;
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::origin::is_init_name;
-use ingest_api::window::{Segment, TICKS_PER_SECOND};
-use ingest_api::{Snapshot, StreamName};
+use ingest_api::window::{OpenSegment, Segment, TICKS_PER_SECOND};
+use ingest_api::{Snapshot, StreamName, Track};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
@@ -100,6 +101,14 @@ impl View {
                     return Err(Contradiction::Changed { number: segment.number });
                 }
             }
+            for segment in &mut snapshot.segments {
+                // What was shown of its parts stays, too.
+                let Some(kept) = self.kept.get(&segment.number) else { continue };
+                for (entry, kept) in segment.tracks.iter_mut().zip(&kept.segment.tracks) {
+                    entry.parts.clone_from(&kept.parts);
+                }
+            }
+            parts::reconcile(&shown.snapshot, &mut snapshot);
             join_on(&shown.snapshot, &mut snapshot);
             if told_alike(&shown.snapshot, &snapshot) {
                 return Ok(Verdict::Same);
@@ -148,17 +157,42 @@ impl View {
                     (None, _) => Known::Soon,
                 }
             }
+            Wanted::Part(track, number, index) => self.find_part(*track, *number, *index),
             Wanted::Init(track, init) => {
                 let names = |kept: &Kept| {
                     kept.segment.tracks.iter().any(|entry| entry.track == *track && entry.init == *init)
                 };
-                if self.kept.values().any(names) {
+                let open = self.shown.as_ref().and_then(|shown| shown.snapshot.open.as_ref());
+                let opens = open.is_some_and(|open| {
+                    open.tracks.iter().any(|entry| entry.track == *track && entry.init == *init)
+                });
+                if opens || self.kept.values().any(names) {
                     Known::Entry(self.entry(What::Init(*track, init.clone()), None))
                 } else {
                     Known::Soon
                 }
             }
             Wanted::Index | Wanted::Media(_) => Known::Never,
+        }
+    }
+
+    fn find_part(&self, track: Track, number: u64, index: u32) -> Known {
+        let sought = match (self.kept.get(&number), &self.shown) {
+            (Some(kept), _) => {
+                let entry = kept.segment.tracks.iter().find(|entry| entry.track == track);
+                let part = entry.and_then(|entry| entry.parts.get(index as usize));
+                part.map_or(Sought::Never, Sought::Listed)
+            }
+            (None, Some(shown)) => parts::find(&shown.snapshot, track, number, index),
+            (None, None) => Sought::Soon,
+        };
+        match sought {
+            Sought::Listed(part) => {
+                let what = What::Part { track, number, index, sha256: part.sha256 };
+                Known::Entry(self.entry(what, Some(part.len)))
+            }
+            Sought::Soon => Known::Soon,
+            Sought::Never => Known::Never,
         }
     }
 
@@ -183,7 +217,11 @@ impl View {
             self.kept.entry(segment.number).or_insert_with(kept);
         }
         let newest = |snapshot: &Snapshot| snapshot.segments.last().map(|segment| segment.number);
-        if newest(&snapshot) > self.shown.as_ref().and_then(|shown| newest(&shown.snapshot)) {
+        let before = self.shown.as_ref().map(|shown| &shown.snapshot);
+        if newest(&snapshot) > before.and_then(newest)
+            || snapshot.open.as_ref().map_or(0, OpenSegment::parts)
+                > before.and_then(|before| before.open.as_ref()).map_or(0, OpenSegment::parts)
+        {
             self.grown_ms = now_ms;
         }
         self.offline_since_ms = match (snapshot.live, self.offline_since_ms) {
@@ -220,8 +258,8 @@ fn join_on(shown: &Snapshot, snapshot: &mut Snapshot) {
 
 /// Whether viewers would be told the same by both; versions and fencing terms are not told.
 fn told_alike(a: &Snapshot, b: &Snapshot) -> bool {
-    (a.live, a.target_duration_s, &a.tracks, &a.segments)
-        == (b.live, b.target_duration_s, &b.tracks, &b.segments)
+    (a.live, a.target_duration_s, &a.tracks, &a.segments, a.part_90k, &a.open)
+        == (b.live, b.target_duration_s, &b.tracks, &b.segments, b.part_90k, &b.open)
 }
 
 /// Whether a number stands for the same to every viewer.
@@ -263,6 +301,9 @@ fn well_formed(snapshot: &Snapshot, stream: &StreamName) -> Result<(), Contradic
         }
         last = Some(segment);
     }
+    if !parts::well_formed(snapshot, OBJECT_BYTES_MAX as u64, is_init_name) {
+        return Err(Contradiction::Parts);
+    }
     Ok(())
 }
 
@@ -300,6 +341,9 @@ pub enum Contradiction {
         /// How many it lists.
         segments: usize,
     },
+    /// The bounds on parts.
+    #[error("parts are out of bounds, or the open segment does not follow the last one")]
+    Parts,
     /// The rules for a window.
     #[error("segment {number} does not follow the one before it or is out of bounds")]
     Segment {

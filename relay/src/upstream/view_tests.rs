@@ -43,6 +43,8 @@ fn snapshot(epoch: u64, numbers: std::ops::Range<u64>) -> Snapshot {
         target_duration_s: 2,
         tracks: vec![info(Track::Video), info(Track::Audio)],
         segments: numbers.map(segment).collect(),
+        part_90k: 0,
+        open: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod origin;
+pub mod outside;
 
 use bytes::Bytes;
 use ingest_api::access::{self, Claims};
@@ -233,6 +234,8 @@ impl Show {
             target_duration_s: 2,
             tracks: vec![info(Track::Video, "avc1.64001f"), info(Track::Audio, "mp4a.40.2")],
             segments,
+            part_90k: 0,
+            open: None,
         };
         Show { snapshot, objects }
     }

@@ -30,7 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use report::{DropCause, Output, Report};
+pub use report::{DropCause, OfSegment, Output, Report};
 
 use crate::container::cmaf;
 use crate::saved::{self, SavedError};
@@ -343,7 +343,8 @@ impl Segmenter {
                 self.announced.push(name);
             }
         }
-        open.close_part(end_90k, &mut self.clock, out);
+        let date_unix_ms = self.run.anchor_unix_ms.saturating_add(open.start_90k() / 90);
+        open.close_part(end_90k, date_unix_ms, &mut self.clock, out);
     }
 
     /// Ends the open segment at a tick after its open part's start.

@@ -3,7 +3,7 @@
 //! In: pictures and placed audio frames, and ticks to close at. Out: part and segment records with their bytes. Pure.
 
 use super::audio::AudioClock;
-use super::report::{Output, Report};
+use super::report::{OfSegment, Output, Report};
 use super::{PART_BYTES_MAX, PART_SAMPLES_MAX};
 use crate::container::cmaf::{self, AUDIO_FRAME_SAMPLES, Sample};
 use crate::container::pieces::Pieces;
@@ -258,7 +258,15 @@ impl Open {
     }
 
     /// Closes the open part: one fragment a track, both of the same ticks.
-    pub(super) fn close_part(&mut self, end_90k: i64, clock: &mut AudioClock, out: &mut Vec<Output>) {
+    pub(super) fn close_part(
+        &mut self,
+        end_90k: i64,
+        date_unix_ms: i64,
+        clock: &mut AudioClock,
+        out: &mut Vec<Output>,
+    ) {
+        let discontinuity = self.discontinuity.expect("a segment is published with its first part");
+        let of = |init: &str| OfSegment { init: init.to_owned(), discontinuity, date_unix_ms };
         let part = std::mem::replace(&mut self.part, OpenPart { start_90k: end_90k, ..OpenPart::default() });
         let duration_90k = end_90k - part.start_90k;
         let (number, start_90k) = (self.number, part.start_90k);
@@ -268,7 +276,8 @@ impl Open {
             let decode_time = first.map_or(start_90k, |picture| picture.dts_90k);
             let independent = first.is_some_and(|picture| picture.idr);
             let place = (number, start_90k, duration_90k, independent);
-            out.push(lane.close(Track::Video, place, decode_time as u64, &samples, &part.video));
+            let of = of(&lane.prepared.name);
+            out.push(lane.close(Track::Video, of, place, decode_time as u64, &samples, &part.video));
         }
         if let Some(lane) = &mut self.audio {
             let samples = part.sound_samples();
@@ -281,7 +290,8 @@ impl Open {
                 None => true,
             };
             let place = (number, start_90k, duration_90k, independent);
-            out.push(lane.close(Track::Audio, place, decode_time, &samples, &part.audio));
+            let of = of(&lane.prepared.name);
+            out.push(lane.close(Track::Audio, of, place, decode_time, &samples, &part.audio));
         }
     }
 
@@ -379,6 +389,7 @@ impl<C> Lane<C> {
     fn close(
         &mut self,
         track: Track,
+        of: OfSegment,
         (number, start_90k, duration_90k, independent): (u64, i64, i64, bool),
         decode_time: u64,
         samples: &[Sample],
@@ -388,12 +399,13 @@ impl<C> Lane<C> {
         let mut pieces = Pieces::default();
         pieces.common(cmaf::fragment_head(track, sequence(number, index), decode_time, samples));
         pieces.append(payload);
-        let part = Part { duration_90k, len: pieces.len() as u64, independent, sha256: pieces.sha256() };
+        let (object, sha256) = pieces.freeze();
+        let part = Part { duration_90k, len: pieces.len() as u64, independent, sha256 };
         let offset = self.pieces.len() as u64;
         self.pieces.append(&pieces);
         self.parts.push(part.clone());
         self.samples += samples.len();
-        Output::Part { track, number, index, start_90k, offset, part }
+        Output::Part { track, number, index, start_90k, offset, part, object, of }
     }
 
     fn finish(self, track: Track, tracks: &mut Vec<SegmentTrack>) -> Object {

@@ -17,7 +17,8 @@ pub enum Output {
         /// What a multivariant playlist says of the track; bit rates are 0, the window knows them.
         info: TrackInfo,
     },
-    /// A part is complete. Its bytes are `offset..offset + part.len` of its segment's track.
+    /// A part is complete; first the video's, then the audio's of the same ticks. Its bytes are
+    /// `offset..offset + part.len` of its segment's track.
     Part {
         /// Its track.
         track: Track,
@@ -31,6 +32,10 @@ pub enum Output {
         offset: u64,
         /// Its record.
         part: Part,
+        /// Its bytes.
+        object: Object,
+        /// What is known of its segment by now.
+        of: OfSegment,
     },
     /// A segment is complete.
     Segment {
@@ -43,6 +48,17 @@ pub enum Output {
     },
     /// For metrics and logs.
     Report(Report),
+}
+
+/// What is known of a segment and track from the first part on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfSegment {
+    /// The init section of the track.
+    pub init: String,
+    /// Discontinuities before the segment.
+    pub discontinuity: u64,
+    /// Its date in Unix milliseconds.
+    pub date_unix_ms: i64,
 }
 
 /// Something an operator may want to know.

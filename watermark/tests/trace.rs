@@ -1,0 +1,124 @@
+//! Findings: who is named, and that a report holds for the keys it names and for no others, unaltered.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
+
+use releve_watermark::keybook::KeyBook;
+use releve_watermark::trace::finding::rounded;
+use releve_watermark::trace::{Finding, Read, Register, find, page, verify};
+use releve_watermark::{GopId, Key, Symbol, WatermarkId};
+
+fn key(version: u32, secret: u8) -> Key {
+    Key::new(version, [secret; 32])
+}
+
+fn keys() -> KeyBook {
+    KeyBook::new(vec![key(2, 0x22), key(1, 0x11)], vec![key(2, 0x44), key(1, 0x33)])
+}
+
+fn register(viewers: usize) -> Register {
+    Register::parse(&(0..viewers).map(|number| format!("viewer-{number}\n")).collect::<String>()).unwrap()
+}
+
+/// A clean reading of one viewer's copy: `gops` GOPs a second apart, the first of them under version 1, the rest under 2.
+fn reads(viewer: &str, gops: u64, first: u64) -> Vec<Read> {
+    let id = WatermarkId::of_viewer(viewer);
+    let mut reads = Vec::new();
+    for number in 0..gops {
+        let version = if number < first { 1 } else { 2 };
+        let gop = GopId::derive("demo", &[1; 8], number as i64 * 90_000);
+        let book = keys().codebook(version, version).unwrap();
+        for (slice, symbol) in (0..).zip(book.symbols(id, gop, 8)) {
+            let noise = ((number * 8 + u64::from(slice)) * 7919 % 100) as f64 / 1_000.0 - 0.05;
+            let soft = rounded(if symbol == Symbol::A { 0.3 } else { -0.3 } + noise);
+            let (stream, at_s) = ("demo <1>".to_owned(), number as f64);
+            let keys = (version, version);
+            reads.push(Read {
+                stream,
+                segment: number,
+                gop,
+                slice,
+                at_s,
+                soft,
+                variance: 0.01,
+                code_key: keys.0,
+                bias_key: keys.1,
+            });
+        }
+    }
+    reads
+}
+
+fn found(reads: Vec<Read>, viewers: usize) -> Finding {
+    let seconds = reads.iter().fold(0.0, |most: f64, read| most.max(read.at_s)) + 1.0;
+    find(reads, seconds, 1, vec!["all of it".to_owned()], &keys(), &register(viewers), 1).unwrap()
+}
+
+#[test]
+fn the_viewer_is_named_and_the_report_holds_as_page_and_as_json() {
+    let finding = found(reads("viewer-7", 20, 0), 500);
+    assert_eq!((finding.verdict.as_str(), finding.viewers.len(), finding.symbols), ("identified", 1, 160));
+    assert_eq!(finding.viewers[0].viewer, "viewer-7");
+    assert!(finding.viewers[0].log10_fp < -6.0 && finding.needed_seconds.is_none());
+    let page_text = page::page(&finding);
+    assert!(page_text.contains("viewer-7") && page_text.contains("demo &lt;1&gt;"));
+    assert_eq!(page_text.matches("</script>").count(), 1, "no text of the finding ends the element");
+    for text in [page_text, serde_json::to_string(&finding).unwrap()] {
+        let read = page::finding_in(&text).unwrap();
+        assert_eq!(read, finding);
+        let opened = KeyBook::new(vec![key(2, 0x22)], vec![key(2, 0x44)]);
+        let said = verify(&read, &opened).unwrap();
+        assert!(said.iter().any(|line| line.starts_with("viewer-7: log10_fp")), "{said:?}");
+    }
+}
+
+#[test]
+fn an_altered_report_and_another_key_do_not_hold() {
+    let finding = found(reads("viewer-7", 20, 0), 500);
+    let holds = |change: &dyn Fn(&mut Finding)| {
+        let mut altered = finding.clone();
+        change(&mut altered);
+        verify(&altered, &keys()).map_err(|error| error.to_string())
+    };
+    assert!(holds(&|_| {}).is_ok());
+    assert!(holds(&|f| f.viewers[0].log10_fp -= 1.0).unwrap_err().contains("log10_fp is"));
+    assert!(holds(&|f| f.paid.viewers = 5).is_err());
+    assert!(holds(&|f| f.evidence[3].soft = -f.evidence[3].soft).is_err());
+    assert!(
+        holds(&|f| f.viewers[0].watermark_id = format!("{:016x}", WatermarkId::of_viewer("viewer-8").0))
+            .is_err()
+    );
+    assert!(holds(&|f| f.viewers.clear()).unwrap_err().contains("verdict"));
+    assert!(holds(&|f| f.paid.readings = 0).unwrap_err().contains("more was tried"));
+    let other = KeyBook::new(vec![key(2, 0x55)], vec![key(2, 0x44)]);
+    assert!(verify(&finding, &other).unwrap_err().to_string().contains("code key 2 is not the one"));
+}
+
+#[test]
+fn a_copy_over_a_key_change_is_scored_in_parts_and_pays_for_both() {
+    let finding = found(reads("viewer-7", 30, 15), 500);
+    assert_eq!(finding.viewers[0].viewer, "viewer-7");
+    assert_eq!((finding.paid.readings, finding.keys.len(), finding.symbols), (2, 4, 240));
+    assert!(verify(&finding, &keys()).is_ok());
+    let alone = found(reads("viewer-7", 15, 15), 500);
+    let price = finding.viewers[0].log10_fp - alone.viewers[0].log10_fp;
+    assert!(price <= 0.31, "the surer part counts, at twice the price: {price}");
+}
+
+#[test]
+fn nobody_is_named_who_is_not_registered_and_nothing_found_is_said_so() {
+    let stranger = found(reads("somebody", 20, 0), 500);
+    assert_eq!((stranger.verdict.as_str(), stranger.viewers.len()), ("insufficient", 0));
+    let none = |seconds: f64| find(vec![], seconds, 1, vec![], &keys(), &register(5), 1).unwrap().verdict;
+    assert_eq!((none(30.0), none(3.0)), ("not-ours".to_owned(), "insufficient".to_owned()));
+    let unknown = KeyBook::new(vec![key(1, 0x11)], vec![key(1, 0x33)]);
+    let error = find(reads("viewer-7", 5, 0), 5.0, 1, vec![], &unknown, &register(5), 1).unwrap_err();
+    assert!(error.to_string().contains("code key 2"), "{error}");
+}
+
+#[test]
+fn a_register_has_names_or_names_with_ids() {
+    let register = Register::parse("alice\n\nbob\t00000000000000ff\n# carol\n").unwrap();
+    let ids: Vec<_> = register.rows.iter().map(|(viewer, id)| (viewer.as_str(), *id)).collect();
+    let plain = |viewer| (viewer, WatermarkId::of_viewer(viewer));
+    assert_eq!(ids, [plain("alice"), ("bob", WatermarkId(255)), plain("# carol")]);
+    assert_eq!(Register::parse("alice\nbob\tff\n"), Err(2));
+}
