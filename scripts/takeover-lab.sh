@@ -6,6 +6,8 @@
 #   handover   relevectl failover, 20 times on one connection      kill      kill -9 of the holder
 #   power      both wires of the holder cut, then killed           pause     SIGSTOP of the holder for 0.3 s
 #   cut        the private wire cut for a second                   standby   kill -9 of the standby
+#   lag        power, with 30 ms of delay between the nodes        flap      kill -9 of the standby, three times
+#   control    kill without the packet hold: the publisher must notice, or the others show nothing
 #
 # Makes network namespaces of its own and removes them, also on failure. Prints a JSON line for each scenario; exit 0 when
 # all is well, 1 when not, 77 (skipped) without root, iproute2 or ffmpeg. RELEVE_BIN_DIR names programs that are built already.
@@ -14,7 +16,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 skip() { echo "takeover-lab.sh: skipped: $*" >&2 && exit 77; }
 ((EUID == 0)) || skip "needs root"
-for tool in ip ffmpeg; do
+for tool in ip tc ffmpeg; do
     command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
 if [[ -z ${RELEVE_BIN_DIR:-} ]]; then

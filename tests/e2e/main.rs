@@ -9,5 +9,6 @@ mod low_latency;
 mod path;
 mod rejoin;
 mod secrets;
+mod takeover;
 mod trace;
 mod variants;

@@ -155,7 +155,8 @@ fn parse(frame: &[u8], vip: Ipv4Addr) -> Option<Seen> {
     let port = |at: usize| tcp.get(at..at + 2)?.first_chunk::<2>().map(|two| u16::from_be_bytes(*two));
     let word = |at: usize| tcp.get(at..at + 4)?.first_chunk::<4>().map(|four| u32::from_be_bytes(*four));
     let from_client = address(16)? == vip && port(2)? == 1935;
-    if !from_client && !(address(12)? == vip && port(0)? == 1935) {
+    let to_client = address(12)? == vip && port(0)? == 1935;
+    if !from_client && !to_client {
         return None;
     }
     let offset = usize::from(*tcp.get(12)? >> 4) * 4;

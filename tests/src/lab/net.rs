@@ -56,6 +56,17 @@ impl Net {
         ip(&format!("-n {}{name} {words}", self.prefix))
     }
 
+    /// Delays everything that leaves by this interface.
+    ///
+    /// # Errors
+    /// A kernel without netem.
+    pub fn delay(&self, name: &str, interface: &str, time: &str) -> Result<()> {
+        let mut tc = self.command(name, std::path::Path::new("tc"));
+        let said = tc.args(["qdisc", "add", "dev", interface, "root", "netem", "delay", time]).output()?;
+        ensure!(said.status.success(), "tc: {}", String::from_utf8_lossy(&said.stderr).trim());
+        Ok(())
+    }
+
     /// A command that runs in a namespace.
     pub fn command(&self, name: &str, program: &std::path::Path) -> Command {
         let mut command = Command::new("ip");

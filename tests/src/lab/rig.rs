@@ -43,8 +43,8 @@ impl Rig {
         for other in ["b", "r"] {
             run(Command::new("cp").arg("-a").arg(&first).arg(dir(other)))?;
         }
-        for place in 0..2 {
-            fs::write(dir(&format!("{}.toml", HOSTS[place])), config(place, &dir(HOSTS[place]), protect))?;
+        for (place, host) in HOSTS.into_iter().enumerate() {
+            fs::write(dir(&format!("{host}.toml")), config(place, &dir(host), protect))?;
         }
         let mut rig =
             Rig { nodes: [None, None], relays: Vec::new(), net, folder, key: key.trim().to_owned() };

@@ -36,17 +36,26 @@ pub enum Scenario {
     Cut,
     /// The standby is killed.
     Standby,
+    /// The standby is killed again and again, as soon as it is back.
+    Flap,
+    /// As `Power`, with 30 ms of delay on the private wire: what the holder acknowledged late must not be lost.
+    Lag,
+    /// As `Kill`, without the packet hold: the publisher must notice, or the other scenarios show nothing.
+    Control,
 }
 
 impl Scenario {
     /// All of them, by the names of the command line.
-    pub const ALL: [(&'static str, Scenario); 6] = [
+    pub const ALL: [(&'static str, Scenario); 9] = [
         ("handover", Scenario::Handover),
         ("kill", Scenario::Kill),
         ("power", Scenario::Power),
         ("pause", Scenario::Pause),
         ("cut", Scenario::Cut),
         ("standby", Scenario::Standby),
+        ("flap", Scenario::Flap),
+        ("lag", Scenario::Lag),
+        ("control", Scenario::Control),
     ];
 }
 
@@ -63,7 +72,16 @@ pub struct Outcome {
 /// # Errors
 /// When the lab itself does not work; what the programs do wrong is in the outcome.
 pub fn play(prefix: &str, scenario: Scenario, protect: &str, count: usize) -> Result<Outcome> {
+    let protect = if scenario == Scenario::Control { "handover" } else { protect };
     let mut rig = Rig::start(prefix, protect)?;
+    if scenario == Scenario::Lag {
+        for host in HOSTS {
+            if let Err(error) = rig.net.delay(host, "eth1", "30ms") {
+                eprintln!("skipped: lag: {error:#}");
+                return Ok(Outcome { runs: vec![json!({"skipped": format!("{error:#}")})], ok: true });
+            }
+        }
+    }
     match watch(&mut rig, scenario, count) {
         Ok(outcome) if outcome.ok => Ok(outcome),
         other => {
@@ -89,12 +107,20 @@ fn watch(rig: &mut Rig, scenario: Scenario, count: usize) -> Result<Outcome> {
         let run = match scenario {
             Scenario::Handover => hand_over(rig),
             Scenario::Kill => lose(rig, &capture, |rig, place| rig.kill(place)),
-            Scenario::Power => lose(rig, &capture, cut_power),
+            Scenario::Power | Scenario::Lag => lose(rig, &capture, cut_power),
             Scenario::Pause => pause(rig, &capture),
             Scenario::Cut => cut(rig),
             Scenario::Standby => lose_standby(rig),
+            Scenario::Flap => flap(rig),
+            Scenario::Control => unprotected(rig, &mut publisher),
         };
         let mut run = run.with_context(|| format!("{scenario:?} {number}"))?;
+        if scenario == Scenario::Control {
+            let sums = capture.sums(since);
+            let noticed = run["publisher_ended"] == true && sums.rst > 0;
+            run["rst"] = json!(sums.rst);
+            return Ok(Outcome { runs: vec![run], ok: noticed });
+        }
         follow(&mut viewers, if number + 1 < count { BETWEEN } else { AFTER })?;
         let sums = capture.sums(since);
         run["retransmissions"] = json!(sums.retransmissions);
@@ -267,6 +293,32 @@ fn cut(rig: &mut Rig) -> Result<Value> {
     }
     rig.await_pair()?;
     Ok(json!({"healed_ms": at.elapsed().as_secs_f64() * 1000.0 - 1000.0}))
+}
+
+/// The standby dies as soon as it is back, three times; the holder goes on, and does not pair at once with such a one.
+fn flap(rig: &mut Rig) -> Result<Value> {
+    let from = holder(rig)?;
+    let at = Instant::now();
+    for _ in 0..3 {
+        rig.kill(1 - from)?;
+        rig.await_state(from, &["solo"], Duration::from_secs(10))?;
+        if let Some(mut node) = rig.nodes[1 - from].take() {
+            node.kill();
+        }
+        rig.begin(1 - from)?;
+        rig.await_pair()?;
+    }
+    ensure!(rig.net.has_vip(HOSTS[from])?, "{VIP} left its holder");
+    Ok(json!({"lost": 3, "paired_after_ms": at.elapsed().as_secs_f64() * 1000.0}))
+}
+
+/// Without the packet hold a crash disconnects the publisher: ffmpeg ends.
+fn unprotected(rig: &mut Rig, publisher: &mut crate::Child) -> Result<Value> {
+    let from = holder(rig)?;
+    rig.kill(from)?;
+    rig.await_state(1 - from, &["solo"], Duration::from_secs(10))?;
+    let ended = publisher.wait(Duration::from_secs(20)).is_ok();
+    Ok(json!({"publisher_ended": ended}))
 }
 
 fn lose_standby(rig: &mut Rig) -> Result<Value> {
