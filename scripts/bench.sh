@@ -7,6 +7,7 @@
 #            throughput of the RTMP parser and the segment writer beside a plain copy
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files; RELEVE_BENCH_VIEWERS sets how many
+#   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
 # Exit 0 without errors. --short is for seeing that it works.

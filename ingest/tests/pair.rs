@@ -19,6 +19,7 @@ use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::{Coordinator, MarkPolicy};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -203,13 +204,28 @@ fn free_address() -> SocketAddr {
 impl Pair {
     /// Two nodes with a folder each; the holder is alone.
     async fn alone(mark: MarkPolicy, protect: Protect) -> Pair {
-        let (a, b) = (free_address(), free_address());
         let first = Lab::new(mark).await;
         let second = first.twin().await;
-        let holder = Side::new(first, 1, protect, a, b).await;
-        let standby = Side::new(second, 2, protect, b, a).await;
+        let (a, b) = (free_address(), free_address());
+        Pair::of((first, a, b), (second, b, a), protect).await
+    }
+
+    /// Two nodes, each with where it listens and where it dials; the first one holds, alone.
+    async fn of(
+        first: (Lab, SocketAddr, SocketAddr),
+        second: (Lab, SocketAddr, SocketAddr),
+        protect: Protect,
+    ) -> Pair {
+        let holder = Side::new(first.0, 1, protect, first.1, first.2).await;
+        let standby = Side::new(second.0, 2, protect, second.1, second.2).await;
         holder.order(Order::OpenLink(Role::Holder, 1));
         holder.order(Order::Gate(Gate::Alone(1)));
+        let holds = async {
+            while !holder.node.pair_status().unwrap().holder {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(holds).await;
         Pair { holder, standby, epoch: 1 }
     }
 
@@ -242,12 +258,28 @@ impl Pair {
             snapshot.segments.retain(|segment| (first..first + count as u64).contains(&segment.number));
             assert_eq!(snapshot.segments.len(), count);
             let bytes = side.bytes(&snapshot).await;
-            found.push((snapshot.segments, snapshot.target_duration_s, snapshot.epoch, bytes));
+            found.push((snapshot.segments, snapshot.target_duration_s, bytes));
         }
+        self.same_epoch().await;
         let standby = found.pop().unwrap();
         let holder = found.pop().unwrap();
         assert!(holder == standby, "the two list different things:\n{:#?}\n{:#?}", holder.0, standby.0);
         holder.0
+    }
+
+    /// The stream's fencing term is the same on both, soon.
+    async fn same_epoch(&self) {
+        let same = async {
+            loop {
+                let holder = self.holder.lab.listed(&self.holder.node, 1).await.epoch;
+                let standby = self.standby.lab.listed(&self.standby.node, 1).await.epoch;
+                if holder == standby {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(same).await;
     }
 
     /// The holder has died: the standby holds, and the publisher's connection goes on there.
@@ -365,7 +397,7 @@ async fn settled(pair: &Pair, cable: &Cable) {
     let calm = async {
         let mut last = (0, 0);
         loop {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             let now = (cable.sent.lock().unwrap().len(), *cable.heard.lock().unwrap());
             let status = pair.holder.node.pair_status().unwrap();
             if now == last && status.unconfirmed == 0 {
@@ -394,5 +426,190 @@ async fn a_planned_handover_does_not_show_and_goes_back_and_forth() {
     let segments = pair.alike(0, 8).await;
     assert_eq!(hashes(&segments), alone(0..8).await, "not a byte is missing");
     assert!(segments.iter().all(|segment| (segment.run, segment.discontinuity) == (segments[0].run, 0)));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_joins_late_lists_the_same_from_then_on() {
+    for mark in [MarkPolicy::Off, MarkPolicy::Require] {
+        let mut pair = Pair::alone(mark, Protect::Commit).await;
+        let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+        let mut second = 2;
+        encoder.send(&seconds(0..second)).await;
+        let begun = pair.holder.lab.listed(&pair.holder.node, 1).await;
+        {
+            let joining = pair.join();
+            tokio::pin!(joining);
+            loop {
+                encoder.send(&seconds(second..second + 1)).await;
+                second += 1;
+                tokio::select! {
+                    () = &mut joining => break,
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                }
+            }
+        }
+        encoder.send(&seconds(second..second + 3)).await;
+        encoder.leaves().await;
+        let end = u64::from(second + 3);
+        let last = |now: &Snapshot| now.segments.last().is_some_and(|last| last.number + 1 == end);
+        let ended = pair.standby.lab.window(&pair.standby.node, last).await;
+        let first = ended.segments[0].number;
+        assert!(first > begun.segments[0].number && first < end - 3, "it lists {first} to {end}");
+        pair.alike(first, (end - first) as usize).await;
+        let recorded = pair.standby.lab.state.last_segment(&stream()).await.unwrap().unwrap();
+        assert_eq!(recorded.number + 1, end);
+        pair.stop().await;
+    }
+}
+
+/// The twin has another pattern key: what it makes differs, in the pictures alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_named_and_the_holders_counts() {
+    let first = Lab::new(MarkPolicy::Prefer).await;
+    let second = first.twin().await;
+    let stranger = Lab::new(MarkPolicy::Prefer).await;
+    std::fs::copy(
+        stranger.folder.path().join("keys/pattern.key"),
+        second.folder.path().join("keys/pattern.key"),
+    )
+    .unwrap();
+    let (a, b) = (free_address(), free_address());
+    let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+    pair.join().await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..3)).await;
+    encoder.leaves().await;
+    let holder = pair.holder.lab.listed(&pair.holder.node, 3).await;
+    for side in [&mut pair.holder, &mut pair.standby] {
+        let diverged = |report| match report {
+            Report::Diverged(words) => Some(words),
+            _ => None,
+        };
+        let words = side.hears(diverged).await;
+        assert!(words.contains("segment 0 (video)") && words.contains("station Marked"), "{words}");
+    }
+    let standby = &pair.standby;
+    let adopted = async {
+        while standby.lab.state.last_segment(&stream()).await.unwrap().is_none_or(|last| last.number < 2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(adopted).await;
+    let recorded = standby.lab.state.last_segment(&stream()).await.unwrap().unwrap();
+    assert_eq!(recorded, holder.segments[2], "the holder's record is the one that is kept");
+    let snapshot = standby.lab.window(&standby.node, |_| true).await;
+    assert_eq!(snapshot.segments, [], "what differs is not listed");
+    pair.stop().await;
+}
+
+/// Between the two nodes: what the standby says waits while the gate is shut.
+async fn gated(holder: SocketAddr) -> (SocketAddr, tokio::sync::watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (gate, open) = tokio::sync::watch::channel(true);
+    tokio::spawn(async move {
+        while let Ok((standby, _)) = listener.accept().await {
+            let Ok(holder) = TcpStream::connect(holder).await else { continue };
+            let ((mut from_standby, mut to_standby), (mut from_holder, mut to_holder)) =
+                (standby.into_split(), holder.into_split());
+            let mut open = open.clone();
+            tokio::spawn(async move { tokio::io::copy(&mut from_holder, &mut to_standby).await });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(count @ 1..) = from_standby.read(&mut buffer).await {
+                    open.wait_for(|open| *open).await.unwrap();
+                    to_holder.write_all(&buffer[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_listed_before_both_have_made_it_unless_the_holder_is_alone() {
+    for protect in [Protect::Commit, Protect::Handover] {
+        let first = Lab::new(MarkPolicy::Off).await;
+        let second = first.twin().await;
+        let (a, b) = (free_address(), free_address());
+        let (between, gate) = gated(a).await;
+        let mut pair = Pair::of((first, a, b), (second, b, between), protect).await;
+        pair.join().await;
+        let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+        encoder.send(&seconds(0..2)).await;
+        pair.alike(0, 1).await;
+        gate.send_replace(false);
+        encoder.send(&seconds(2..5)).await;
+        // The standby hears the holder and lists all that both made.
+        pair.standby.lab.listed(&pair.standby.node, 4).await;
+        let held_back = pair.holder.lab.window(&pair.holder.node, |_| true).await;
+        match protect {
+            Protect::Commit => {
+                assert!(held_back.segments.len() <= 2, "{:?}", hashes(&held_back.segments));
+                // Shut off for good, the holder is granted to go on alone.
+                pair.holder.order(Order::Gate(Gate::Held));
+                pair.holder.order(Order::CloseLink);
+                pair.holder.order(Order::Gate(Gate::Alone(2)));
+            }
+            Protect::Handover => gate.send_modify(|open| *open = false),
+        }
+        let listed = pair.holder.lab.listed(&pair.holder.node, 4).await;
+        assert_eq!(listed.segments.iter().map(|segment| segment.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        gate.send_replace(true);
+        pair.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_is_replaced_ends_at_the_same_byte_on_both_nodes() {
+    let pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let mut first = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    let media = seconds(0..4);
+    // Whatever is read of this before the second encoder comes.
+    first.send(&media[..media.len() * 7 / 8]).await;
+    pair.alike(0, 1).await;
+    let mut second = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    first.closed().await;
+    second.send(&seconds(50..53)).await;
+    second.leaves().await;
+    // How much of the first was read, the second decided.
+    let done = |snapshot: &Snapshot| !snapshot.live && snapshot.segments.len() >= 4;
+    let ends = async {
+        loop {
+            let holder = pair.holder.lab.window(&pair.holder.node, done).await.segments;
+            if pair.standby.lab.window(&pair.standby.node, done).await.segments == holder {
+                return holder;
+            }
+        }
+    };
+    let segments = soon(ends).await;
+    assert_eq!(pair.alike(0, segments.len()).await, segments);
+    assert!(segments.windows(2).all(|two| two[1].start_90k == two[0].start_90k + two[0].duration_90k));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_survivor_that_cannot_be_resumed_has_left_and_may_come_back() {
+    let mut pair = Pair::new(MarkPolicy::Off, Protect::Handover).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..3)).await;
+    let listed = pair.alike(0, 2).await;
+    let standby = &mut pair.standby;
+    let refused = Encoder::publish(&standby.node, &standby.lab.key).await;
+    refused.closed().await;
+    standby.order(Order::CloseLink);
+    standby.order(Order::TakeOver);
+    assert_eq!(standby.hears(survivors).await.unwrap().len(), 1);
+    standby.order(Order::Resume(Vec::new()));
+    standby.order(Order::Gate(Gate::Alone(2)));
+    let left = standby.lab.ended(&standby.node).await;
+    assert_eq!((left.segments.len(), &left.segments[..2]), (3, &listed[..]));
+    let mut back = Encoder::accepted(&standby.node, &standby.lab.key).await;
+    back.send(&seconds(0..2)).await;
+    back.leaves().await;
+    let snapshot = standby.lab.window(&standby.node, |now| !now.live && now.segments.len() == 5).await;
+    let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
+    assert_eq!(facts, (0..5).map(|number| (number, listed[0].run, 0)).collect::<Vec<_>>());
     pair.stop().await;
 }

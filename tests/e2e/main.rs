@@ -5,6 +5,7 @@
 mod access;
 mod frames;
 mod hostile;
+mod low_latency;
 mod path;
 mod rejoin;
 mod secrets;

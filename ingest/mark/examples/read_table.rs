@@ -36,7 +36,12 @@ type Attack = (&'static str, &'static str, &'static [&'static str]);
 
 const X264: &[&str] = &["-c:v", "libx264", "-preset", "veryfast"];
 
+/// What begins like this is made of the broadcaster's own stream.
+const UNMARKED: &str = "unmarked";
+
 const ATTACKS: &[Attack] = &[
+    ("unmarked", "null", &["-crf", "23"]),
+    ("unmarked 360p", "scale=640:360", &["-b:v", "200k", "-maxrate", "300k", "-bufsize", "400k"]),
     ("crf 23", "null", &["-crf", "23"]),
     ("360p 200k", "scale=640:360", &["-b:v", "200k", "-maxrate", "300k", "-bufsize", "400k"]),
     ("360p crf 33", "scale=640:360", &["-crf", "33"]),
@@ -299,7 +304,9 @@ fn main() {
         for (attack, filters, coder) in ATTACKS.iter().filter(wanted) {
             let path = folder.join("attacked.mkv");
             let mut command = ffmpeg();
-            command.args(["-framerate", "30", "-f", "h264", "-i"]).arg(&copy_path);
+            let from =
+                if attack.starts_with(UNMARKED) { folder.join("host.h264") } else { copy_path.clone() };
+            command.args(["-framerate", "30", "-f", "h264", "-i"]).arg(&from);
             command.args(["-vf", &format!("setpts=N/30/TB,{filters}")]);
             run(command.args(X264).args(*coder).args(["-pix_fmt", "yuv420p"]).arg(&path));
             let started = Instant::now();

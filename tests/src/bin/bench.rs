@@ -34,8 +34,9 @@ fn run() -> Result<u64> {
         Some("trace") => return tests::bench::trace::run(short),
         Some("ingest") => tests::bench::ingest::run(short)?,
         Some("relay") => tests::bench::relay::run(short)?,
-        Some(other) => bail!("there is no benchmark {other:?}; there are: ingest, relay, trace"),
-        None => bail!("usage: bench NAME [--short] [--json]; there are: ingest, relay, trace"),
+        Some("reload") => tests::bench::relay::reload(short)?,
+        Some(other) => bail!("there is no benchmark {other:?}; there are: ingest, relay, reload, trace"),
+        None => bail!("usage: bench NAME [--short] [--json]; there are: ingest, relay, reload, trace"),
     };
     if !json {
         report.print_table();

@@ -33,6 +33,9 @@ const SPEED_MAX: f64 = 0.07;
 /// Windows that agree less with the archive are from elsewhere.
 const AGREE_MIN: f32 = 0.2;
 
+/// Part of a line's agreement that a thumbnail beyond its windows must have.
+const GOES_ON: f32 = 0.5;
+
 /// A part of the copy and where in the archive it is from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
@@ -390,6 +393,15 @@ fn borders(matched: &Match, lines: &[Line], count: usize, window: usize) -> Vec<
         }
         borders[next - 1].end = best.1;
         borders[next].start = best.1;
+    }
+    // The first and the last line go on to the film's ends as long as they fit there.
+    if let (Some(first), Some(line)) = (borders.first_mut(), lines.first()) {
+        let fits = |index: &usize| matched.single(*index, line.at(*index as f64)) > GOES_ON * line.agreement;
+        first.start -= (0..first.start).rev().take_while(fits).count();
+    }
+    if let (Some(last), Some(line)) = (borders.last_mut(), lines.last()) {
+        let fits = |index: &usize| matched.single(*index, line.at(*index as f64)) > GOES_ON * line.agreement;
+        last.end += (last.end..count).take_while(fits).count();
     }
     borders
 }

@@ -126,6 +126,13 @@ impl Stream {
         {
             self.told_records.iter().for_each(|record| twin.tap.made(record));
         }
+        let before = self.epoch;
+        match self.raise().await {
+            Ok(()) if self.epoch != before => self.publish(),
+            Ok(()) => {}
+            // It is tried again before anything is recorded.
+            Err(error) => self.report("state-away", &format!("the stream's epoch is not raised: {error}")),
+        }
         self.release().await;
     }
 
@@ -167,6 +174,9 @@ impl Stream {
         let Some(pair) = self.context.pair.as_ref().filter(|_| self.follows) else { return Ok(()) };
         let (holds, theirs) = (pair.holds(), pair.epoch_of(&self.context.stream));
         let known = self.epoch.max(theirs);
+        if !holds && known == self.epoch {
+            return Ok(());
+        }
         let Context { stream, state, .. } = &self.context;
         let mut epoch = state.epoch(stream).await?;
         if holds && epoch > known {

@@ -44,6 +44,17 @@ pub struct Load {
     pub viewers: usize,
     /// How long is measured, after everybody has come in.
     pub time: Duration,
+    /// What they do.
+    pub habit: Habit,
+}
+
+/// What viewers do once they are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Each asks for the playlist when its time comes, then for the newest segment.
+    Paced,
+    /// All have a reload waiting for the next segment, always: they are answered together.
+    Reload,
 }
 
 /// What the viewers got while it was measured.
@@ -59,6 +70,8 @@ pub struct Outcome {
     pub segment_us: Vec<u32>,
     /// From the time a viewer had something to do until it did it, in µs: the generator's own lateness.
     pub lag_us: Vec<u32>,
+    /// When which segment's reloads were answered, in µs of the run: (segment, time).
+    pub reloads: Vec<(u64, u64)>,
     /// Segments whose last byte came later than `PERIOD` after their playlist was due.
     pub late: u64,
     /// Wrong statuses, cut answers and lost connections, over the whole run; and wrong bytes.
@@ -119,6 +132,7 @@ impl Outcome {
         self.playlist_us.extend(other.playlist_us);
         self.segment_us.extend(other.segment_us);
         self.lag_us.extend(other.lag_us);
+        self.reloads.extend(other.reloads);
         self.late += other.late;
         self.errors += other.errors;
         self.words.extend(other.words);
@@ -140,6 +154,17 @@ impl Outcome {
         if *self.hashes.entry(of).or_insert(hash) != hash {
             self.error(|| format!("two viewers of account {} got different bytes of segment {}", of.0, of.1));
         }
+    }
+
+    /// From the first to the last answer of each release, in ms; of those that all viewers saw.
+    pub fn spreads_ms(&self, viewers: usize) -> Vec<f64> {
+        let mut releases: HashMap<u64, (u64, u64, usize)> = HashMap::new();
+        for (number, at) in &self.reloads {
+            let (first, last, count) = releases.entry(*number).or_insert((*at, *at, 0));
+            (*first, *last, *count) = ((*first).min(*at), (*last).max(*at), *count + 1);
+        }
+        let whole = releases.into_values().filter(|(_, _, count)| *count == viewers);
+        whole.map(|(first, last, _)| (last - first) as f64 / 1000.0).collect()
     }
 
     /// How many different copies the sampled accounts got of the segment that most of them have.
@@ -184,6 +209,14 @@ mod tests {
         assert_eq!(percentile(&mut values, 50.0), 5.0);
         assert_eq!(percentile(&mut values, 99.0), 9.0);
         assert_eq!(percentile(&mut [], 50.0), 0.0);
+    }
+
+    #[test]
+    fn a_release_spreads_from_its_first_to_its_last_answer() {
+        let reloads = vec![(7, 1_000), (8, 9_000), (7, 4_500), (9, 10_000), (8, 9_500)];
+        let mut spreads = Outcome { reloads, ..Outcome::default() }.spreads_ms(2);
+        spreads.sort_by(f64::total_cmp);
+        assert_eq!(spreads, [0.5, 3.5], "nobody but one saw 9");
     }
 
     #[test]

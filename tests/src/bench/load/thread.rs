@@ -70,7 +70,7 @@ pub(super) fn run(
     for number in viewers.step_by(step) {
         let due = begin + ramp.mul_f64(number as f64 / load.viewers as f64);
         thread.calendar.push(Reverse((due, thread.seats.len())));
-        let viewer = Viewer::new(number, load, due);
+        let viewer = Viewer::new(number, load, begin, due);
         thread.seats.push(Seat { viewer, socket: None, answer: None, to_ask: None });
     }
     let mut events = Vec::with_capacity(512);

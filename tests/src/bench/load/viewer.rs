@@ -3,7 +3,7 @@
 //! In: whole answers and the time. Out: the next request, or when to make it. Pure but for what it counts.
 
 use super::answer::{Answer, Use, numbers};
-use super::{Entrance, Load, Outcome, PERIOD};
+use super::{Entrance, Habit, Load, Outcome, PERIOD};
 use std::time::{Duration, Instant};
 
 /// How soon a playlist without anything new is asked for again.
@@ -50,10 +50,13 @@ pub(super) struct Viewer {
     asked: Instant,
     last: Option<u64>,
     newest: u64,
+    habit: Habit,
+    /// When the run began.
+    begin: Instant,
 }
 
 impl Viewer {
-    pub(super) fn new(number: usize, load: &Load, due: Instant) -> Viewer {
+    pub(super) fn new(number: usize, load: &Load, begin: Instant, due: Instant) -> Viewer {
         let (accounts, base) = match &load.entrance {
             Entrance::Tokens(paths) => (paths.len(), None),
             Entrance::Open => (1, Some("/".to_owned())),
@@ -68,6 +71,8 @@ impl Viewer {
             asked: due,
             last: None,
             newest: 0,
+            habit: load.habit,
+            begin,
         }
     }
 
@@ -133,6 +138,20 @@ impl Viewer {
                 Next::At(now + self.phase)
             }
             (Waits::Session, 503) => Next::Reconnect(now + RETURN),
+            (Waits::Playlist, 200) if self.habit == Habit::Reload => {
+                let Some((_, newest)) = numbers(answer.kept()) else {
+                    out.error(|| "a playlist without segments".to_owned());
+                    return Next::At(now + PERIOD);
+                };
+                if measured && self.last.is_some_and(|last| last < newest) {
+                    let at = now.saturating_duration_since(self.begin).as_micros();
+                    out.reloads.push((newest, u64::try_from(at).unwrap_or(u64::MAX)));
+                }
+                self.last = Some(newest);
+                self.waits = Waits::Playlist;
+                let base = self.base.as_deref().unwrap_or("/");
+                Next::Ask(format!("{base}video.m3u8?_HLS_msn={}", newest + 1))
+            }
             (Waits::Playlist, 200) => {
                 if measured {
                     out.playlist_us.push(since(self.due));

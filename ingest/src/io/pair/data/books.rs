@@ -110,8 +110,6 @@ pub(super) struct Books {
     pub(super) mirrored: u64,
     /// Words for control.
     pub(super) diverged: Vec<String>,
-    /// Digests that no link took yet.
-    pub(super) unsaid: Vec<mirror::SegmentDigest>,
 }
 
 pub(super) struct Shared {
@@ -148,7 +146,6 @@ impl Data {
             next: 1,
             mirrored: 0,
             diverged: Vec::new(),
-            unsaid: Vec::new(),
         };
         Data(Arc::new(Shared {
             config,
@@ -220,17 +217,13 @@ impl Data {
     /// A stream has made a segment.
     pub fn made(&self, stream: &StreamName, record: &Segment, stations: &Stations) {
         let mut books = self.books();
-        let Books { holder, standby, ledger, unsaid, .. } = &mut *books;
+        let Books { holder, standby, ledger, .. } = &mut *books;
         let digests = ledger.made(stream, record, stations);
         match (ledger.role(), standby) {
             (Role::Holder, _) => digests.into_iter().for_each(|digest| holder.segment(digest)),
             (Role::Standby, Some(standby)) => digests.into_iter().for_each(|digest| standby.segment(digest)),
-            // A former holder, before the new one's link is up.
-            (Role::Standby, None) => {
-                unsaid.extend(digests);
-                let excess = unsaid.len().saturating_sub(UNSAID_MAX);
-                unsaid.drain(..excess);
-            }
+            // Said when there is a link.
+            (Role::Standby, None) => {}
         }
         drop(books);
         self.judge();
@@ -293,9 +286,6 @@ impl Data {
         self.tell_streams();
     }
 }
-
-/// Digests kept while there is no link: some seconds of many streams.
-const UNSAID_MAX: usize = 1_024;
 
 /// One connection's way into the books. While this node is not its holder nothing is said.
 #[derive(Clone)]

@@ -347,26 +347,31 @@ impl Engine {
 impl Books {
     /// The books go on over this link.
     fn join(&mut self, link: mirror::Link) {
-        self.new_link();
+        let again = self.new_link();
         match link.identity().role {
             Role::Holder => self.holder.attach(link),
             Role::Standby => {
                 let mut standby = Standby::new(link);
-                self.unsaid.drain(..).for_each(|digest| standby.segment(digest));
+                // A former holder's last words may not have been heard.
+                if again {
+                    self.ledger.said().for_each(|digest| standby.segment(digest.clone()));
+                }
                 self.standby = Some(standby);
             }
         }
     }
 
-    /// Another link: nothing on it was said or admitted.
-    fn new_link(&mut self) {
-        let again = self.entries.values().any(|entry| entry.since.is_some()) || !self.unsaid.is_empty();
+    /// Another link: nothing on it was said or admitted. `true` where it follows a handover.
+    fn new_link(&mut self) -> bool {
+        let again = |entry: &super::books::Entry| entry.since.is_some() || entry.departed_at.is_some();
+        let again = self.entries.values().any(again);
         if !again {
             self.ledger.new_link();
         }
         for entry in self.entries.values_mut() {
             (entry.admitted, entry.mentioned) = (false, false);
         }
+        again
     }
 }
 

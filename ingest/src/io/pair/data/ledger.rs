@@ -21,7 +21,10 @@ use ingest_api::{RunId, StreamName, Track};
 use mirror::compare::{Side, WAITING_MAX};
 use mirror::{Compare, Role, SegmentDigest, Verdict};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Digests of one stream that are said again: eight segments of two tracks.
+const SAID_MAX: usize = 16;
 
 /// What is to be done with a finished segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ struct Stream {
     theirs: BTreeMap<u64, Segment>,
     /// The fencing term at the other node, when it held.
     epoch: u64,
+    /// What was said of the newest segments: said again where a link's last words may be lost.
+    said: VecDeque<SegmentDigest>,
     /// The newest made here.
     made: Option<u64>,
     /// Up to here nobody is waited for.
@@ -145,10 +150,18 @@ impl Ledger {
             stations: *stations,
         };
         let digests: Vec<_> = record.tracks.iter().map(digest).collect();
+        stream.said.extend(digests.iter().cloned());
+        let excess = stream.said.len().saturating_sub(SAID_MAX);
+        stream.said.drain(..excess);
         for digest in &digests {
             self.compare.handle_digest(Side::Ours, digest.clone());
         }
         digests
+    }
+
+    /// What was said of the newest segments.
+    pub(super) fn said(&self) -> impl Iterator<Item = &SegmentDigest> {
+        self.streams.values().flat_map(|stream| &stream.said)
     }
 
     /// The other node has made a segment.

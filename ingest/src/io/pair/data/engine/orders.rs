@@ -308,6 +308,7 @@ impl Books {
                 (entry.flow, entry.base) = (Some(outline.flow()), outline.base);
             }
             entry.away = true;
+            entry.departed_at = None;
             entry.since = handover.then(|| Since { from: survivor.received, ..Since::default() });
             entry.turn(Turn::Own);
         }

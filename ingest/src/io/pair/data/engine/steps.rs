@@ -201,6 +201,8 @@ impl Engine {
             Word::Epoch(epoch) => {
                 if let Some(stream) = &entry.stream {
                     books.ledger.heard_epoch(stream, epoch);
+                    drop(guard);
+                    self.data.tell_streams();
                 }
             }
             Word::End => entry.turn(Turn::End),
