@@ -4,7 +4,7 @@
 #   scripts/takeover-lab.sh [SCENARIO …] [--protect commit|handover] [--count N] [--short]
 #
 #   handover   relevectl failover, 20 times on one connection      kill      kill -9 of the holder
-#   power      both wires of the holder cut, then killed           pause     SIGSTOP of the holder for 0.3 s
+#   power      both wires of the holder cut, then killed           pause     SIGSTOP of the holder for 0.3 s (pause-long: 30 s)
 #   cut        the private wire cut for a second                   standby   kill -9 of the standby
 #   lag        power, with 30 ms of delay between the nodes        flap      kill -9 of the standby, three times
 #   control    kill without the packet hold: the publisher must notice, or the others show nothing

@@ -148,7 +148,11 @@ impl Config {
         // In a pair a segment is listed when both nodes have made it; parts are not compared yet.
         let alone = !self.low_latency || self.pair.is_none();
         range("low_latency", self.low_latency.to_string(), alone, "false in a pair")?;
-        self.pair.as_ref().map_or(Ok(()), pair::Pair::check)
+        let Some(pair) = &self.pair else { return Ok(()) };
+        let (at, any) = (self.rtmp_listen, self.rtmp_listen.ip().is_unspecified());
+        let wanted = "0.0.0.0:PORT or [::]:PORT in a pair: its address comes and goes";
+        range("rtmp_listen", at.to_string(), any && at.port() != 0, wanted)?;
+        pair.check()
     }
 }
 

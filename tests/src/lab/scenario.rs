@@ -32,6 +32,8 @@ pub enum Scenario {
     Power,
     /// The holder's processes stand still for 0.3 s.
     Pause,
+    /// ... for 30 s.
+    PauseLong,
     /// The private wire between the nodes is cut for a second.
     Cut,
     /// The standby is killed.
@@ -46,11 +48,12 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, by the names of the command line.
-    pub const ALL: [(&'static str, Scenario); 9] = [
+    pub const ALL: [(&'static str, Scenario); 10] = [
         ("handover", Scenario::Handover),
         ("kill", Scenario::Kill),
         ("power", Scenario::Power),
         ("pause", Scenario::Pause),
+        ("pause-long", Scenario::PauseLong),
         ("cut", Scenario::Cut),
         ("standby", Scenario::Standby),
         ("flap", Scenario::Flap),
@@ -108,7 +111,8 @@ fn watch(rig: &mut Rig, scenario: Scenario, count: usize) -> Result<Outcome> {
             Scenario::Handover => hand_over(rig),
             Scenario::Kill => lose(rig, &capture, |rig, place| rig.kill(place)),
             Scenario::Power | Scenario::Lag => lose(rig, &capture, cut_power),
-            Scenario::Pause => pause(rig, &capture),
+            Scenario::Pause => pause(rig, &capture, &mut viewers, Duration::from_millis(300)),
+            Scenario::PauseLong => pause(rig, &capture, &mut viewers, Duration::from_secs(30)),
             Scenario::Cut => cut(rig),
             Scenario::Standby => lose_standby(rig),
             Scenario::Flap => flap(rig),
@@ -263,12 +267,12 @@ fn cut_power(rig: &mut Rig, place: usize) -> Result<Instant> {
 }
 
 /// The holder stands still and wakes as a zombie: it may say nothing more for the address.
-fn pause(rig: &mut Rig, capture: &Capture) -> Result<Value> {
+fn pause(rig: &mut Rig, capture: &Capture, viewers: &mut [Viewer], time: Duration) -> Result<Value> {
     let from = holder(rig)?;
     let old = capture.speaker(Instant::now()).context("nobody spoke yet")?;
     let at = Instant::now();
     rig.signal(from, Signal::STOP)?;
-    std::thread::sleep(Duration::from_millis(300));
+    follow(viewers, time)?;
     let woke = Instant::now();
     rig.signal(from, Signal::CONT)?;
     let blackout = wait_for("a new byte from the other", Duration::from_secs(10), || {

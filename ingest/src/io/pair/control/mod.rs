@@ -150,6 +150,7 @@ pub fn start(
         if missing.iter().any(|(right, _)| *right == Right::Repair) {
             level = Level::Address;
         }
+        let may_lock = !missing.iter().any(|(right, _)| *right == Right::LockedMemory);
         reasons.extend(missing.into_iter().map(|(_, words)| words));
         let (prepared, doubts) = address::Addresses::prepare(pair, name)?;
         reasons.extend(doubts);
@@ -166,8 +167,8 @@ pub fn start(
         } else {
             held::clean(pair.node, &ips, port);
         }
-        // After the packet sockets, whose memory then need not be faulted in during a takeover.
-        if let Err(error) = takeover::realtime::lock_memory() {
+        // Only without a bound on it: with one, a later allocation would fail.
+        if may_lock && let Err(error) = takeover::realtime::lock_memory() {
             warn!(%error, "memory is not locked: a machine short of it may look dead");
         }
     }
