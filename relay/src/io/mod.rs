@@ -4,7 +4,7 @@
 //! start ─► key_files, config, ledger and coordinator
 //!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.reply, or node.answer on the runtime
 //!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz
-//!       ├─► revocations, announce, jwks    one task each
+//!       ├─► revocations, announce, jwks, sessions    one task each
 //!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
@@ -18,6 +18,8 @@ pub mod metrics;
 pub mod origin;
 pub mod outside;
 pub mod regular;
+pub mod sessions;
 pub mod start;
 pub mod viewers;
+pub mod webhook;
 pub mod witness;
