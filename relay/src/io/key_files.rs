@@ -25,6 +25,7 @@ pub fn read_keys(dir: &Path) -> Result<Keys, KeysError> {
         &ring("bias.key")?,
     );
     keys.webhook = if_there(&dir.join("webhook.key"))?;
+    keys.mint = if_there(&dir.join("mint.key"))?;
     Ok(keys)
 }
 

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub streams_followed: Gauge,
     /// Viewers revoked.
     pub revoked_viewers: Gauge,
+    /// Access tokens minted over HTTP.
+    pub minted: Counter,
     /// Readings of the keys of JSON web tokens that went well.
     pub jwt_keys_read: Counter,
     /// Readings of them that did not.
@@ -113,6 +115,7 @@ impl Metrics {
             flights_open: Gauge::default(),
             streams_followed: Gauge::default(),
             revoked_viewers: Gauge::default(),
+            minted: Counter::default(),
             jwt_keys_read: Counter::default(),
             jwt_keys_failed: Counter::default(),
             origin_up: Family::default(),
@@ -146,6 +149,7 @@ impl Metrics {
         r.register("flights_open", "Flights under way", m.flights_open.clone());
         r.register("streams_followed", "Streams followed", m.streams_followed.clone());
         r.register("revoked_viewers", "Viewers revoked", m.revoked_viewers.clone());
+        r.register("minted", "Access tokens minted over HTTP", m.minted.clone());
         r.register("webhook", "Verdicts of the webhook, by outcome", m.webhook.clone());
         r.register("jwt_keys_read", "Readings of JSON web keys", m.jwt_keys_read.clone());
         r.register("jwt_keys_failed", "Readings of JSON web keys that failed", m.jwt_keys_failed.clone());

@@ -114,7 +114,7 @@ pub async fn start_with(
     let url = config.public_url.unwrap_or_else(|| format!("http://{listen}"));
     let mut regular = vec![
         tokio::spawn(read_revocations(node.clone(), signs.clone())),
-        tokio::spawn(announce(node.clone(), signs.clone(), url, format!("http://{admin}"))),
+        tokio::spawn(announce(node.clone(), signs.clone(), url.clone(), format!("http://{admin}"))),
     ];
     if let Some(limit) = node.seats {
         regular.push(tokio::spawn(sessions::report(node.clone(), limit)));
@@ -135,7 +135,7 @@ pub async fn start_with(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let viewers = tokio::spawn(viewers::start(listeners, &node).map_err(unheard)?.watch());
-    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness));
+    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url));
     tracing::info!(%listen, %admin, name = node.name, "the relay is running");
     Ok(Handle {
         listen,
