@@ -71,6 +71,11 @@ pub fn viewer_path(data: &[u8]) {
         Route::Session { credential, wanted: Some(wanted), .. } => {
             assert_eq!(path, format!("/v/{credential}/{}", wanted.to_path()));
         }
+        Route::Carried { credential, wanted, .. } => {
+            assert!(text.contains(&format!("s={credential}")) && !credential.contains('&'));
+            let below = wanted.map(|wanted| wanted.to_path());
+            assert!(below.is_none_or(|below| path == format!("/q/{below}")));
+        }
         Route::Session { wanted: None, .. } => assert!(path == "/v" || path.starts_with("/v/")),
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}

@@ -47,6 +47,9 @@ pub struct Config {
     /// The webhook that decides on tokens that are nobody else's. It is signed with `webhook.key` of `keys_dir`.
     #[serde(default)]
     pub webhook_url: Option<String>,
+    /// Where a session is carried.
+    #[serde(default)]
+    pub session_in: SessionIn,
     /// Most sessions of one viewer at once, over all relays; 0 for any number.
     #[serde(default)]
     pub sessions_per_viewer: u32,
@@ -71,6 +74,17 @@ pub struct Config {
     /// Bounds and times: not in the file.
     #[serde(skip)]
     pub limits: Limits,
+}
+
+/// Where a session is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionIn {
+    /// In the path: playlists are the same for all viewers.
+    #[default]
+    Path,
+    /// In the query: playlists are written for each viewer.
+    Query,
 }
 
 /// What happens to a session for which its viewer has no seat free.
@@ -138,7 +152,7 @@ impl Config {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "name" | "listen" | "admin_listen" | "witness_listen" | "public_url" | "keys_dir"
-                | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url"
+                | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in"
                 | "sessions_when_full" | "log" => Value::String(value),
                 "origins" => Value::Array(
                     value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
@@ -274,6 +288,7 @@ mod tests {
                 ("RELEVE_RELAY_JWT_ISSUER", "https://id.example.org/"),
                 ("RELEVE_RELAY_JWT_AUDIENCE", "tv"),
                 ("RELEVE_RELAY_WEBHOOK_URL", "http://127.0.0.1:9000/may"),
+                ("RELEVE_RELAY_SESSION_IN", "query"),
                 ("RELEVE_RELAY_SESSIONS_PER_VIEWER", "2"),
                 ("RELEVE_RELAY_SESSIONS_WHEN_FULL", "stop-oldest"),
                 ("RELEVE_RELAY_CACHE_MIB", "7"),
@@ -288,7 +303,7 @@ mod tests {
         assert_eq!(config.origins, ["http://a:1", "http://b:2"]);
         assert_eq!(config.public_url.as_deref(), Some("https://tv.example.org"));
         let limit = SeatLimit { seats: 2, when_full: WhenFull::StopOldest, idle_s: 35 };
-        assert_eq!(config.seats(), Some(limit));
+        assert_eq!((config.seats(), config.session_in), (Some(limit), SessionIn::Query));
         let witness = config.witness().unwrap();
         assert_eq!((witness.id, witness.cluster, witness.file), (3, 1, PathBuf::from("s.witness-3")));
     }

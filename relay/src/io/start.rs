@@ -1,6 +1,6 @@
 //! A relay from its configuration to its last answer.
 
-use super::config::Config;
+use super::config::{Config, SessionIn};
 use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
 use super::origin::Origin;
@@ -8,7 +8,7 @@ use super::regular::{Signs, announce, read_revocations};
 use super::webhook::Webhook;
 use super::witness::{self, WitnessError};
 use super::{admin, sessions, viewers};
-use crate::node::{Keys, Node};
+use crate::node::{Keys, Limits, Node};
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, Ledger};
 use std::net::SocketAddr;
@@ -84,6 +84,7 @@ pub async fn start_with(
         None => None,
     };
     let seats = config.seats();
+    let limits = Limits { in_query: config.session_in == SessionIn::Query, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;
@@ -91,17 +92,8 @@ pub async fn start_with(
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
     let witness = config.witness();
-    let node = Node::new(
-        config.name,
-        config.limits,
-        cache_bytes,
-        keys,
-        origins,
-        webhook,
-        seats,
-        coordinator,
-        ledger,
-    );
+    let node =
+        Node::new(config.name, limits, cache_bytes, keys, origins, webhook, seats, coordinator, ledger);
     let signs = Arc::new(Signs::default());
     let witness = match witness {
         Some(settings) => {

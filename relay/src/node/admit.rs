@@ -4,10 +4,12 @@
 use super::answer::Answer;
 use super::{Node, now_unix_s};
 use crate::io::webhook::{Event, Kind, Verdict, WebhookError};
+use crate::route::carried;
 use crate::session::{self, Session, WATCH_S};
 use crate::token::Refusal;
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
+use ingest_api::playlist::INDEX;
 use releve_state::coordinator::Error;
 use releve_state::ledger::SessionRecord;
 use releve_state::seats::{Seat, SeatLimit};
@@ -121,7 +123,11 @@ impl Node {
             "viewer admitted"
         );
         self.follow(&session.stream); // so that the playlist is on its way when the viewer asks
-        Answer::moved(format!("/v/{}/index.m3u8", session::seal(&keys.session, &session)))
+        let credential = session::seal(&keys.session, &session);
+        Answer::moved(match self.limits.in_query {
+            false => format!("/v/{credential}/{INDEX}"),
+            true => format!("/q/{INDEX}?{}={credential}", carried::NAME),
+        })
     }
 
     async fn take_seat(&self, session: &Session, limit: SeatLimit) -> Result<bool, Error> {

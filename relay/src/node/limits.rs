@@ -56,6 +56,8 @@ pub struct Limits {
     /// Most viewers' connections at once; the process's limit on open files may be lower. A connection that is idle costs
     /// a third of a kilobyte here.
     pub connections_max: usize,
+    /// Whether sessions are carried in the query rather than in the path.
+    pub in_query: bool,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -87,6 +89,7 @@ impl Default for Limits {
             write_patience: Duration::from_secs(20),
             stop_patience: Duration::from_secs(5),
             connections_max: 60_000,
+            in_query: false,
             streams_max: 1024,
         }
     }

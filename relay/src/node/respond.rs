@@ -12,8 +12,8 @@ use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
-use crate::http1::{Method, Request};
-use crate::route::{self, Reload, Route, Wanted};
+use crate::http1::{Method, Rendered, Request};
+use crate::route::{self, Reload, Route, Wanted, carried};
 use crate::session::{self, Session, SessionError};
 use crate::token::{self, Entry, Refusal, Ways};
 use crate::upstream::parts::{Due, due};
@@ -22,6 +22,7 @@ use crate::upstream::view::Known;
 use crate::upstream::{self, Held};
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
+use ingest_api::playlist::CONTENT_TYPE;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -133,6 +134,17 @@ impl Node {
                 let reload = if over { Reload { msn: None, ..reload } } else { reload };
                 let found = self.below_session(request, credential, wanted, token_too, reload);
                 (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
+            }
+            Ok(Route::Carried { credential, wanted, token_too, reload }) => {
+                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
+                let reload = if over { Reload { msn: None, ..reload } } else { reload };
+                match self.below_session(request, credential, wanted, token_too, reload) {
+                    Ok(Found::Reply(Reply::Playlist(rendered, _))) => {
+                        (kind, carrying(&rendered, credential).into())
+                    }
+                    Ok(other) => (kind, other),
+                    Err(refusal) => (kind, self.refuse(refusal).into()),
+                }
             }
         }
     }
@@ -281,6 +293,13 @@ fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
     let whole = Request { range: None, ..*request };
     let outcome = outcome(&whole, playlist.answer.body_len(), Some(&playlist.etag));
     Reply::Playlist(playlist.answer.clone(), outcome)
+}
+
+/// A playlist for the one viewer whose session it carries on: rendered for each answer, and always whole.
+fn carrying(playlist: &Rendered, credential: &str) -> Answer {
+    let text = String::from_utf8_lossy(playlist.shared_body());
+    let text = carried::carried(&text, credential);
+    Answer::content(CONTENT_TYPE, "private, no-cache", text.into())
 }
 
 /// What a method other than GET gets where a GET would get `answer`; `None` stands for one that was not made.
