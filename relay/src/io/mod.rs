@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start ─► key_files, config, ledger and coordinator
-//!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.reply, or node.answer on the runtime
+//!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.step, or node.answer on the runtime
 //!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz, tokens to mint
 //!       ├─► revocations, announce, jwks, sessions    one task each
 //!       ├─► witness    one thread: grants epochs to ingest nodes, when configured

@@ -121,7 +121,8 @@ impl Node {
                 self.choice().led_by(origin);
                 let newest = shown.snapshot.segments.last().map(|segment| segment.number);
                 tracing::debug!(stream = %name, epoch, version, newest, origin = self.origins[origin].url(), "new window");
-                stream.announce_change();
+                stream.moved();
+                self.changed.send_modify(|moves| *moves += 1);
             }
             Ok(Verdict::Same) => {}
             Err(contradiction) if contradiction.is_lag() => {

@@ -1,7 +1,9 @@
 //! One relay: what it knows, and the phases of a request.
 //!
 //! ```text
-//! Request ─► route ─► credential ─► method ─► find (held while it may still come) ─► the same credential again ─► Answer
+//! Request ─► route ─► credential ─► method ─► find ─► Reply
+//!    ▲                                        └─► may still come: parked until the stream has moved ─┐
+//!    └──────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! In: requests as plain values. Out: answers as plain values. It waits and spawns (tokio), but knows nothing of HTTP
@@ -23,6 +25,7 @@ pub use crate::http1::{Method, Request};
 pub use answer::{Answer, Reply};
 pub use keys::Keys;
 pub use limits::Limits;
+pub use respond::{Park, Step};
 
 use crate::cache::Cache;
 use crate::io::metrics::Metrics;
@@ -64,6 +67,8 @@ pub struct Node {
     revocations: RwLock<Revocations>,
     /// Moves whenever a revocation arrives: held requests and long bodies look again.
     revoked: watch::Sender<u64>,
+    /// Moves whenever a stream has changed: parked requests look again.
+    changed: watch::Sender<u64>,
     /// True once the relay is stopping.
     stopping: watch::Sender<bool>,
     streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
@@ -100,6 +105,7 @@ impl Node {
             keys: RwLock::new(Arc::new(keys)),
             revocations: RwLock::default(),
             revoked: watch::Sender::new(0),
+            changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             streams: Mutex::default(),
             cache: Cache::new(cache_bytes),
@@ -151,6 +157,11 @@ impl Node {
     /// Moves with every revocation and change of keys.
     pub fn revocation_moves(&self) -> watch::Receiver<u64> {
         self.revoked.subscribe()
+    }
+
+    /// Moves with every change of a stream.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Whether a session that was good when its request came still is.

@@ -3,9 +3,9 @@
 //! The credential comes before everything else that could be learned: a request without a valid one is refused the same
 //! way whatever stream or object it names, and before any method, range or stream is looked at.
 //!
-//! `reply` answers what is at hand, without waiting and, for playlists and objects, without allocating. What has to wait is
-//! answered by `answer`, which looks again from the start each time something moves: so whoever was held is authorised
-//! again before they get anything.
+//! `step` answers what is at hand, without waiting and, for playlists and objects, without allocating. A request whose
+//! answer may come with the stream's next change is parked: whoever holds it steps again when that has moved, from the
+//! start, so that it is authorised again before anything is given. What needs the ledger or an origin is for `answer`.
 
 use super::answer::{Answer, Reply, ViewersCopy};
 use super::limits::ms;
@@ -25,10 +25,36 @@ use ingest_api::access::Claims;
 use ingest_api::playlist::CONTENT_TYPE;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 /// When to ask again for what is not there, in seconds.
 const RETRY_S: u64 = 2;
+
+/// What becomes of a request at once.
+pub enum Step {
+    /// It is answered.
+    Reply(Reply),
+    /// It waits for its stream: step again when that has moved.
+    Park(Park),
+    /// It waits for the ledger, the webhook, keys or an origin: `answer` it.
+    Ask,
+}
+
+/// What a parked request waits for.
+pub struct Park {
+    stream: Arc<Stream>,
+    /// The stream's version when the request was looked at.
+    seen: u64,
+    /// How long it is held, from its arrival.
+    pub at_most: Duration,
+}
+
+impl Park {
+    /// Whether the stream has changed since.
+    pub fn has_moved(&self) -> bool {
+        self.stream.version() != self.seen
+    }
+}
 
 /// What a look at a request gives.
 enum Found {
@@ -40,8 +66,8 @@ enum Found {
     Keys,
     /// The webhook decides whether the viewer may come in.
     Ask(StreamName, String),
-    /// What it wants may come with the stream's next change, at most so long from the request's arrival.
-    Change(Arc<Stream>, Duration),
+    /// What it wants may come with the stream's next change.
+    Change(Park),
     /// What it wants is listed, but not here yet.
     Flight(upstream::Entry, Session),
 }
@@ -53,65 +79,41 @@ impl From<Answer> for Found {
 }
 
 impl Node {
-    /// Answers a request with what is at hand; `None` when it has to wait: then `answer` does it.
-    pub fn reply(self: &Arc<Self>, request: &Request<'_>) -> Option<Reply> {
-        match self.look(request, false) {
-            (kind, Found::Reply(reply)) => {
-                if matches!(reply, Reply::Playlist(..)) {
-                    self.metrics.playlist_hold_seconds.observe(0.0);
-                }
-                Some(self.counted(kind, reply))
-            }
-            _ => None,
+    /// Answers a request with what is at hand. `over`: it has been held for as long as it may, or the relay stops: what
+    /// there is is the answer.
+    pub fn step(self: &Arc<Self>, request: &Request<'_>, over: bool) -> Step {
+        let (kind, found) = self.look(request, over);
+        match found {
+            Found::Reply(reply) => Step::Reply(self.counted(kind, reply)),
+            Found::Change(_) if over => Step::Reply(self.counted(kind, Answer::not_now(RETRY_S).into())),
+            Found::Change(park) => Step::Park(park),
+            Found::Admit(_) | Found::Ask(..) | Found::Keys | Found::Flight(..) => Step::Ask,
         }
     }
 
-    /// Answers a request. Always in bounded time: what may still come is held for as long as `Limits` says.
+    /// Answers a request that needs the ledger, the webhook, keys or an origin, in bounded time.
     pub async fn answer(self: &Arc<Self>, request: &Request<'_>) -> Reply {
-        let came = Instant::now();
-        let (kind, reply) = self.waited(request, came).await;
-        if matches!(reply, Reply::Playlist(..)) {
-            self.metrics.playlist_hold_seconds.observe(came.elapsed().as_secs_f64());
-        }
-        self.counted(kind, reply)
-    }
-
-    async fn waited(self: &Arc<Self>, request: &Request<'_>, came: Instant) -> (&'static str, Reply) {
-        let mut revocations = self.revocation_moves();
         let mut readings = self.jwt.readings();
-        let (mut changes, mut over) = (None, false);
         loop {
-            let (kind, found) = self.look(request, over);
-            let (stream, at_most) = match found {
-                Found::Reply(reply) => return (kind, reply),
-                Found::Admit(claims) => return (kind, self.admit(claims).await.into()),
-                Found::Ask(stream, token) => return (kind, self.ask_webhook(&stream, &token).await.into()),
+            let (kind, found) = self.look(request, true);
+            let reply = match found {
+                Found::Reply(reply) => reply,
+                Found::Admit(claims) => self.admit(claims).await.into(),
+                Found::Ask(stream, token) => self.ask_webhook(&stream, &token).await.into(),
                 Found::Keys => {
                     self.jwt.ask();
-                    if timeout(self.limits.keys_hold, readings.changed()).await.is_err() {
-                        return (kind, self.refuse(Refusal::UnknownKey).into());
+                    if timeout(self.limits.keys_hold, readings.changed()).await.is_ok() {
+                        continue;
                     }
-                    continue;
+                    self.refuse(Refusal::UnknownKey).into()
                 }
                 Found::Flight(entry, session) => {
                     let held = self.object(&entry).await;
-                    return (kind, self.landed(request, held, session));
+                    self.landed(request, held, session)
                 }
-                Found::Change(..) if over => return (kind, Answer::not_now(RETRY_S).into()),
-                Found::Change(stream, at_most) => (stream, at_most),
+                Found::Change(_) => Answer::not_now(RETRY_S).into(), // what it wanted went the moment before
             };
-            // Subscribed before the look that counts, so that no change falls between.
-            let Some(changes) = &mut changes else {
-                changes = Some(stream.changes());
-                continue;
-            };
-            // The senders live as long as the node and the stream: an error cannot come.
-            tokio::select! {
-                _ = changes.changed() => {}
-                _ = revocations.changed() => {}
-                () = self.stopped() => over = true,
-                () = sleep_until(came + at_most) => over = true,
-            }
+            return self.counted(kind, reply);
         }
     }
 
@@ -219,34 +221,32 @@ impl Node {
                     Due::Now => shown.media(*track),
                     Due::Never => return Ok(Answer::bare(400).into()),
                     Due::Within(at_most) => {
+                        let seen = stream.version();
                         drop(view);
-                        return Ok(Found::Change(stream, at_most.min(self.limits.playlist_hold)));
+                        let at_most = at_most.min(self.limits.playlist_hold);
+                        return Ok(Found::Change(Park { stream, seen, at_most }));
                     }
                 },
             },
             Wanted::Segment(..) | Wanted::Part(..) | Wanted::Init(..) => {
-                let known = view.find(&wanted);
+                let (known, seen) = (view.find(&wanted), stream.version());
                 drop(view);
-                return Ok(self.object_found(request, stream, known, session));
+                let park = Park { stream, seen, at_most: self.limits.ahead_hold };
+                return Ok(self.object_found(request, known, park, session));
             }
         };
         if let Some(playlist) = playlist {
             return Ok(Found::Reply(of_playlist(playlist, request)));
         }
+        let seen = stream.version();
         drop(view);
-        Ok(Found::Change(stream, self.limits.playlist_hold))
+        Ok(Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }))
     }
 
-    fn object_found(
-        &self,
-        request: &Request<'_>,
-        stream: Arc<Stream>,
-        known: Known,
-        session: Session,
-    ) -> Found {
+    fn object_found(&self, request: &Request<'_>, known: Known, park: Park, session: Session) -> Found {
         match known {
             Known::Never => Answer::not_now(RETRY_S).into(),
-            Known::Soon => Found::Change(stream, self.limits.ahead_hold),
+            Known::Soon => Found::Change(park),
             Known::Entry(entry) => match self.cache.held(&entry.key) {
                 Some(held) => {
                     self.metrics.cache_looks("hit");

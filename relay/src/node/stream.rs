@@ -1,16 +1,15 @@
-//! One stream as this relay has it, and who waits for it to change.
+//! One stream as this relay has it.
 
 use crate::upstream::View;
 use ingest_api::StreamName;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 
 /// A stream that viewers have asked for.
 #[derive(Debug)]
 pub struct Stream {
     view: Mutex<View>,
-    changed: watch::Sender<u64>,
+    version: AtomicU64,
     wanted_ms: AtomicU64,
     followed: AtomicBool,
 }
@@ -20,7 +19,7 @@ impl Stream {
     pub fn new(name: StreamName) -> Stream {
         Stream {
             view: Mutex::new(View::new(name)),
-            changed: watch::Sender::new(0),
+            version: AtomicU64::new(0),
             wanted_ms: AtomicU64::new(0),
             followed: AtomicBool::new(false),
         }
@@ -31,14 +30,15 @@ impl Stream {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves when what viewers are shown changes.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Moves when what viewers are shown has changed. Read it while the view is held: a change that is not seen there moves
+    /// it later.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
-    /// Wakes whoever waits for a change.
-    pub fn announce_change(&self) {
-        self.changed.send_modify(|moves| *moves += 1);
+    /// What viewers are shown has changed.
+    pub fn moved(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Notes that a viewer asked; true when nobody follows the stream yet: then the caller must.

@@ -13,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 pub(super) enum Letter {
     /// The answer to a request that had to wait.
     Answered(Token, Reply),
+    /// A stream has changed: who waits for it looks again.
+    Changed,
     /// Somebody may have lost the right to what is being sent to them.
     Look,
     /// Nobody new; answers under way finish.

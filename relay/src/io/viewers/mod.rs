@@ -1,14 +1,16 @@
 //! The viewers' front: a thread a core, each with its own listener and its own epoll.
 //!
 //! ```text
-//! kernel (SO_REUSEPORT) ─► worker 0: Door ─► Seat, Seat, … ─► node.reply ─► one writev an answer
-//!                      └─► worker 1: …                └─ has to wait ─► task on the runtime: node.answer
-//!                                     mailbox (eventfd) ◄─────── reply ──────┘
+//! kernel (SO_REUSEPORT) ─► worker 0: Door ─► Seat, Seat, … ─► node.step ─► one writev an answer
+//!                      └─► worker 1: …                 ├─ may come with the stream ─► parked in its seat until that moves
+//!                                                      └─ ledger, origin ─► task on the runtime: node.answer
+//!                                     mailbox (eventfd) ◄──────── reply ────────┘
 //! ```
 //!
-//! A worker never waits for anything but its epoll: what is at hand is answered in place, what is not (an admission that
-//! must be durable, an object that is fetched, a playlist that is held) is a task on the runtime, and its reply comes back
-//! by the mailbox. Workers share no locks but those of the node, held for a look each.
+//! A worker never waits for anything but its epoll: what is at hand is answered in place; what waits for its stream (a
+//! blocked reload, a part that is hinted at) stays in its seat and costs neither thread nor task; an admission that must be
+//! durable or an object that is fetched is a task on the runtime, and its reply comes back by the mailbox. Workers share no
+//! locks but those of the node, held for a look each.
 //!
 //! `rustix` for epoll and eventfd: its calls are the kernel's, one for one, behind safe types. `mio` and `polling` hide
 //! edge triggering or rearm with a system call an event, which costs more than reading the request. Descriptor tables of
@@ -117,9 +119,10 @@ pub(super) fn start(listeners: Listeners, node: &Arc<Node>) -> io::Result<Front>
 impl Front {
     /// Passes on to the workers what they must hear of; returns when they have ended, which they do when the node stops.
     pub(super) async fn watch(mut self) {
-        let mut revocations = self.node.revocation_moves();
+        let (mut revocations, mut changes) = (self.node.revocation_moves(), self.node.changes());
         loop {
             tokio::select! {
+                _ = changes.changed() => self.post(|| Letter::Changed),
                 _ = revocations.changed() => self.post(|| Letter::Look),
                 () = self.node.stopped() => break,
                 _ = self.ended.recv() => {

@@ -6,8 +6,8 @@
 
 use super::Shared;
 use super::mailbox::{Letter, Mailbox};
-use crate::http1::{Connection, Ending, Pool, State};
-use crate::node::{Answer, Reply};
+use crate::http1::{Connection, Ending, Kept, Pool, State};
+use crate::node::{Answer, Park, Reply, Step};
 use crate::session::Session;
 use rustix::event::epoll::EventFlags;
 use std::io::{ErrorKind, IoSlice, Read, Write};
@@ -35,6 +35,10 @@ pub(super) struct Hall {
     pub(super) runtime: Handle,
     pub(super) pool: Pool,
     pub(super) scratch: Box<[u8]>,
+    /// Who waits for a stream to change, oldest first; some may have been answered since.
+    pub(super) parked: Vec<Token>,
+    /// The relay stops: nobody waits any more.
+    pub(super) stopping: bool,
 }
 
 /// What is to become of a seat.
@@ -67,6 +71,18 @@ pub(super) struct Seat {
     copy_of: Option<Session>,
     /// The task that makes the answer.
     waits_for: Option<AbortHandle>,
+    /// The request that waits for its stream.
+    parked: Option<Box<Parked>>,
+    /// It stands in the hall's list of those.
+    listed: bool,
+}
+
+/// A request that waits for its stream to change.
+struct Parked {
+    request: Kept,
+    park: Park,
+    came: Instant,
+    until: Instant,
 }
 
 impl Seat {
@@ -81,6 +97,8 @@ impl Seat {
             turned_away,
             copy_of: None,
             waits_for: None,
+            parked: None,
+            listed: false,
         }
     }
 
@@ -107,30 +125,76 @@ impl Seat {
     /// The request that had to wait has its answer.
     pub(super) fn answered(&mut self, hall: &mut Hall, token: Token, reply: Reply) -> After {
         self.waits_for = None;
-        self.say(hall, reply);
+        self.say(hall, reply, None);
         self.go_on(hall, token)
+    }
+
+    /// A stream has changed; the seat has been taken off the hall's list.
+    pub(super) fn moved(&mut self, hall: &mut Hall, token: Token) -> After {
+        self.listed = false;
+        match &self.parked {
+            Some(parked) if parked.park.has_moved() => self.step(hall, token),
+            Some(_) => {
+                self.list(hall, token);
+                After::Keep
+            }
+            None => After::Keep,
+        }
+    }
+
+    /// Looks again at the request that waits.
+    fn step(&mut self, hall: &mut Hall, token: Token) -> After {
+        let Some(mut parked) = self.parked.take() else { return After::Keep };
+        let over = hall.stopping || hall.pool.now >= parked.until;
+        match hall.shared.node.step(&parked.request.request(), over) {
+            Step::Reply(reply) => self.say(hall, reply, Some(parked.came)),
+            Step::Park(park) => {
+                parked.park = park;
+                self.parked = Some(parked);
+                self.list(hall, token);
+                return After::Keep;
+            }
+            Step::Ask => {
+                self.ask(hall, token, parked.request);
+                return After::Keep;
+            }
+        }
+        self.go_on(hall, token)
+    }
+
+    fn list(&mut self, hall: &mut Hall, token: Token) {
+        if !std::mem::replace(&mut self.listed, true) {
+            hall.parked.push(token);
+        }
     }
 
     /// The relay stops.
     pub(super) fn stop(&mut self, hall: &mut Hall, token: Token) -> After {
         self.connection.stop();
-        self.go_on(hall, token)
+        match self.step(hall, token) {
+            After::Keep => self.go_on(hall, token),
+            after => after,
+        }
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, hall: &mut Hall) -> After {
+    pub(super) fn tick(&mut self, hall: &mut Hall, token: Token) -> After {
+        if self.parked.as_ref().is_some_and(|parked| parked.until <= hall.pool.now) {
+            return self.step(hall, token);
+        }
         if self.connection.poll_timeout().is_some_and(|deadline| deadline <= hall.pool.now) {
             self.connection.handle_timeout(hall.pool.now);
         }
         match self.connection.state() {
             State::Over(ending) => after(ending),
-            _ => self.look(hall),
+            _ if self.may_go_on(hall) => After::Keep,
+            _ => After::Reset,
         }
     }
 
     /// Ends what its viewer may no longer have.
-    pub(super) fn look(&mut self, hall: &Hall) -> After {
-        if self.may_go_on(hall) { After::Keep } else { After::Reset }
+    pub(super) fn look(&mut self, hall: &mut Hall, token: Token) -> After {
+        if self.may_go_on(hall) { self.step(hall, token) } else { After::Reset }
     }
 
     /// The last call.
@@ -228,26 +292,43 @@ impl Seat {
                     hall.shared.node.metrics.request("malformed", malformed.status());
                     Reply::Once(Answer::bare(malformed.status()))
                 }
-                Ok(request) => match hall.shared.node.reply(&request) {
-                    Some(reply) => reply,
-                    None => {
-                        let kept = request.keep();
-                        let (node, owed) = (hall.shared.node.clone(), Owed::new(hall, token));
-                        let task =
-                            hall.runtime.spawn(async move { owed.pay(node.answer(&kept.request()).await) });
-                        self.waits_for = Some(task.abort_handle());
+                Ok(request) => match hall.shared.node.step(&request, hall.stopping) {
+                    Step::Reply(reply) => reply,
+                    Step::Park(park) => {
+                        let (request, came) = (request.keep(), hall.pool.now);
+                        let until = came + park.at_most;
+                        self.parked = Some(Box::new(Parked { request, park, came, until }));
+                        self.list(hall, token);
+                        self.connection.park(&mut hall.pool);
+                        continue;
+                    }
+                    Step::Ask => {
+                        let request = request.keep();
+                        self.ask(hall, token, request);
                         self.connection.park(&mut hall.pool);
                         continue;
                     }
                 },
             };
-            self.say(hall, reply);
+            self.say(hall, reply, None);
         }
         answered
     }
 
-    fn say(&mut self, hall: &mut Hall, reply: Reply) {
+    /// Has a task make the answer.
+    fn ask(&mut self, hall: &Hall, token: Token, request: Kept) {
+        let (node, owed) = (hall.shared.node.clone(), Owed::new(hall, token));
+        let task = hall.runtime.spawn(async move { owed.pay(node.answer(&request.request()).await) });
+        self.waits_for = Some(task.abort_handle());
+    }
+
+    /// `held_since`: when the request came, if it was held.
+    fn say(&mut self, hall: &mut Hall, reply: Reply, held_since: Option<Instant>) {
         tracing::trace!(status = reply.status(), "answered");
+        if let Reply::Playlist(..) = &reply {
+            let held = held_since.map_or(0.0, |came| came.elapsed().as_secs_f64());
+            hall.shared.node.metrics.playlist_hold_seconds.observe(held);
+        }
         match reply {
             Reply::Once(answer) => self.connection.respond_once(&mut hall.pool, answer),
             Reply::Playlist(answer, outcome) => self.connection.respond(&mut hall.pool, &answer, outcome),

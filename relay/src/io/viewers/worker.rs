@@ -9,6 +9,7 @@ use super::seat::{After, Hall, READ_BYTES, Seat, Token, now};
 use crate::http1::{Patience, Pool};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -21,6 +22,8 @@ use tokio::runtime::Handle;
 const EVENTS_MAX: usize = 512;
 /// Accepted at once, before those who are in have their turn.
 const ACCEPTS_MAX: usize = 64;
+/// Parked requests looked at at once, before others have their turn.
+const RELEASES_MAX: usize = 256;
 /// How often deadlines are looked at: none of them is shorter than a second.
 const TICK: Duration = Duration::from_millis(250);
 /// Most connections of a worker that are being told that there are too many; further ones are told in passing.
@@ -43,6 +46,8 @@ pub(super) struct Worker {
     turned_away: usize,
     /// Who has more to do at once.
     again: Vec<Token>,
+    /// Parked requests that may be due, oldest first.
+    released: VecDeque<Token>,
     next_tick: Instant,
     /// When those who are left are cut off; set when the relay stops.
     ends: Option<Instant>,
@@ -80,6 +85,8 @@ impl Worker {
                 runtime,
                 pool: Pool::new(now, unix_s, patience, SPARE_BUFFERS_MAX),
                 scratch: vec![0; READ_BYTES].into(),
+                parked: Vec::new(),
+                stopping: false,
             },
             epoll,
             door: Some(door),
@@ -88,6 +95,7 @@ impl Worker {
             free: Vec::new(),
             turned_away: 0,
             again: Vec::new(),
+            released: VecDeque::new(),
             next_tick: now + TICK,
             ends: None,
         })
@@ -101,7 +109,7 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let (mut letters, mut again) = (Vec::new(), Vec::new());
         loop {
-            let pause = if self.again.is_empty() {
+            let pause = if self.again.is_empty() && self.released.is_empty() {
                 self.next_tick.saturating_duration_since(Instant::now())
             } else {
                 Duration::ZERO
@@ -115,6 +123,10 @@ impl Worker {
             std::mem::swap(&mut self.again, &mut again);
             for token in again.drain(..) {
                 self.seated(token, |seat, hall| seat.ready(hall, token, EventFlags::empty()));
+            }
+            for _ in 0..RELEASES_MAX {
+                let Some(token) = self.released.pop_front() else { break };
+                self.seated(token, |seat, hall| seat.moved(hall, token));
             }
             for Event { flags, data, .. } in events.iter().copied() {
                 match data.u64() {
@@ -148,9 +160,11 @@ impl Worker {
             Letter::Answered(token, reply) => {
                 self.seated(token, |seat, hall| seat.answered(hall, token, reply));
             }
-            Letter::Look => self.each(|seat, hall, _| seat.look(hall)),
+            Letter::Changed => self.released.extend(self.hall.parked.drain(..)),
+            Letter::Look => self.each(|seat, hall, token| seat.look(hall, token)),
             Letter::Stop => {
                 self.door = None;
+                self.hall.stopping = true;
                 self.ends = Some(self.hall.pool.now + self.hall.shared.node.limits.stop_patience);
                 self.each(|seat, hall, token| seat.stop(hall, token));
             }
@@ -163,7 +177,16 @@ impl Worker {
         if self.door_rests {
             self.listen(true);
         }
-        self.each(|seat, hall, _| seat.tick(hall));
+        self.each(|seat, hall, token| seat.tick(hall, token));
+        // While no stream changes, those who have gone stay in the list: it is not let grow beyond twice what it needs.
+        if self.hall.parked.len() > 2 * (self.places.len() - self.free.len()) + RELEASES_MAX {
+            let places = &self.places;
+            self.hall.parked.retain(|token| {
+                let place = places.get(token.0 as u32 as usize);
+                place
+                    .is_some_and(|place| place.seat.is_some() && u64::from(place.generation) == token.0 >> 32)
+            });
+        }
     }
 
     fn open_door(&mut self) {
