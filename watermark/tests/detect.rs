@@ -28,6 +28,8 @@ struct Film {
     wallpaper: Vec<f32>,
     gops: Vec<Gop>,
     seed: u64,
+    /// Its pictures begin anew after so many seconds; the mark does not.
+    repeats_after: Option<usize>,
 }
 
 impl Film {
@@ -55,12 +57,13 @@ impl Film {
             end_s: (start + 1) as f64,
             edges: (0..=SLICES).map(|slice| slice as f64 / SLICES as f64).collect(),
         };
-        Film { wallpaper, gops: (0..seconds).map(gop).collect(), seed }
+        Film { wallpaper, gops: (0..seconds).map(gop).collect(), seed, repeats_after: None }
     }
 
     /// The picture at a time, with so much of A or B in each slice.
     fn picture(&self, time_s: f64, width: usize, height: usize, mark: impl Fn(usize) -> f32) -> Vec<f32> {
         let gop = (time_s + 1e-9) as usize;
+        let time_s = self.repeats_after.map_or(time_s, |seconds| (time_s + 1e-9) % seconds as f64);
         // Not quite straight on, so that no two moments look alike.
         let (pan, tilt) = (3.1 * 10.0 * time_s, 20.0 * (0.9 * time_s).sin());
         let (ball_x, ball_y) = (320.0 + 250.0 * (1.7 * time_s).sin(), 180.0 + 130.0 * (2.3 * time_s).cos());
@@ -248,6 +251,17 @@ fn a_copy_cut_together_is_read_from_both_places() {
     assert!((one.to_s - 6.0).abs() < 0.25, "{one:?}");
     let (right, wrong, _) = told(&film, &detection);
     assert!(right >= 44 && wrong == 0, "{right} right, {wrong} wrong");
+}
+
+/// The picture alone cannot tell: the mark of the second showing is another one.
+#[test]
+fn a_film_that_was_shown_twice_is_told_apart_by_its_mark() {
+    let film = Film { repeats_after: Some(5), ..Film::new(10, 8) };
+    let detection = detected(&film, &Copy::of(&film, seconds(5.0..9.0, 1.0)));
+    let [span] = detection.spans[..] else { panic!("{:?}", detection.spans) };
+    assert!((span.archive_at(0.0) - 5.0).abs() < 0.05, "{span:?}");
+    let (right, wrong, _) = told(&film, &detection);
+    assert!(right >= 15 && wrong == 0, "{right} right, {wrong} wrong");
 }
 
 /// Variances are honest where there is nothing to read: few readings are clear, and their squares are what they say.

@@ -108,3 +108,36 @@ impl Light {
         rest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plane::dot;
+    use super::*;
+
+    fn noise(seed: usize) -> Plane {
+        let sample = |i: usize| ((i * 7919 + seed * 104_729 + i * i % 1009) % 200) as f32 + 20.0;
+        Plane { width: 80, height: 60, data: (0..80 * 60).map(sample).collect() }.blurred(1)
+    }
+
+    fn energy(plane: &Plane) -> f32 {
+        dot(&plane.data, &plane.data) / plane.data.len() as f32
+    }
+
+    #[test]
+    fn what_the_original_explains_goes_and_the_mark_stays() {
+        let (here, before, after) = (noise(1), noise(2), noise(3));
+        let mut seen = here.zip(&here, |_, _| 1.0);
+        seen.data[..80 * 10].fill(0.0);
+        let light = Light::new(&here, &before, &after, None, &seen);
+        let cell =
+            |i: usize| if (i % 80 / 8 + i / 80 / 8 + i / 80 / 24).is_multiple_of(2) { 1.0 } else { -1.0 };
+        let mark = Plane { width: 80, height: 60, data: (0..80 * 60).map(cell).collect() };
+        let dimmed = here.zip(&here.slope_x(), |sample, slope| 0.8 * sample + 12.0 + 0.3 * slope);
+        let alone = light.residual(&dimmed);
+        assert!(energy(&alone) < 0.01, "{}", energy(&alone));
+        let marked = light.residual(&dimmed.zip(&mark, |sample, mark| sample + mark));
+        let part = dot(&marked.data, &mark.data) / dot(&mark.data, &seen.zip(&mark, |x, y| x * y).data);
+        assert!((0.9..1.05).contains(&part), "{part} of the mark is left");
+        assert!(marked.data[..80 * 10].iter().all(|&sample| sample == 0.0), "nothing is seen there");
+    }
+}

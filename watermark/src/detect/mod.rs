@@ -41,6 +41,9 @@ const UNEVEN: f64 = 0.2;
 /// Readings this many deviations from nought tell how much is left.
 const CLEAR: f64 = 3.0;
 
+/// Seconds of a copy that places are told apart by.
+const PROBE_S: f64 = 3.0;
+
 /// Spans that agree less after registration are from elsewhere.
 const AGREE_MIN: f64 = 0.15;
 
@@ -104,7 +107,8 @@ pub fn detect(
     let thumbs = archive_thumbs(archive, progress)?;
     let spans = time::align(&copy, &thumbs, WIDTH, HEIGHT);
     drop((copy, thumbs));
-    let mut spans = place::place(archive, clip, &spans)?;
+    let spans = spans.into_iter().map(|(span, repeats)| told_apart(archive, clip, span, &repeats));
+    let mut spans = place::place(archive, clip, &spans.collect::<Result<Vec<_>, _>>()?)?;
     spans.retain(|span| span.agreement >= AGREE_MIN);
     let mut observations = Vec::new();
     let mut done = |time_s: f64| progress(Progress::Read(time_s - begin_s, seconds));
@@ -114,6 +118,34 @@ pub fn detect(
     })?;
     uneven(&mut observations);
     Ok(Detection { spans, observations, seconds })
+}
+
+/// Of places that look alike, a film that was shown twice: the one whose mark the copy shows.
+fn told_apart(
+    archive: &dyn References,
+    clip: &dyn Clip,
+    span: Span,
+    repeats: &[f64],
+) -> Result<Span, PictureError> {
+    if repeats.is_empty() {
+        return Ok(span);
+    }
+    let mut best = (f64::NEG_INFINITY, span);
+    for archive_s in [span.archive_s].into_iter().chain(repeats.iter().copied()) {
+        let whole = Span { archive_s, ..span };
+        let probe = Span { to_s: span.to_s.min(span.from_s + PROBE_S), ..whole };
+        let (mut sum, mut count) = (0.0, 0.0);
+        let placed = place::place(archive, clip, &[probe])?;
+        read::read(archive, clip, &placed, &mut |_| {}, &mut |seen: Observation| {
+            sum += (seen.soft * seen.soft / seen.variance).min(CLEAR * CLEAR);
+            count += 1.0;
+        })?;
+        let shown = if count > 0.0 { sum / count } else { 0.0 };
+        if shown > best.0 {
+            best = (shown, whole);
+        }
+    }
+    Ok(best.1)
 }
 
 /// Adds to the variances what the fits cannot know: a re-encode leaves more of the mark in one place than in another.

@@ -173,3 +173,49 @@ pub(crate) fn substitute(lower: &[f64], r: &[f64]) -> Vec<f64> {
     }
     x
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(width: usize, height: usize) -> Plane {
+        let sample = |i: usize| ((i * 7919 + 13) % 251) as f32;
+        Plane { width, height, data: (0..width * height).map(sample).collect() }
+    }
+
+    #[test]
+    fn a_blur_is_the_mean_of_a_square() {
+        let plane = noise(23, 17);
+        for radius in [1, 4, 9] {
+            let blurred = plane.blurred(radius);
+            let reach = radius as isize;
+            for (x, y) in [(0, 0), (11, 8), (22, 16), (3, 15)] {
+                let at = |dx: isize, dy: isize| {
+                    let (x, y) = ((x as isize + dx).clamp(0, 22), (y as isize + dy).clamp(0, 16));
+                    plane.data[y as usize * 23 + x as usize]
+                };
+                let square = (-reach..=reach).flat_map(|dy| (-reach..=reach).map(move |dx| (dx, dy)));
+                let mean = square.map(|(dx, dy)| at(dx, dy)).sum::<f32>() / (2 * radius + 1).pow(2) as f32;
+                let found = blurred.data[y * 23 + x];
+                assert!((found - mean).abs() < 0.01, "radius {radius}, ({x}, {y}): {found}, not {mean}");
+            }
+        }
+    }
+
+    #[test]
+    fn samples_lie_between_their_neighbours_and_nowhere_outside() {
+        let plane = Plane { width: 2, height: 2, data: vec![0.0, 4.0, 8.0, 12.0] };
+        assert_eq!(plane.at(0.5, 0.5), Some(6.0));
+        assert_eq!(plane.at(1.0, 1.0), Some(12.0));
+        assert_eq!(plane.at(-0.01, 0.0), None);
+        assert_eq!(plane.at(0.0, f32::NAN), None);
+    }
+
+    #[test]
+    fn equations_are_solved_or_refused() {
+        let x = solve(&[4.0, 1.0, 1.0, 3.0], &[1.0, 2.0]).unwrap();
+        assert!((x[0] - 1.0 / 11.0).abs() < 1e-12 && (x[1] - 7.0 / 11.0).abs() < 1e-12);
+        assert_eq!(solve(&[1.0, 2.0, 2.0, 1.0], &[1.0, 1.0]), None, "not definite");
+        assert_eq!(solve(&[f64::NAN], &[1.0]), None);
+    }
+}

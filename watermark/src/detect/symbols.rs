@@ -230,3 +230,74 @@ fn scatter(shown: &[Shown], weights: &[Plane], owners: &Owners, values: &[f64]) 
     let mean = if count > 0.0 { sum / count } else { 1.0 };
     own.iter().map(|(sum, count)| (sum + PRIOR * mean) / (count + PRIOR)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(seed: u64, i: usize) -> f32 {
+        let z = (seed << 32 | i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (z >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    }
+
+    /// Cells of 8×8 that reach `over` rows beyond their slices' edges, so that marks overlap.
+    fn marks(seed: u64, over: usize) -> [Plane; 2] {
+        [0, 1].map(|parity| {
+            let sample = |i: usize| {
+                let (x, y) = (i % 320, i / 320);
+                let inside = (0..4)
+                    .filter(|slice| slice % 2 == parity)
+                    .any(|slice| y + over >= slice * 20 && y < (slice + 1) * 20 + over);
+                if inside { 4.0 * drawn(seed + parity as u64, y / 8 * 40 + x / 8) } else { 0.0 }
+            };
+            Plane { width: 320, height: 80, data: (0..320 * 80).map(sample).collect() }
+        })
+    }
+
+    const EDGES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+
+    fn shown(amounts: [f32; 4], noise: f32) -> Vec<Shown> {
+        let picture = |number: u64| {
+            let marks = marks(9, 4);
+            let mut residual = Plane::new(320, 80);
+            for (i, sample) in residual.data.iter_mut().enumerate() {
+                let y = i / 320;
+                *sample = noise * drawn(100 + number, i);
+                for (parity, mark) in marks.iter().enumerate() {
+                    // The nearest slice of that parity: marks reach 4 rows over.
+                    let slice = (0..4).filter(|slice| slice % 2 == parity);
+                    let slice =
+                        slice.min_by_key(|slice| (2 * y as isize + 1 - 20 - 40 * *slice as isize).abs());
+                    *sample += amounts[slice.unwrap()] * mark.data[i];
+                }
+            }
+            Shown { residual, marks: vec![marks] }
+        };
+        (0..5).map(picture).collect()
+    }
+
+    #[test]
+    fn overlapping_slices_are_told_apart() {
+        let amounts = [0.5, -0.5, 0.25, 0.0];
+        for (soft, amount) in solve(&shown(amounts, 4.0), &EDGES).iter().zip(amounts) {
+            assert!((soft.value - f64::from(amount)).abs() < 0.03, "{soft:?} for {amount}");
+            assert!(soft.variance < 0.02 && soft.variance > 1e-6, "{soft:?}");
+        }
+    }
+
+    #[test]
+    fn noise_alone_stays_within_its_variance() {
+        let softs = solve(&shown([0.0; 4], 8.0), &EDGES);
+        assert!(softs.iter().all(|soft| soft.value.powi(2) < 16.0 * soft.variance), "{softs:?}");
+    }
+
+    #[test]
+    fn nothing_seen_is_an_erasure() {
+        let blank = || Plane::new(320, 80);
+        let shown = [Shown { residual: blank(), marks: vec![[blank(), blank()]] }];
+        assert!(solve(&shown, &EDGES).iter().all(|soft| soft.variance == f64::INFINITY));
+        assert!(solve(&[], &EDGES).iter().all(|soft| soft.variance == f64::INFINITY));
+        assert!(solve(&shown, &[]).is_empty());
+    }
+}

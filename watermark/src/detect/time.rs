@@ -36,6 +36,17 @@ const AGREE_MIN: f32 = 0.2;
 /// Part of a line's agreement that a thumbnail beyond its windows must have.
 const GOES_ON: f32 = 0.5;
 
+/// Part of the best agreement that another place must have to come into question too.
+const REPEAT: f32 = 0.95;
+/// Nearest two such places, in thumbnails: 1 s.
+const REPEAT_APART: isize = 10;
+/// Thumbnails each way that a playing copy can have strayed from one window to the next.
+const NEAR: isize = 3;
+/// Most such places that are looked at.
+const REPEATS_MAX: usize = 12;
+/// Thumbnails that a place is judged by.
+const REPEAT_THUMBS: usize = 60;
+
 /// A part of the copy and where in the archive it is from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
@@ -214,6 +225,16 @@ impl Match {
     fn place(&self, from: usize, window: usize) -> (f32, f64) {
         let half = window as isize / 2;
         let starts = -half..(self.archive.len() as isize - window as isize + half).max(1 - half);
+        self.best_of(from, window, starts)
+    }
+
+    /// The best place near one.
+    fn place_near(&self, from: usize, window: usize, start: f64) -> (f32, f64) {
+        let start = start.round() as isize;
+        self.best_of(from, window, start - NEAR..start + NEAR + 1)
+    }
+
+    fn best_of(&self, from: usize, window: usize, starts: std::ops::Range<isize>) -> (f32, f64) {
         let agree: Vec<f32> = starts.clone().map(|start| self.agreement(from, start, window)).collect();
         let Some((best, &top)) = agree.iter().enumerate().max_by(|x, y| x.1.total_cmp(y.1)) else {
             return (0.0, 0.0);
@@ -240,6 +261,35 @@ impl Match {
         sum / window as f32
     }
 
+    /// How far from a line, in thumbnails, the archive shows the same once more: the best few such places.
+    fn repeats(&self, line: &Line, part: &std::ops::Range<usize>) -> Vec<f64> {
+        let stride = part.len().div_ceil(REPEAT_THUMBS).max(1);
+        let agreement = |apart: f64| -> f32 {
+            part.clone().step_by(stride).map(|index| self.single(index, line.at(index as f64) + apart)).sum()
+        };
+        let reach = self.archive.len() as isize;
+        let near = part.start as f64;
+        let apart = (-reach..reach).filter(|&apart| {
+            let start = line.at(near) + apart as f64;
+            apart.abs() >= REPEAT_APART && start > -(part.len() as f64) / 2.0 && start < reach as f64
+        });
+        let enough = REPEAT * agreement(0.0);
+        let mut found: Vec<(f32, f64)> = apart
+            .map(|apart| (agreement(apart as f64), apart as f64))
+            .filter(|(agreement, _)| *agreement > enough)
+            .collect();
+        found.sort_by(|x, y| y.0.total_cmp(&x.0));
+        let mut kept: Vec<f64> = Vec::new();
+        for (_, apart) in found {
+            if kept.len() < REPEATS_MAX
+                && kept.iter().all(|other| (apart - other).abs() >= REPEAT_APART as f64)
+            {
+                kept.push(apart);
+            }
+        }
+        kept
+    }
+
     /// Agreement of one thumbnail with the archive at a time given as an index.
     fn single(&self, index: usize, at: f64) -> f32 {
         let at = at.round();
@@ -260,8 +310,9 @@ struct Placed {
     agreement: f32,
 }
 
-/// The spans of a copy, in order and none overlapping. `width` and `height` are the working size of the maps.
-pub(crate) fn align(copy: &Thumbs, archive: &Thumbs, width: usize, height: usize) -> Vec<Span> {
+/// The spans of a copy, in order and none overlapping, each with the other places of the archive that look alike (their
+/// `archive_s`). `width` and `height` are the working size of the maps.
+pub(crate) fn align(copy: &Thumbs, archive: &Thumbs, width: usize, height: usize) -> Vec<(Span, Vec<f64>)> {
     let count = copy.pictures.len();
     if count == 0 || archive.pictures.is_empty() {
         return Vec::new();
@@ -270,27 +321,36 @@ pub(crate) fn align(copy: &Thumbs, archive: &Thumbs, width: usize, height: usize
     let Some((guess, matched)) = best_guess(copy, archive, window) else { return Vec::new() };
     let last = count - window;
     let starts: Vec<usize> = (0..last).step_by(HOP).chain([last]).collect();
-    let placed: Vec<Placed> = starts
-        .iter()
-        .map(|&from| {
-            let (agreement, start) = matched.place(from, window);
-            let half = window as f64 / 2.0;
-            Placed { middle: from as f64 + half, offset: start - from as f64, agreement }
-        })
-        .filter(|placed| placed.agreement >= AGREE_MIN)
-        .collect();
+    let mut placed: Vec<Placed> = Vec::new();
+    for from in starts {
+        let (mut agreement, mut start) = matched.place(from, window);
+        // Where the archive shows the same twice, the copy goes on where it was.
+        if let Some(last) = placed.last() {
+            let (here, near) = matched.place_near(from, window, from as f64 + last.offset);
+            if here >= REPEAT * agreement {
+                (agreement, start) = (here, near);
+            }
+        }
+        if agreement >= AGREE_MIN {
+            let middle = from as f64 + window as f64 / 2.0;
+            placed.push(Placed { middle, offset: start - from as f64, agreement });
+        }
+    }
     let lines = lines(&placed);
     let borders = borders(&matched, &lines, count, window);
     let span = |(line, border): (&Line, &std::ops::Range<usize>)| {
         let from_s = copy.time_s(border.start as f64);
-        Span {
+        let archive_s = archive.time_s(line.at(border.start as f64));
+        let repeats = matched.repeats(line, border).iter().map(|apart| archive_s + apart / RATE).collect();
+        let span = Span {
             from_s,
             to_s: copy.time_s(border.end as f64),
-            archive_s: archive.time_s(line.at(border.start as f64)),
+            archive_s,
             speed: line.speed,
             agreement: f64::from(line.agreement),
             map: guess.map(width as f64, height as f64),
-        }
+        };
+        (span, repeats)
     };
     lines.iter().zip(&borders).filter(|(_, border)| !border.is_empty()).map(span).collect()
 }
