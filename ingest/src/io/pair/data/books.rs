@@ -13,7 +13,7 @@ use crate::metrics::{Metrics, OfStreamAnd};
 use bytes::Bytes;
 use ingest_api::StreamName;
 use ingest_api::window::{Gop, Segment};
-use mirror::{ConnectionId, Error, Holder, Publishes, Role, Standby, Stations};
+use mirror::{ConnectionId, Error, Holder, PartDigest, Publishes, Role, Standby, Stations};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -230,6 +230,25 @@ impl Data {
         self.ring();
     }
 
+    /// A stream has made a part.
+    pub fn made_part(&self, digest: &PartDigest) {
+        let mut books = self.books();
+        let Books { holder, standby, ledger, .. } = &mut *books;
+        match (ledger.role(), standby) {
+            (Role::Holder, _) => holder.part(digest.clone()),
+            (Role::Standby, Some(standby)) => standby.part(digest.clone()),
+            // The segment will be listed whole.
+            (Role::Standby, None) => {}
+        }
+        drop(books);
+        self.ring();
+    }
+
+    /// Whether a part that was made here is listed by now.
+    pub fn lists_part(&self, digest: &PartDigest) -> bool {
+        self.books().ledger.lists_part(digest)
+    }
+
     /// Whether a segment that was made here is listed.
     pub fn listing(&self, stream: &StreamName, record: &Segment) -> Listing {
         self.books().ledger.listing(stream, record)
@@ -339,9 +358,8 @@ impl Tap {
         Ok(written)
     }
 
-    /// So much output the publisher has not acknowledged, of all that was written.
-    pub(super) fn unacknowledged(&self, written: u64, waiting: usize) {
-        let acked = written.saturating_sub(waiting as u64);
+    /// So much output the publisher has acknowledged.
+    pub(super) fn acknowledged(&self, acked: u64) {
         // Beyond what was written it cannot be; a closed connection needs no acknowledgements.
         let _ = self.data.books().holder.acked_output(self.connection, acked);
     }
