@@ -358,9 +358,8 @@ impl Tap {
         Ok(written)
     }
 
-    /// So much output the publisher has not acknowledged, of all that was written.
-    pub(super) fn unacknowledged(&self, written: u64, waiting: usize) {
-        let acked = written.saturating_sub(waiting as u64);
+    /// So much output the publisher has acknowledged.
+    pub(super) fn acknowledged(&self, acked: u64) {
         // Beyond what was written it cannot be; a closed connection needs no acknowledgements.
         let _ = self.data.books().holder.acked_output(self.connection, acked);
     }

@@ -260,11 +260,12 @@ impl Engine {
             }
         }
         for (connection, entry) in &mut books.entries {
-            let has = books.holder.confirmed(*connection);
-            if entry.describe == Describe::Seen && has.is_some() && has == books.holder.position(*connection)
-            {
-                entry.describe = Describe::No;
-                described.push(*connection);
+            if entry.describe == Describe::Seen {
+                let has = books.holder.confirmed(*connection);
+                if has.is_some() && has == books.holder.position(*connection) {
+                    entry.describe = Describe::No;
+                    described.push(*connection);
+                }
             }
             if books.holder.wants_snapshot(*connection) {
                 match entry.since.take() {

@@ -232,7 +232,10 @@ impl Line {
         let never_live = self.place == Place::Away && self.read == 0 && !self.published;
         let turn = tokio::select! {
             biased;
-            kick = kicked(self.claim.as_mut()), if own => return Err(End::Kicked(kick).into()),
+            kick = kicked(self.claim.as_mut(), own) => return match own {
+                true => Err(End::Kicked(kick).into()),
+                false => Err(Fate::Forgotten),
+            },
             turn = self.turns.recv() => turn.ok_or(Fate::Forgotten)?,
             () = sleep(due) => {
                 let now = self.now();
@@ -490,7 +493,7 @@ impl Line {
         };
         let lead = tokio::select! {
             lead = lead => lead.ok(),
-            kick = kicked(Some(&mut claim)) => return Err(End::Kicked(kick).into()),
+            kick = kicked(Some(&mut claim), true) => return Err(End::Kicked(kick).into()),
         };
         match lead {
             Some(lead) => self.tap.publishes(&lead),
@@ -518,13 +521,16 @@ impl Line {
     }
 }
 
-/// Waits until the stream wants this connection closed; for ever while there is no claim.
-async fn kicked(claim: Option<&mut Claim>) -> Kick {
+/// Waits until the stream wants this connection closed, where that is ours to say, or the node stops; for ever while there
+/// is no claim.
+async fn kicked(claim: Option<&mut Claim>, own: bool) -> Kick {
     match claim {
         None => std::future::pending().await,
-        Some(claim) => match claim.kicked.wait_for(Option::is_some).await {
-            Ok(kick) => kick.unwrap_or(Kick::Stopping),
-            Err(_) => Kick::Stopping,
-        },
+        Some(claim) => {
+            match claim.kicked.wait_for(|kick| kick.is_some_and(|kick| own || kick == Kick::Stopping)).await {
+                Ok(kick) => kick.unwrap_or(Kick::Stopping),
+                Err(_) => Kick::Stopping,
+            }
+        }
     }
 }

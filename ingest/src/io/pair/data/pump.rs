@@ -44,7 +44,8 @@ pub(super) async fn run(
     mut written: u64,
 ) {
     let mut buffer = vec![0; READ_BYTES];
-    let mut open = true;
+    // Output that was restored into the kernel's queue may wait there.
+    let (mut open, mut acked) = (true, 0);
     loop {
         tokio::select! {
             biased;
@@ -89,8 +90,11 @@ pub(super) async fn run(
                 let _ = turns.send(turn);
             }
         }
-        if let Ok(waiting) = unacknowledged(&socket) {
-            tap.unacknowledged(written, waiting);
+        if acked < written
+            && let Ok(waiting) = unacknowledged(&socket)
+        {
+            acked = written.saturating_sub(waiting as u64);
+            tap.acknowledged(acked);
         }
     }
 }
