@@ -221,8 +221,16 @@ cat <<TEXT
   watch     $watch_url
   playlist  ${urls[0]}
   state     $dir
-
 TEXT
+if ((${#may_die[@]} > 0)); then
+    # The program that was started is the guardian; its child is the node.
+    node() { pgrep -P "${pids[$1]}" -x releve-ingest; }
+    cat <<TEXT
+  takeover  $bin/relevectl --dir $dir failover
+  crash     kill -9 $(node 0)  (ingest-1)  or  kill -9 $(node 1)  (ingest-2); relevectl status says who holds
+TEXT
+fi
+echo
 if ((seconds > 0)); then say "ends in $seconds s"; else say "Ctrl-C ends it"; fi
 
 end=$((SECONDS + seconds))

@@ -3,7 +3,8 @@
 #
 #   scripts/trace-bench.sh [--short]
 #
-# Prints the table of watermark/docs/marks.md. Exit 0 when no innocent viewer was named. --short is one row and the controls.
+# Prints the table of watermark/docs/marks.md. Exit 0 when no innocent viewer was named. --short is one row and the controls;
+# RELEVE_TRACE_VIEWERS is how many viewers are drawn a row (20), RELEVE_TRACE_ROWS which rows, from 0 (0,1,7).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -145,9 +145,6 @@ impl Config {
         range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")?;
         let hours = self.archive_hours;
         range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")?;
-        // In a pair a segment is listed when both nodes have made it; parts are not compared yet.
-        let alone = !self.low_latency || self.pair.is_none();
-        range("low_latency", self.low_latency.to_string(), alone, "false in a pair")?;
         let Some(pair) = &self.pair else { return Ok(()) };
         let (at, any) = (self.rtmp_listen, self.rtmp_listen.ip().is_unspecified());
         let wanted = "0.0.0.0:PORT or [::]:PORT in a pair: its address comes and goes";

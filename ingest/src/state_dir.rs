@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/state.db                                              streams, runs, segments, ledger (SQLite)
-//! DIR/keys/{access,session,cluster,pattern,code,bias}.key   secrets, mode 0600
+//! DIR/keys/{access,session,cluster,pattern,code,bias,webhook,mint}.key   secrets, mode 0600
 //! DIR/blobs/                                                init sections
 //! DIR/archive/                                              marked segments, for the tracer
 //! ```
@@ -32,12 +32,24 @@ pub enum KeyKind {
     Code,
     /// Draws the bias of each position: relays, the tracer.
     Bias,
+    /// Signs what relays ask the operator's webhook: relays, the webhook.
+    Webhook,
+    /// Opens the minting of access tokens on relays' admin listeners: relays, whoever mints there.
+    Mint,
 }
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [KeyKind; 6] =
-        [KeyKind::Access, KeyKind::Session, KeyKind::Cluster, KeyKind::Pattern, KeyKind::Code, KeyKind::Bias];
+    pub const ALL: [KeyKind; 8] = [
+        KeyKind::Access,
+        KeyKind::Session,
+        KeyKind::Cluster,
+        KeyKind::Pattern,
+        KeyKind::Code,
+        KeyKind::Bias,
+        KeyKind::Webhook,
+        KeyKind::Mint,
+    ];
 
     fn file_name(self) -> &'static str {
         match self {
@@ -47,6 +59,8 @@ impl KeyKind {
             KeyKind::Pattern => "pattern.key",
             KeyKind::Code => "code.key",
             KeyKind::Bias => "bias.key",
+            KeyKind::Webhook => "webhook.key",
+            KeyKind::Mint => "mint.key",
         }
     }
 }

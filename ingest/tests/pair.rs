@@ -350,6 +350,13 @@ async fn both_nodes_list_the_same_segments() {
         segments[0].tracks.iter().map(|track| track.track).collect::<Vec<_>>(),
         [Track::Video, Track::Audio]
     );
+    let open = |snapshot: &Snapshot| {
+        snapshot.open.as_ref().is_some_and(|open| open.number == 4 && open.parts() >= 2)
+    };
+    let of_holder = pair.holder.lab.window(&pair.holder.node, open).await.open;
+    let of_standby =
+        async { while pair.standby.lab.window(&pair.standby.node, open).await.open != of_holder {} };
+    soon(of_standby).await;
     encoder.leaves().await;
     pair.alike(0, 5).await;
     let theirs = pair.standby.lab.state.last_segment(&stream()).await.unwrap();
@@ -547,6 +554,7 @@ async fn nothing_is_listed_before_both_have_made_it_unless_the_holder_is_alone()
         match protect {
             Protect::Commit => {
                 assert!(held_back.segments.len() <= 2, "{:?}", hashes(&held_back.segments));
+                assert!(held_back.open.is_none_or(|open| open.number < 2), "parts are listed early");
                 // Shut off for good, the holder is granted to go on alone.
                 pair.holder.order(Order::Gate(Gate::Held));
                 pair.holder.order(Order::CloseLink);

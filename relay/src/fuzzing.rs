@@ -3,9 +3,9 @@
 use crate::revocation::Revocations;
 use crate::route::{self, Route};
 use crate::session::{self, Session};
-use crate::token;
 use crate::token::jwt::{self, Rules};
 use crate::token::key_set::{KeySet, Reach};
+use crate::token::{self, Entry, Ways};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ingest_api::access::{self, Claims};
 use releve_watermark::{Key, KeyRing, WatermarkId};
@@ -18,8 +18,8 @@ pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let keys = KeyRing::of(Key::new(1, [1; 32]));
     let stream = "demo".parse().expect("a plain word is a stream name");
-    let opened = token::check(&keys, None, &Revocations::default(), &stream, Some(text), 0);
-    if let Ok(claims) = opened {
+    let ways = Ways { keys: &keys, jwt: None, webhook: false };
+    if let Ok(Entry::Known(claims)) = token::check(ways, &Revocations::default(), &stream, Some(text), 0) {
         assert_eq!(claims.stream, stream);
         let ours = Claims {
             stream,
@@ -71,6 +71,11 @@ pub fn viewer_path(data: &[u8]) {
         Route::Session { credential, wanted: Some(wanted), .. } => {
             assert_eq!(path, format!("/v/{credential}/{}", wanted.to_path()));
         }
+        Route::Carried { credential, wanted, .. } => {
+            assert!(text.contains(&format!("s={credential}")) && !credential.contains('&'));
+            let below = wanted.map(|wanted| wanted.to_path());
+            assert!(below.is_none_or(|below| path == format!("/q/{below}")));
+        }
         Route::Session { wanted: None, .. } => assert!(path == "/v" || path.starts_with("/v/")),
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}
@@ -85,6 +90,8 @@ fn known_session() -> Session {
         stream: "demo".parse().expect("a plain word is a stream name"),
         issued_unix_s: 0,
         watch_until_unix_s: u64::MAX,
+        asked: false,
+        counted: false,
     }
 }
 

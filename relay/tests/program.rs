@@ -61,6 +61,101 @@ fn a_configuration_is_checked_without_running() {
     assert!(!good && said.contains("code.key") && said.contains("chmod 600"), "{said}");
 }
 
+/// The command of the operators' page, with curl, against the program.
+#[tokio::test]
+async fn a_token_is_minted_over_http() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
+    let state = releve_state::sqlite::Sqlite::open(&dir.path().join("state.db")).unwrap();
+    let key = releve_state::StreamKey::generate().unwrap();
+    let (key_id, key_hash) = (key.id().to_owned(), releve_state::KeyHash::of(&key));
+    let mark = releve_state::coordinator::MarkPolicy::Prefer;
+    let name = "demo".parse().unwrap();
+    let stream = releve_state::coordinator::StreamRecord { name, key_id, key_hash, mark };
+    releve_state::Coordinator::add_stream(&state, stream).await.unwrap();
+    write(&dir.path().join("mint.key"), &Key::new(1, [9; 32]).to_line(), 0o600);
+    let ready = dir.path().join("ready.json");
+    let mut child = relay(dir.path()).arg("--ready-file").arg(&ready).spawn().unwrap();
+    until("the ready file is there", async || ready.exists()).await;
+    let addresses: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+    let (admin, listen) = (addresses["admin"].as_str().unwrap(), addresses["listen"].as_str().unwrap());
+    let ask = async |bearer: &str, body: &str| {
+        let bearer = if bearer.is_empty() { String::new() } else { format!("authorization: {bearer}\r\n") };
+        let mut operator = Client::connect(admin.parse().unwrap()).await;
+        let head = format!(
+            "POST /api/v1/tokens HTTP/1.1\r\nhost: a\r\n{bearer}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        operator.send((head + body).as_bytes()).await;
+        operator.answer(false).await.unwrap()
+    };
+    let good = format!("Bearer {}", "09".repeat(32));
+    let wish = r#"{"stream":"demo","viewer":"alice","ttl_s":300}"#;
+    let minted = ask(&good, wish).await;
+    assert_eq!((minted.status, minted.header("cache-control")), (201, Some("no-store")), "{}", minted.text());
+    let minted: serde_json::Value = serde_json::from_slice(&minted.body).unwrap();
+    let target = minted["url"].as_str().unwrap().strip_prefix(&format!("http://{listen}")).unwrap();
+    let mut viewer = Client::connect(listen.parse().unwrap()).await;
+    assert_eq!(viewer.get(target).await.status, 302);
+    let page = minted["watch_page"].as_str().unwrap().strip_prefix(&format!("http://{listen}")).unwrap();
+    assert_eq!(viewer.get(page).await.status, 200);
+    for bearer in [
+        "",
+        "Bearer ",
+        "Bearer 09",
+        &good.to_lowercase(),
+        &good.replace("Bearer", "Basic"),
+        &format!("{good}0"),
+    ] {
+        for body in [wish, "nonsense"] {
+            let refused = ask(bearer, body).await;
+            assert_eq!(
+                (refused.status, refused.header("www-authenticate")),
+                (401, Some("Bearer")),
+                "{bearer}"
+            );
+        }
+    }
+    for (body, status) in [
+        ("nonsense".to_owned(), 400),
+        (wish.replace("alice", ""), 400),
+        (wish.replace("alice", &"x".repeat(5000)), 400),
+        (wish.replace("300", "0"), 400),
+        (wish.replace("300", "31536001"), 400),
+        (wish.replace("demo", "../demo"), 400),
+        (wish.replace("ttl_s", "ttl"), 400),
+        (wish.replace("demo", "other"), 404),
+    ] {
+        assert_eq!(ask(&good, &body).await.status, status, "{body}");
+    }
+    let get = Client::connect(admin.parse().unwrap())
+        .await
+        .ask("GET", "/api/v1/tokens", &format!("authorization: {good}\r\n"))
+        .await;
+    assert_eq!(get.status, 405);
+    assert_eq!(viewer.get("/api/v1/tokens").await.status, 404, "not where viewers are");
+    if let Ok(curl) = Command::new("sh")
+        .env("DIR", dir.path())
+        .env("ADMIN", admin)
+        .args([
+            "-c",
+            r#"curl -sS -H "Authorization: Bearer $(cut -d' ' -f2 $DIR/mint.key | head -n 1)" \
+        -d '{"stream":"demo","viewer":"alice","ttl_s":300}' http://$ADMIN/api/v1/tokens"#,
+        ])
+        .output()
+    {
+        assert!(String::from_utf8_lossy(&curl.stdout).contains("\"token\":\"r1.1."), "{curl:?}");
+    }
+    std::fs::remove_file(dir.path().join("mint.key")).unwrap();
+    signal(&child, "-HUP");
+    until("nothing is minted any more", async || ask(&good, wish).await.status == 404).await;
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+    let logged = child.wait_with_output().unwrap().stderr;
+    let logged = String::from_utf8(logged).unwrap();
+    assert!(!logged.contains("0909") && !logged.contains("r1.1."), "{logged}");
+}
+
 #[tokio::test]
 async fn it_runs_until_it_is_told_to_stop() {
     let dir = tempfile::tempdir().unwrap();

@@ -134,6 +134,9 @@ impl Ledger for NoLedger {
     async fn record_session(&self, _: SessionRecord) -> Result<(), Error> {
         Err(Error::Store("the disk is full".into()))
     }
+    async fn session(&self, _: [u8; 16]) -> Result<Option<SessionRecord>, Error> {
+        Ok(None)
+    }
     async fn sessions_of(&self, _: &str) -> Result<Vec<SessionRecord>, Error> {
         Ok(Vec::new())
     }

@@ -67,7 +67,9 @@ fn steady_requests_allocate_nothing() {
     let (relay, origin, session) = runtime.block_on(async {
         let origin = FakeOrigin::start().await;
         origin.put(Show::sized("demo", 0..6, 5_000));
-        let relay = Relay::start(&[&origin]).await;
+        let mut config = config(&[origin.url()]);
+        config.sessions_per_viewer = 3; // counted all the while
+        let relay = Relay::with(config).await;
         let session = relay.enter("demo", "alice").await;
         (relay, origin, session)
     });

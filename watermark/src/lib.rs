@@ -1,8 +1,8 @@
-//! Forensic watermark: which variant a viewer gets, what the variants look like, and (later) who a leak came from.
+//! Forensic watermark: which variant a viewer gets, what the variants look like, and who a leak came from.
 //!
 //! Depends on no other part of Relève: the ingest asks it for patterns, a relay for symbols, and `releve-trace` reads
-//! both back. Pure: bytes and integers in, bytes and integers out; only `records` and `archive::io`, which the
-//! `releve-trace` program reads with, touch files.
+//! both back. Pure: bytes and integers in, bytes and integers out; only what the
+//! `releve-trace` program reads with touches files: `records`, `video`, `archive::io`, `trace::io` and its `command`s.
 #![forbid(unsafe_code)]
 
 pub mod archive;

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// The layout of `state.db` that this reads, in its `user_version`; the one before it, without bias keys, too.
-pub const LAYOUT: i64 = 2;
+/// The layout of `state.db` that this reads, in its `user_version`; those before it, without bias keys, too.
+pub const LAYOUT: i64 = 3;
 /// How long to wait for another program that has the file to itself for a moment.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -65,7 +65,7 @@ fn the_viewer_is_named_and_the_report_holds_as_page_and_as_json() {
         let read = page::finding_in(&text).unwrap();
         assert_eq!(read, finding);
         let opened = KeyBook::new(vec![key(2, 0x22)], vec![key(2, 0x44)]);
-        let said = verify(&read, &opened).unwrap();
+        let said = verify(&read, &opened, None).unwrap();
         assert!(said.iter().any(|line| line.starts_with("viewer-7: log10_fp")), "{said:?}");
     }
 }
@@ -76,7 +76,7 @@ fn an_altered_report_and_another_key_do_not_hold() {
     let holds = |change: &dyn Fn(&mut Finding)| {
         let mut altered = finding.clone();
         change(&mut altered);
-        verify(&altered, &keys()).map_err(|error| error.to_string())
+        verify(&altered, &keys(), None).map_err(|error| error.to_string())
     };
     assert!(holds(&|_| {}).is_ok());
     assert!(holds(&|f| f.viewers[0].log10_fp -= 1.0).unwrap_err().contains("log10_fp is"));
@@ -86,10 +86,16 @@ fn an_altered_report_and_another_key_do_not_hold() {
         holds(&|f| f.viewers[0].watermark_id = format!("{:016x}", WatermarkId::of_viewer("viewer-8").0))
             .is_err()
     );
+    let renamed = |f: &mut Finding| f.viewers[0].viewer = "viewer-8".to_owned();
+    assert!(holds(&renamed).unwrap_err().contains("is not known to be viewer-8's"));
+    let mut altered = finding.clone();
+    renamed(&mut altered);
+    let own_ids = Register { rows: vec![("viewer-8".to_owned(), WatermarkId::of_viewer("viewer-7"))] };
+    assert!(verify(&altered, &keys(), Some(&own_ids)).is_ok());
     assert!(holds(&|f| f.viewers.clear()).unwrap_err().contains("verdict"));
     assert!(holds(&|f| f.paid.readings = 0).unwrap_err().contains("more was tried"));
     let other = KeyBook::new(vec![key(2, 0x55)], vec![key(2, 0x44)]);
-    assert!(verify(&finding, &other).unwrap_err().to_string().contains("code key 2 is not the one"));
+    assert!(verify(&finding, &other, None).unwrap_err().to_string().contains("code key 2 is not the one"));
 }
 
 #[test]
@@ -97,7 +103,7 @@ fn a_copy_over_a_key_change_is_scored_in_parts_and_pays_for_both() {
     let finding = found(reads("viewer-7", 30, 15), 500);
     assert_eq!(finding.viewers[0].viewer, "viewer-7");
     assert_eq!((finding.paid.readings, finding.keys.len(), finding.symbols), (2, 4, 240));
-    assert!(verify(&finding, &keys()).is_ok());
+    assert!(verify(&finding, &keys(), None).is_ok());
     let alone = found(reads("viewer-7", 15, 15), 500);
     let price = finding.viewers[0].log10_fp - alone.viewers[0].log10_fp;
     assert!(price <= 0.31, "the surer part counts, at twice the price: {price}");
@@ -121,4 +127,30 @@ fn a_register_has_names_or_names_with_ids() {
     let plain = |viewer| (viewer, WatermarkId::of_viewer(viewer));
     assert_eq!(ids, [plain("alice"), ("bob", WatermarkId(255)), plain("# carol")]);
     assert_eq!(Register::parse("alice\nbob\tff\n"), Err(2));
+}
+
+#[test]
+fn a_wrong_command_line_and_a_missing_file_end_differently() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let ends = |arguments: &[&str]| {
+        let mut trace = std::process::Command::new(env!("CARGO_BIN_EXE_releve-trace"));
+        let out = trace.env_remove("RELEVE_DIR").args(arguments).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    assert_eq!(ends(&["identify"]).0, Some(2));
+    assert_eq!(ends(&["identify", "--clip", "x", "--archive", "y"]).0, Some(2), "no keys and no register");
+    let (keys, register, archive) = (path("keys"), path("register"), path("archive"));
+    std::fs::write(&keys, format!("code {}bias {}", key(1, 1).to_line(), key(1, 2).to_line())).unwrap();
+    std::fs::write(&register, "alice\n").unwrap();
+    std::fs::create_dir(&archive).unwrap();
+    let asked = ["identify", "--keys", &keys, "--register", &register, "--archive", &archive, "--clip"];
+    let (code, said) = ends(&[&asked[..], &[&path("nothing.mp4")]].concat());
+    assert!(code == Some(1) && said.contains("nothing.mp4"), "{said}");
+    let (code, said) = ends(&[&asked[..], &[&register]].concat());
+    assert!(code == Some(1) && said.contains("nothing is archived"), "{said}");
+    std::fs::write(&keys, "code 1 00\n").unwrap();
+    let (code, said) = ends(&[&asked[..], &[&register]].concat());
+    assert!(code == Some(1) && said.contains("line 1") && !said.contains("00\n"), "{said}");
+    assert_eq!(ends(&["verify-report", "--report", &register, "--keys", &keys]).0, Some(1));
 }

@@ -46,6 +46,11 @@ pub fn is_viewer_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= VIEWER_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
+/// Whether a text begins as a token does.
+pub fn has_form(token: &str) -> bool {
+    token.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// Makes a token with the current key.
 pub fn mint(keys: &KeyRing, claims: &Claims) -> String {
     let json = serde_json::to_vec(claims).expect("claims are plain strings and numbers");
@@ -135,6 +140,7 @@ mod tests {
     #[test]
     fn a_minted_token_opens_until_its_time_is_over() {
         let token = mint(&keys(), &claims());
+        assert!(has_form(&token) && !has_form("r10.1") && !has_form("r1"));
         assert_eq!(verify(&keys(), &token, 1000), Ok(claims()));
         assert_eq!(verify(&keys(), &token, 1001), Err(AccessError::Expired));
     }

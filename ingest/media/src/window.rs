@@ -185,6 +185,11 @@ impl Window {
         Ok(())
     }
 
+    /// Whether parts are listed.
+    pub fn lists_parts(&self) -> bool {
+        self.lists_parts
+    }
+
     /// The fencing term that the snapshot carries.
     pub fn set_epoch(&mut self, epoch: u64) {
         if self.epoch != epoch {

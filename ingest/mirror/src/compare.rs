@@ -93,6 +93,23 @@ pub struct SegmentDigest {
     pub stations: Stations,
 }
 
+/// What one side made of one part of one track of the open segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartDigest {
+    /// Public name.
+    pub stream: StreamName,
+    /// The run.
+    pub run: RunId,
+    /// Segment number.
+    pub number: u64,
+    /// Counted from 0 in the segment.
+    pub index: u32,
+    /// Video or audio.
+    pub track: Track,
+    /// Of the part's bytes.
+    pub sha256: Sha256,
+}
+
 /// Which node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

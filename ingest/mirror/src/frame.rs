@@ -4,7 +4,7 @@
 //! length is bounded by what is there, and by a named constant before that. Numbers are big-endian; a body is a kind byte
 //! and the fields in the order below; a field of free length is its length (u16) and its bytes.
 
-use crate::compare::{SegmentDigest, Station, Stations};
+use crate::compare::{PartDigest, SegmentDigest, Station, Stations};
 use crate::{ConnectionId, Error};
 use bytes::{Buf, Bytes};
 use ingest_api::window::Sha256;
@@ -134,6 +134,8 @@ pub enum Frame {
     PairedSeen,
     /// What the sender made of a segment.
     SegmentHash(SegmentDigest),
+    /// What the sender made of a part.
+    PartHash(PartDigest),
     /// A word of the holder's shell to the standby's, in order with the connection's input.
     Note {
         /// Which connection.
@@ -173,6 +175,7 @@ impl Frame {
             Frame::SegmentHash(_) => (15, "SegmentHash"),
             Frame::Note { .. } => (16, "Note"),
             Frame::TcpSeen { .. } => (17, "TcpSeen"),
+            Frame::PartHash(_) => (18, "PartHash"),
         }
     }
 
@@ -215,6 +218,14 @@ impl Frame {
             Frame::Note { connection, bytes } => {
                 put.words(&[connection.0]);
                 put.bytes(bytes);
+            }
+            Frame::PartHash(digest) => {
+                put.bytes(digest.stream.as_str().as_bytes());
+                put.0.extend_from_slice(&digest.run.0);
+                put.words(&[digest.number]);
+                put.0.extend_from_slice(&digest.index.to_be_bytes());
+                put.0.push(u8::from(digest.track == Track::Audio));
+                put.0.extend_from_slice(&digest.sha256.0);
             }
             Frame::SegmentHash(digest) => {
                 put.bytes(digest.stream.as_str().as_bytes());
@@ -340,6 +351,13 @@ impl Take {
             }
             16 => Frame::Note { connection: self.connection()?, bytes: self.bytes(PAYLOAD_MAX)? },
             17 => Frame::TcpSeen { connection: self.connection()? },
+            18 => {
+                let (stream, run, number) = (self.stream()?, self.run()?, self.u64()?);
+                let index = u32::from_be_bytes(self.array()?);
+                let track = if self.flag()? { Track::Audio } else { Track::Video };
+                let sha256 = Sha256(self.array()?);
+                Frame::PartHash(PartDigest { stream, run, number, index, track, sha256 })
+            }
             _ => return None,
         })
     }
@@ -356,7 +374,7 @@ mod tests {
 
     fn frames() -> impl Strategy<Value = Frame> {
         let name = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}".prop_map(|name| name.parse::<StreamName>().unwrap());
-        (0..16_u8, any::<[u64; 4]>(), bytes(2_000), name, any::<bool>()).prop_map(
+        (0..17_u8, any::<[u64; 4]>(), bytes(2_000), name, any::<bool>()).prop_map(
             |(kind, [id, a, b, c], bytes, stream, flag)| {
                 let connection = ConnectionId(id);
                 let run = RunId(a.to_be_bytes());
@@ -382,6 +400,11 @@ mod tests {
                     12 => Frame::Forgotten { connection },
                     13 => Frame::Note { connection, bytes },
                     14 => Frame::TcpSeen { connection },
+                    15 => {
+                        let track = if flag { Track::Audio } else { Track::Video };
+                        let sha256 = Sha256([b as u8; 32]);
+                        Frame::PartHash(PartDigest { stream, run, number: c, index: b as u32, track, sha256 })
+                    }
                     _ => {
                         let track = if flag { Track::Audio } else { Track::Video };
                         let stations = Stations([a, b, c, id].map(|word| [word as u8; 16]));
@@ -405,7 +428,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_error_or_the_one_form_of_a_frame(kind in 0..20_u8, rest: Vec<u8>) {
+        fn any_bytes_are_an_error_or_the_one_form_of_a_frame(kind in 0..21_u8, rest: Vec<u8>) {
             let body = [&[kind][..], &rest].concat();
             if let Ok(frame) = Frame::read(body.clone().into()) {
                 let mut again = Vec::new();

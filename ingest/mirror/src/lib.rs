@@ -42,7 +42,7 @@ mod simulation;
 pub mod standby;
 pub mod takeover;
 
-pub use compare::{Compare, SegmentDigest, Station, Stations, Verdict};
+pub use compare::{Compare, PartDigest, SegmentDigest, Station, Stations, Verdict};
 pub use error::{Error, Way};
 pub use frame::{Frame, Publishes};
 pub use holder::{Event, Holder};

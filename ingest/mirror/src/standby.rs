@@ -13,7 +13,7 @@ use crate::holder::{CONNECTIONS_MAX, OUTPUT_MAX, SNAPSHOT_MAX};
 use crate::link::Link;
 use crate::log::Log;
 use crate::rule::{Rule, broken};
-use crate::{ConnectionId, Error, SegmentDigest, Way};
+use crate::{ConnectionId, Error, PartDigest, SegmentDigest, Way};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -60,6 +60,8 @@ pub enum Step {
     Paired,
     /// What the holder made of a segment.
     Segment(SegmentDigest),
+    /// What the holder made of a part.
+    Part(PartDigest),
 }
 
 /// How the parse of a connection starts.
@@ -243,6 +245,7 @@ impl Standby {
                 self.steps.push_back(Step::Paired);
             }
             Frame::SegmentHash(digest) => self.steps.push_back(Step::Segment(digest)),
+            Frame::PartHash(digest) => self.steps.push_back(Step::Part(digest)),
             other => return Err(Error::Direction { name: other.name() }),
         }
         Ok(())
@@ -355,7 +358,9 @@ impl Standby {
                 self.link.send(Frame::PairedSeen);
                 return Some(step);
             }
-            Step::Published { .. } | Step::Note { .. } | Step::Segment(_) => return Some(step),
+            Step::Published { .. } | Step::Note { .. } | Step::Segment(_) | Step::Part(_) => {
+                return Some(step);
+            }
         };
         // A step of a connection whose end was received already has nothing left to confirm.
         if let Some(entry) = self.connections.get_mut(&connection) {
@@ -388,6 +393,11 @@ impl Standby {
     /// This node has made a segment.
     pub fn segment(&mut self, digest: SegmentDigest) {
         self.link.send(Frame::SegmentHash(digest));
+    }
+
+    /// This node has made a part.
+    pub fn part(&mut self, digest: PartDigest) {
+        self.link.send(Frame::PartHash(digest));
     }
 
     /// Every connection that was there before us has arrived, and was taken at least as far as it was then: what the

@@ -12,14 +12,14 @@ use crate::io::marking::{Marking, Refusal, Voice};
 use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
 use crate::io::streams::{Begin, Kick, Queued};
 use crate::metrics::{Metrics, OfStream, OfStreamAnd};
-use ingest_api::window::Segment;
+use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Run, RunId, StreamName};
 use media::feed::{Feed, FeedError, Kind, Note};
-use media::segment::{Output, Report, Segmenter};
+use media::segment::{OfSegment, Output, Report, Segmenter};
 use media::timeline::Event;
 use media::window::Window;
-use mirror::Station;
 use mirror::compare::Chain;
+use mirror::{PartDigest, Station};
 use releve_state::Blobs;
 use releve_state::coordinator::{Coordinator, Error as StateError};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -136,6 +136,29 @@ struct Live {
     twin: Option<Twin>,
 }
 
+/// A part that is not listed yet.
+struct MadePart {
+    digest: PartDigest,
+    part: Part,
+    object: Object,
+    of: OfSegment,
+}
+
+/// What is not listed yet, in order.
+enum Waiting {
+    Part(Box<MadePart>),
+    Segment(Box<Made>),
+}
+
+impl Waiting {
+    fn number(&self) -> u64 {
+        match self {
+            Waiting::Part(part) => part.digest.number,
+            Waiting::Segment(made) => made.record.number,
+        }
+    }
+}
+
 /// A finished segment that is not listed yet.
 struct Made {
     record: Segment,
@@ -162,7 +185,7 @@ struct Stream {
     live: Option<Live>,
     /// What the open segment is made of, for the comparison with the other node.
     chain: Option<Chain>,
-    made: VecDeque<Made>,
+    made: VecDeque<Waiting>,
     /// What was told of the newest segments; told again when this node takes over.
     told_records: VecDeque<Segment>,
     /// This node has spoken as holder since it followed.
@@ -340,11 +363,21 @@ impl Stream {
                     self.window.add_init(name, object, info);
                 }
                 Output::Part { track, number, index, part, object, of, .. } => {
-                    new_part |= self.window.push_part(track, (number, index), part, object, &of);
+                    match self.tell_part(track, (number, index), &part) {
+                        None => {
+                            new_part |= self.window.push_part(track, (number, index), part, object, &of);
+                        }
+                        Some(digest) => {
+                            let made = MadePart { digest, part, object, of };
+                            self.made.push_back(Waiting::Part(Box::new(made)));
+                            self.release().await;
+                        }
+                    }
                 }
                 Output::Segment { record, video, audio } => {
                     let compared = self.tell(&record);
-                    self.made.push_back(Made { record, video, audio, compared });
+                    let made = Made { record, video, audio, compared };
+                    self.made.push_back(Waiting::Segment(Box::new(made)));
                     self.release().await;
                     new_part = false;
                 }

@@ -3,6 +3,7 @@
 //! In: small records. Out: the same, or an `Error` that says whether trying again can help. When a call that changes
 //! something returns `Ok`, the change is durable.
 
+use crate::seats::Seats;
 use crate::stream_key::KeyHash;
 use async_trait::async_trait;
 use ingest_api::window::Segment;
@@ -72,7 +73,7 @@ pub enum NodeRole {
 
 /// Shared state of the cluster's control side.
 #[async_trait]
-pub trait Coordinator: Send + Sync {
+pub trait Coordinator: Seats {
     /// Adds a stream. `Error::Exists` when the name or key id is taken.
     async fn add_stream(&self, stream: StreamRecord) -> Result<(), Error>;
     /// Replaces the record of a stream that exists. `Error::NotFound` otherwise.

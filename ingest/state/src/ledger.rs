@@ -32,6 +32,8 @@ pub trait Ledger: Send + Sync {
     /// Appends one record. Durable when it returns; concurrent appends share one write (group commit). The same record
     /// again is `Ok`, another one of the same session `Error::Conflict`.
     async fn record_session(&self, record: SessionRecord) -> Result<(), Error>;
+    /// The record of one session.
+    async fn session(&self, session: [u8; 16]) -> Result<Option<SessionRecord>, Error>;
     /// A viewer's sessions, oldest admission first.
     async fn sessions_of(&self, viewer: &str) -> Result<Vec<SessionRecord>, Error>;
     /// Every viewer ever admitted with their watermark id, by name; a row for each id if sessions had several.

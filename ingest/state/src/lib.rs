@@ -1,6 +1,6 @@
 //! State that more than one node shares: who may publish, which numbers are used, who watched, who may no longer.
 //!
-//! Three traits, `Coordinator`, `Ledger` and `Blobs`, with one conformance suite (`tests/conformance.rs`) over their back-ends:
+//! Traits `Coordinator` (with `Seats`), `Ledger` and `Blobs`, with one conformance suite (`tests/conformance.rs`) over their back-ends:
 //! `memory` for tests, `sqlite` and `local` for one machine. None of it is on the media path: when it fails, streams and
 //! viewers go on, and what needs it waits.
 //!
@@ -12,10 +12,12 @@ pub mod coordinator;
 pub mod ledger;
 pub mod local;
 pub mod memory;
+pub mod seats;
 pub mod sqlite;
 pub mod stream_key;
 
 pub use blobs::Blobs;
 pub use coordinator::Coordinator;
 pub use ledger::Ledger;
+pub use seats::Seats;
 pub use stream_key::{KeyHash, StreamKey};

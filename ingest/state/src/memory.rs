@@ -6,6 +6,7 @@ use crate::blobs::{Blobs, check_blob_name};
 use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
 use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
+use crate::seats::{EndedSession, Held, Seat, SeatLimit, Seats, settle};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ingest_api::window::Segment;
@@ -27,6 +28,9 @@ struct State {
     runs: Vec<Run>,
     segments: BTreeMap<(StreamName, u64), Segment>,
     revocations: Vec<Revocation>,
+    seats: Vec<(WatermarkId, Held)>,
+    ended: BTreeMap<u64, EndedSession>,
+    ended_ever: u64,
     nodes: BTreeMap<String, NodeRecord>,
     sessions: Vec<SessionRecord>,
     viewers: BTreeSet<(String, WatermarkId)>,
@@ -177,6 +181,78 @@ impl Coordinator for Memory {
     }
 }
 
+impl State {
+    /// Settles one seat; what must end is ended.
+    fn seat(&mut self, seat: &Seat, limit: SeatLimit) -> bool {
+        let held: Vec<_> = self
+            .seats
+            .iter()
+            .filter(|(viewer, _)| *viewer == seat.viewer)
+            .map(|(_, held)| held.clone())
+            .collect();
+        let settled = settle(&held, seat, limit);
+        self.seats.retain(|(viewer, held)| *viewer != seat.viewer || !settled.idle.contains(&held.session));
+        settled.ended.into_iter().for_each(|ended| self.end(ended));
+        if settled.seated {
+            match self.seats.iter_mut().find(|(_, held)| held.session == seat.session) {
+                Some((_, held)) => held.seen_unix_s = held.seen_unix_s.max(seat.seen_unix_s),
+                None => {
+                    let (session, seen_unix_s) = (seat.session, seat.seen_unix_s);
+                    let until_unix_s = seat.until_unix_s;
+                    let held = Held { session, taken_unix_s: seen_unix_s, seen_unix_s, until_unix_s };
+                    self.seats.push((seat.viewer, held));
+                }
+            }
+        }
+        settled.seated
+    }
+
+    fn end(&mut self, ended: EndedSession) {
+        self.seats.retain(|(_, held)| held.session != ended.session);
+        if !self.has_ended(ended.session) {
+            self.ended_ever += 1;
+            self.ended.insert(self.ended_ever, ended);
+        }
+    }
+
+    fn has_ended(&self, session: [u8; 16]) -> bool {
+        self.ended.values().any(|ended| ended.session == session)
+    }
+}
+
+#[async_trait]
+impl Seats for Memory {
+    async fn take_seat(&self, seat: Seat, limit: SeatLimit) -> Result<bool, Error> {
+        check_number("the time of a seat", seat.seen_unix_s.max(seat.until_unix_s))?;
+        Ok(self.state().seat(&seat, limit))
+    }
+
+    async fn keep_seats(&self, seats: Vec<Seat>, limit: SeatLimit) -> Result<(), Error> {
+        let mut state = self.state();
+        for seat in seats {
+            if !state.has_ended(seat.session) && !state.seat(&seat, limit) {
+                state.end(EndedSession { session: seat.session, until_unix_s: seat.until_unix_s });
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_session(&self, ended: EndedSession, now_unix_s: u64) -> Result<(), Error> {
+        check_number("the end of a session", ended.until_unix_s)?;
+        let mut state = self.state();
+        state.ended.retain(|_, known| known.until_unix_s >= now_unix_s);
+        state.end(ended);
+        Ok(())
+    }
+
+    async fn ended_sessions(&self, cursor: u64) -> Result<(Vec<EndedSession>, u64), Error> {
+        let state = self.state();
+        let new: Vec<_> = state.ended.iter().filter(|(id, _)| **id > cursor).collect();
+        let end = new.last().map_or(cursor, |(id, _)| **id);
+        Ok((new.into_iter().map(|(_, ended)| *ended).collect(), end))
+    }
+}
+
 #[async_trait]
 impl Ledger for Memory {
     async fn record_session(&self, record: SessionRecord) -> Result<(), Error> {
@@ -187,6 +263,10 @@ impl Ledger for Memory {
             state.sessions.push(record);
         }
         Ok(())
+    }
+
+    async fn session(&self, session: [u8; 16]) -> Result<Option<SessionRecord>, Error> {
+        Ok(self.state().sessions.iter().find(|record| record.session == session).cloned())
     }
 
     async fn sessions_of(&self, viewer: &str) -> Result<Vec<SessionRecord>, Error> {

@@ -6,6 +6,7 @@
 
 mod file;
 mod rows;
+mod seats;
 mod thread;
 
 use self::rows::{change, count, damaged, execute, integer, json, natural, record, records, rows};
@@ -260,6 +261,10 @@ impl Ledger for Sqlite {
                 execute(db, sql, params![session, record.viewer, id, stream, record.code_key, at, record.relay])
             })
             .await
+    }
+
+    async fn session(&self, session: [u8; 16]) -> Result<Option<SessionRecord>, Error> {
+        self.reads.call(move |db| Ok(sessions(db, "session", &hex::encode(session))?.pop())).await
     }
 
     async fn sessions_of(&self, viewer: &str) -> Result<Vec<SessionRecord>, Error> {

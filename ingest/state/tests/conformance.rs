@@ -10,6 +10,7 @@ use common::{key, name, node, run, segment, session, stream};
 use releve_state::coordinator::{Error, MarkPolicy, NodeRole, Revocation};
 use releve_state::local::Local;
 use releve_state::memory::Memory;
+use releve_state::seats::{EndedSession, Seat, SeatLimit, WhenFull};
 use releve_state::sqlite::Sqlite;
 use releve_state::{Blobs, Coordinator, Ledger};
 use releve_watermark::WatermarkId;
@@ -182,6 +183,82 @@ async fn a_removed_stream_leaves_its_numbers_used(state: Arc<dyn State>) {
     state.commit_segment(&demo, &segment(2, 1, 0)).await.unwrap();
 }
 
+fn seat(viewer: u64, session: u8, seen_unix_s: u64) -> Seat {
+    Seat { viewer: WatermarkId(viewer), session: [session; 16], seen_unix_s, until_unix_s: 9_000 }
+}
+
+fn seats(seats: u32, when_full: WhenFull) -> SeatLimit {
+    SeatLimit { seats, when_full, idle_s: 30 }
+}
+
+async fn ended(state: &dyn State) -> Vec<u8> {
+    let (ended, _) = state.ended_sessions(0).await.unwrap();
+    assert!(ended.iter().all(|ended| ended.until_unix_s == 9_000));
+    ended.iter().map(|ended| ended.session[0]).collect()
+}
+
+async fn seats_are_counted_by_viewer_and_freed_by_silence(state: Arc<dyn State>) {
+    let two = seats(2, WhenFull::RejectNew);
+    let take = |viewer, session, at| state.take_seat(seat(viewer, session, at), two);
+    assert_eq!(take(1, 1, 100).await, Ok(true));
+    assert_eq!(take(1, 2, 100).await, Ok(true));
+    assert_eq!(take(1, 2, 101).await, Ok(true), "the same session takes one seat");
+    assert_eq!(take(1, 3, 130).await, Ok(false));
+    assert_eq!(take(2, 4, 130).await, Ok(true), "another viewer");
+    state.keep_seats(vec![seat(1, 1, 130)], two).await.unwrap();
+    assert_eq!(take(1, 3, 131).await, Ok(false));
+    assert_eq!(take(1, 3, 132).await, Ok(true), "2 has not been seen for 31 s");
+    state.keep_seats(vec![seat(1, 1, 135), seat(1, 3, 135), seat(1, 2, 135)], two).await.unwrap();
+    assert_eq!(ended(&*state).await, [2], "it came back when its seat was taken");
+    state.keep_seats(vec![seat(1, 2, 300)], two).await.unwrap();
+    assert_eq!(ended(&*state).await, [2], "what was ended stays so, even when all seats are free");
+    assert_eq!(take(1, 5, 300).await, Ok(true));
+    state.keep_seats(vec![seat(1, 1, 300)], two).await.unwrap();
+    assert_eq!(ended(&*state).await, [2], "1 had lost its seat for silence, and there is one");
+    assert_eq!(take(1, 6, 300).await, Ok(false));
+    assert!(is_conflict(state.take_seat(seat(1, 7, u64::MAX), seats(9, WhenFull::RejectNew)).await));
+}
+
+async fn the_oldest_session_makes_room(state: Arc<dyn State>) {
+    let two = seats(2, WhenFull::StopOldest);
+    for (session, at) in [(1, 100), (2, 101), (3, 102)] {
+        assert_eq!(state.take_seat(seat(1, session, at), two).await, Ok(true));
+    }
+    assert_eq!(ended(&*state).await, [1]);
+    state.keep_seats(vec![seat(1, 1, 103)], two).await.unwrap();
+    assert_eq!(ended(&*state).await, [1], "who was ended does not end others");
+    let one = seats(1, WhenFull::StopOldest);
+    assert_eq!(state.take_seat(seat(1, 4, 104), one).await, Ok(true));
+    assert_eq!(ended(&*state).await, [1, 2, 3], "a lower limit ends all that are over it");
+}
+
+async fn ended_sessions_are_read_from_a_cursor_on_and_forgotten_in_time(state: Arc<dyn State>) {
+    let end = |session: u8, until_unix_s| EndedSession { session: [session; 16], until_unix_s };
+    assert_eq!(state.ended_sessions(0).await, Ok((vec![], 0)));
+    state.end_session(end(1, 50), 10).await.unwrap();
+    state.end_session(end(2, 90), 10).await.unwrap();
+    state.end_session(end(1, 50), 10).await.unwrap();
+    let (both, cursor) = state.ended_sessions(0).await.unwrap();
+    assert_eq!(both, [end(1, 50), end(2, 90)]);
+    state.end_session(end(3, 70), 51).await.unwrap();
+    let (new, later) = state.ended_sessions(cursor).await.unwrap();
+    assert_eq!((new, later > cursor), (vec![end(3, 70)], true));
+    assert_eq!(state.ended_sessions(0).await, Ok((vec![end(2, 90), end(3, 70)], later)));
+    assert_eq!(state.ended_sessions(later).await, Ok((vec![], later)));
+    assert!(is_conflict(state.end_session(end(4, u64::MAX), 51).await));
+}
+
+async fn of_many_who_want_the_last_seat_one_gets_it(state: Arc<dyn State>) {
+    let mut tasks = JoinSet::new();
+    for session in 0..20 {
+        let state = state.clone();
+        let limit = seats(3, WhenFull::RejectNew);
+        tasks.spawn(async move { state.take_seat(seat(1, session, 100), limit).await.unwrap() });
+    }
+    let seated = tasks.join_all().await.into_iter().filter(|seated| *seated).count();
+    assert_eq!(seated, 3);
+}
+
 async fn revocations_are_read_from_a_cursor_on(state: Arc<dyn State>) {
     let revocation = |viewer: &str, at_unix_s| Revocation { viewer: viewer.to_owned(), at_unix_s };
     assert_eq!(state.revocations(0).await, Ok((vec![], 0)));
@@ -222,6 +299,8 @@ async fn sessions_are_appended_and_make_the_register(state: Arc<dyn State>) {
     assert_eq!(state.sessions_of("bob").await, Ok(vec![session(4, "bob", 1, 40), session(1, "bob", 2, 50)]));
     assert_eq!(state.sessions_of(odd).await, Ok(vec![session(3, odd, 0, 70)]));
     assert_eq!(state.sessions_of("eve").await, Ok(vec![]));
+    assert_eq!(state.session([4; 16]).await, Ok(Some(session(4, "bob", 1, 40))));
+    assert_eq!(state.session([99; 16]).await, Ok(None));
     let register = [(odd, 0), ("alice", u64::MAX), ("bob", 1), ("bob", 2)];
     assert_eq!(
         state.register().await,
@@ -397,6 +476,10 @@ conforms! {
     old_segments_are_forgotten_but_their_numbers_stay_used: memory sqlite;
     a_removed_stream_leaves_its_numbers_used: memory sqlite;
     revocations_are_read_from_a_cursor_on: memory sqlite;
+    seats_are_counted_by_viewer_and_freed_by_silence: memory sqlite;
+    the_oldest_session_makes_room: memory sqlite;
+    ended_sessions_are_read_from_a_cursor_on_and_forgotten_in_time: memory sqlite;
+    of_many_who_want_the_last_seat_one_gets_it: memory sqlite;
     a_node_is_announced_under_one_name: memory sqlite;
     sessions_are_appended_and_make_the_register: memory sqlite;
     many_at_once_share_a_write_but_not_their_failures: memory sqlite;

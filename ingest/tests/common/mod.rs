@@ -80,9 +80,9 @@ impl Lab {
         self.start(grace, "", None).await
     }
 
-    /// The same, with the data half of a pair.
+    /// The same with the data half of a pair, listing parts as they come.
     pub async fn paired(&self, grace: Duration, pair: Option<Start>) -> Node {
-        self.start(grace, "", pair).await
+        self.start(grace, "low_latency = true\n", pair).await
     }
 
     /// The same, with more lines in its configuration.

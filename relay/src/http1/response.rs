@@ -69,6 +69,11 @@ impl Rendered {
         Rendered::new(status, fields, body_len, &[])
     }
 
+    /// The shared body.
+    pub fn shared_body(&self) -> &[u8] {
+        &self.bytes[self.head_len..]
+    }
+
     /// A bare status without a body; nobody keeps it.
     pub fn bare(status: u16) -> Rendered {
         Rendered::shared(status, [("cache-control", "no-store")], &[])

@@ -1,12 +1,13 @@
-//! The operators' listener: `/metrics`, `/livez`, `/readyz`. No secrets, no viewers.
+//! The operators' listener: `/metrics`, `/livez`, `/readyz`, and tokens for whoever has the key to mint. No viewers.
 
+use super::mint;
 use super::regular::Signs;
 use super::witness::Running;
 use crate::node::Node;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -30,8 +31,9 @@ pub(super) async fn serve(
     node: Arc<Node>,
     signs: Arc<Signs>,
     witness: Option<Running>,
+    url: String,
 ) {
-    let witness = Arc::new(witness);
+    let (witness, url) = (Arc::new(witness), Arc::<str>::from(url));
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // Waiting for a seat leaves further operators in the listener's queue.
@@ -44,11 +46,14 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let (node, signs, witness) = (node.clone(), signs.clone(), witness.clone());
+        let (node, signs, witness, url) = (node.clone(), signs.clone(), witness.clone(), url.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let answer = answer(&node, &signs, witness.as_ref().as_ref(), &request);
-                async move { Ok::<_, Infallible>(answer) }
+            let service = service_fn(async |request: Request<Incoming>| {
+                if request.uri().path() == mint::PATH {
+                    let (status, json) = mint::answer(&node, &url, request).await;
+                    return Ok::<_, Infallible>(of_mint(status, json));
+                }
+                Ok(answer(&node, &signs, witness.as_ref().as_ref(), &request))
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -84,6 +89,16 @@ fn answer(
         }
         _ => text(StatusCode::NOT_FOUND, PLAIN, String::new()),
     }
+}
+
+fn of_mint(status: u16, json: String) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = text(status, "application/json", json);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {

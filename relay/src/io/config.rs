@@ -4,6 +4,7 @@
 //! known, in the file or in the environment, is an error that names it.
 
 use crate::node::Limits;
+use releve_state::seats::{SeatLimit, WhenFull};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,18 @@ pub struct Config {
     /// What their `aud` must hold. Without it a token that has one is refused.
     #[serde(default)]
     pub jwt_audience: Option<String>,
+    /// The webhook that decides on tokens that are nobody else's. It is signed with `webhook.key` of `keys_dir`.
+    #[serde(default)]
+    pub webhook_url: Option<String>,
+    /// Where a session is carried.
+    #[serde(default)]
+    pub session_in: SessionIn,
+    /// Most sessions of one viewer at once, over all relays; 0 for any number.
+    #[serde(default)]
+    pub sessions_per_viewer: u32,
+    /// What happens to one more.
+    #[serde(default)]
+    pub sessions_when_full: SessionsWhenFull,
     /// How much memory objects may take, in MiB.
     #[serde(default = "default_cache_mib")]
     pub cache_mib: usize,
@@ -61,6 +74,28 @@ pub struct Config {
     /// Bounds and times: not in the file.
     #[serde(skip)]
     pub limits: Limits,
+}
+
+/// Where a session is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionIn {
+    /// In the path: playlists are the same for all viewers.
+    #[default]
+    Path,
+    /// In the query: playlists are written for each viewer.
+    Query,
+}
+
+/// What happens to a session for which its viewer has no seat free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionsWhenFull {
+    /// It is refused.
+    #[default]
+    RejectNew,
+    /// The viewer's oldest ends.
+    StopOldest,
 }
 
 /// How logs are written.
@@ -117,11 +152,12 @@ impl Config {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "name" | "listen" | "admin_listen" | "witness_listen" | "public_url" | "keys_dir"
-                | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "log" => Value::String(value),
+                | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in"
+                | "sessions_when_full" | "log" => Value::String(value),
                 "origins" => Value::Array(
                     value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
                 ),
-                "cache_mib" | "witness_id" | "witness_cluster" => Value::Integer(
+                "cache_mib" | "sessions_per_viewer" | "witness_id" | "witness_cluster" => Value::Integer(
                     value
                         .parse()
                         .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
@@ -152,6 +188,9 @@ impl Config {
         if self.jwt_keys.as_deref().is_some_and(|keys| super::jwks::Source::of(keys).is_none()) {
             return wrong("jwt_keys", super::outside::RULE);
         }
+        if self.webhook_url.as_deref().is_some_and(|url| !super::outside::may_ask(url)) {
+            return wrong("webhook_url", super::outside::RULE);
+        }
         if self.cache_mib == 0 || self.cache_mib > 1 << 20 {
             return wrong("cache_mib", "must be from 1 to 1048576");
         }
@@ -162,6 +201,16 @@ impl Config {
             return wrong("witness_id", "and `witness_listen` go together: a witness has both");
         }
         Ok(self)
+    }
+
+    /// How many sessions of one viewer run at once, if that is limited.
+    pub fn seats(&self) -> Option<SeatLimit> {
+        let when_full = match self.sessions_when_full {
+            SessionsWhenFull::RejectNew => WhenFull::RejectNew,
+            SessionsWhenFull::StopOldest => WhenFull::StopOldest,
+        };
+        let (seats, idle_s) = (self.sessions_per_viewer, self.limits.seat_idle.as_secs());
+        (seats > 0).then_some(SeatLimit { seats, when_full, idle_s })
     }
 
     /// This relay as a witness, if it is one. Its record stands beside the state database.
@@ -238,6 +287,10 @@ mod tests {
                 ("RELEVE_RELAY_JWT_KEYS", "https://id.example.org/keys"),
                 ("RELEVE_RELAY_JWT_ISSUER", "https://id.example.org/"),
                 ("RELEVE_RELAY_JWT_AUDIENCE", "tv"),
+                ("RELEVE_RELAY_WEBHOOK_URL", "http://127.0.0.1:9000/may"),
+                ("RELEVE_RELAY_SESSION_IN", "query"),
+                ("RELEVE_RELAY_SESSIONS_PER_VIEWER", "2"),
+                ("RELEVE_RELAY_SESSIONS_WHEN_FULL", "stop-oldest"),
                 ("RELEVE_RELAY_CACHE_MIB", "7"),
                 ("RELEVE_RELAY_WITNESS_LISTEN", "127.0.0.1:7402"),
                 ("RELEVE_RELAY_WITNESS_ID", "3"),
@@ -249,6 +302,8 @@ mod tests {
         assert_eq!((config.name.as_str(), config.cache_mib, config.log), ("r2", 7, LogFormat::Json));
         assert_eq!(config.origins, ["http://a:1", "http://b:2"]);
         assert_eq!(config.public_url.as_deref(), Some("https://tv.example.org"));
+        let limit = SeatLimit { seats: 2, when_full: WhenFull::StopOldest, idle_s: 35 };
+        assert_eq!((config.seats(), config.session_in), (Some(limit), SessionIn::Query));
         let witness = config.witness().unwrap();
         assert_eq!((witness.id, witness.cluster, witness.file), (3, 1, PathBuf::from("s.witness-3")));
     }

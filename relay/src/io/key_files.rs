@@ -17,13 +17,21 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Names the file and what to do; never a part of a key.
 pub fn read_keys(dir: &Path) -> Result<Keys, KeysError> {
     let ring = |name: &str| read_ring(&dir.join(name));
-    Ok(Keys::new(
+    let mut keys = Keys::new(
         ring("access.key")?,
         ring("session.key")?,
         ring("cluster.key")?,
         ring("code.key")?,
         &ring("bias.key")?,
-    ))
+    );
+    keys.webhook = if_there(&dir.join("webhook.key"))?;
+    keys.mint = if_there(&dir.join("mint.key"))?;
+    Ok(keys)
+}
+
+/// Keys that a relay may do without.
+fn if_there(path: &Path) -> Result<Option<KeyRing>, KeysError> {
+    if path.exists() { read_ring(path).map(Some) } else { Ok(None) }
 }
 
 fn read_ring(path: &Path) -> Result<KeyRing, KeysError> {

@@ -14,6 +14,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     denied: Family<ReasonLabels, Counter>,
     sessions: Family<OutcomeLabels, Counter>,
+    webhook: Family<OutcomeLabels, Counter>,
     cache_looks: Family<OutcomeLabels, Counter>,
     flights: Family<OutcomeLabels, Counter>,
     upstream_failed: Family<KindLabels, Counter>,
@@ -36,6 +37,8 @@ pub struct Metrics {
     pub streams_followed: Gauge,
     /// Viewers revoked.
     pub revoked_viewers: Gauge,
+    /// Access tokens minted over HTTP.
+    pub minted: Counter,
     /// Readings of the keys of JSON web tokens that went well.
     pub jwt_keys_read: Counter,
     /// Readings of them that did not.
@@ -98,6 +101,7 @@ impl Metrics {
             requests: Family::default(),
             denied: Family::default(),
             sessions: Family::default(),
+            webhook: Family::default(),
             cache_looks: Family::default(),
             flights: Family::default(),
             upstream_failed: Family::default(),
@@ -111,6 +115,7 @@ impl Metrics {
             flights_open: Gauge::default(),
             streams_followed: Gauge::default(),
             revoked_viewers: Gauge::default(),
+            minted: Counter::default(),
             jwt_keys_read: Counter::default(),
             jwt_keys_failed: Counter::default(),
             origin_up: Family::default(),
@@ -144,6 +149,8 @@ impl Metrics {
         r.register("flights_open", "Flights under way", m.flights_open.clone());
         r.register("streams_followed", "Streams followed", m.streams_followed.clone());
         r.register("revoked_viewers", "Viewers revoked", m.revoked_viewers.clone());
+        r.register("minted", "Access tokens minted over HTTP", m.minted.clone());
+        r.register("webhook", "Verdicts of the webhook, by outcome", m.webhook.clone());
         r.register("jwt_keys_read", "Readings of JSON web keys", m.jwt_keys_read.clone());
         r.register("jwt_keys_failed", "Readings of JSON web keys that failed", m.jwt_keys_failed.clone());
         r.register("origin_up", "1 while the origin answers", m.origin_up.clone());
@@ -171,6 +178,11 @@ impl Metrics {
     /// One session admitted or failed.
     pub fn sessions(&self, outcome: &'static str) {
         self.sessions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One verdict of the webhook, or none.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhook.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// One look into the cache.

@@ -3,8 +3,8 @@
 //! ```text
 //! start ─► key_files, config, ledger and coordinator
 //!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.reply, or node.answer on the runtime
-//!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz
-//!       ├─► revocations, announce, jwks    one task each
+//!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz, tokens to mint
+//!       ├─► revocations, announce, jwks, sessions    one task each
 //!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
@@ -15,9 +15,12 @@ pub mod jwks;
 pub mod key_files;
 pub mod log;
 pub mod metrics;
+pub mod mint;
 pub mod origin;
 pub mod outside;
 pub mod regular;
+pub mod sessions;
 pub mod start;
 pub mod viewers;
+pub mod webhook;
 pub mod witness;

@@ -15,8 +15,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 /// What a URL must be like.
-pub const RULE: &str =
-    "must be a file, or an https:// URL; http:// only to this machine, without user name or fragment";
+pub const RULE: &str = "must be an https:// URL (keys may be a file); http:// only to this machine, without user name or fragment";
 
 /// Connections that are kept for the next request.
 const IDLE_CONNECTIONS_MAX: usize = 8;
@@ -80,6 +79,21 @@ impl Outside {
             (200, body) => Ok(body),
             (status, _) => Err(OutsideError::Status(status)),
         }
+    }
+
+    /// Posts JSON with one more header; any status is an answer.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or too much.
+    pub async fn post(
+        &self,
+        header: (&'static str, String),
+        body: Bytes,
+        bytes_max: usize,
+        patience: Duration,
+    ) -> Result<(u16, Bytes), OutsideError> {
+        let request = Request::post(self.url.clone()).header("content-type", "application/json");
+        self.ask(request.header(header.0, header.1), body, bytes_max, patience).await
     }
 
     async fn ask(

@@ -4,7 +4,7 @@
 //! false: a balancer that took every relay out would do more harm than stale news.
 
 use crate::node::{Node, now_unix_s};
-use releve_state::coordinator::{NodeRecord, NodeRole};
+use releve_state::coordinator::{Error, NodeRecord, NodeRole};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,7 +40,7 @@ impl Signs {
 
 /// Reads revocations, first at once, then regularly, until the node stops.
 pub(super) async fn read_revocations(node: Arc<Node>, signs: Arc<Signs>) {
-    let (mut cursor, mut well) = (0, true);
+    let (mut cursor, mut ended_cursor, mut well) = (0, 0, true);
     let mut tick = interval(node.limits.revocation_poll);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -49,18 +49,22 @@ pub(super) async fn read_revocations(node: Arc<Node>, signs: Arc<Signs>) {
             () = node.stopped() => return,
         }
         // A store that hangs must not hang this task: the next look is due anyway.
-        let read = timeout(2 * node.limits.revocation_poll, node.coordinator().revocations(cursor));
-        match read
+        let read = async {
+            let revoked = node.coordinator().revocations(cursor).await?;
+            Ok::<_, Error>((revoked, node.coordinator().ended_sessions(ended_cursor).await?))
+        };
+        match timeout(2 * node.limits.revocation_poll, read)
             .await
             .map_err(|_| "no answer in time".to_owned())
             .and_then(|read| read.map_err(|error| error.to_string()))
         {
-            Ok((new, next)) => {
+            Ok(((new, next), (ended, ended_next))) => {
                 for revocation in &new {
                     tracing::info!(at_unix_s = revocation.at_unix_s, "a viewer is revoked");
                 }
                 node.revoke(&new);
-                cursor = next;
+                node.end_sessions(&ended);
+                (cursor, ended_cursor) = (next, ended_next);
                 signs.coordinator_heard_unix_s.store(now_unix_s(), Ordering::Relaxed);
                 signs.revocations_read.store(true, Ordering::Release);
                 node.metrics.coordinator_up.set(1);

@@ -1,13 +1,14 @@
 //! A relay from its configuration to its last answer.
 
-use super::config::Config;
+use super::config::{Config, SessionIn};
 use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
 use super::origin::Origin;
 use super::regular::{Signs, announce, read_revocations};
+use super::webhook::Webhook;
 use super::witness::{self, WitnessError};
-use super::{admin, viewers};
-use crate::node::{Keys, Node};
+use super::{admin, sessions, viewers};
+use crate::node::{Keys, Limits, Node};
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, Ledger};
 use std::net::SocketAddr;
@@ -74,6 +75,16 @@ pub async fn start_with(
         }
         None => None,
     };
+    let webhook = match &config.webhook_url {
+        Some(_) if keys.webhook.is_none() => return Err(StartError::WebhookKey),
+        Some(url) => {
+            let made = Webhook::new(url, config.limits.outside_patience);
+            Some(Arc::new(made.map_err(|error| StartError::Webhook(error.to_string()))?))
+        }
+        None => None,
+    };
+    let seats = config.seats();
+    let limits = Limits { in_query: config.session_in == SessionIn::Query, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;
@@ -81,7 +92,8 @@ pub async fn start_with(
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
     let witness = config.witness();
-    let node = Node::new(config.name, config.limits, cache_bytes, keys, origins, coordinator, ledger);
+    let node =
+        Node::new(config.name, limits, cache_bytes, keys, origins, webhook, seats, coordinator, ledger);
     let signs = Arc::new(Signs::default());
     let witness = match witness {
         Some(settings) => {
@@ -94,8 +106,14 @@ pub async fn start_with(
     let url = config.public_url.unwrap_or_else(|| format!("http://{listen}"));
     let mut regular = vec![
         tokio::spawn(read_revocations(node.clone(), signs.clone())),
-        tokio::spawn(announce(node.clone(), signs.clone(), url, format!("http://{admin}"))),
+        tokio::spawn(announce(node.clone(), signs.clone(), url.clone(), format!("http://{admin}"))),
     ];
+    if let Some(limit) = node.seats {
+        regular.push(tokio::spawn(sessions::report(node.clone(), limit)));
+    }
+    if node.seats.is_some() || node.webhook.is_some() {
+        regular.push(tokio::spawn(sessions::recheck(node.clone())));
+    }
     if let Some((reader, rules)) = jwks {
         rules.into_iter().for_each(|rules| node.jwt.put(rules));
         regular.push(tokio::spawn(jwks::keep(node.clone(), reader)));
@@ -109,7 +127,7 @@ pub async fn start_with(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let viewers = tokio::spawn(viewers::start(listeners, &node).map_err(unheard)?.watch());
-    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness));
+    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url));
     tracing::info!(%listen, %admin, name = node.name, "the relay is running");
     Ok(Handle {
         listen,
@@ -176,6 +194,12 @@ pub enum StartError {
     /// The keys of JSON web tokens.
     #[error("in `jwt_keys`: {0}")]
     Jwks(#[from] JwksError),
+    /// A webhook without a key.
+    #[error("`webhook_url` needs webhook.key in `keys_dir`: the webhook must be able to tell who asks")]
+    WebhookKey,
+    /// The webhook.
+    #[error("in `webhook_url`: {0}")]
+    Webhook(String),
     /// The state database.
     #[error("cannot open the state database {path}: {error}")]
     State {

@@ -19,7 +19,7 @@ pub const COMMON: [(&str, &str); 4] = [
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "Age, Date, Content-Length, Content-Range, Retry-After, Releve-Reason"),
 ];
-/// Why a request was refused, in one word for the watch page: `expired` or `denied`.
+/// Why a request was refused, in one word for the watch page: `expired`, `full`, `ended` or `denied`.
 pub const REASON: &str = "releve-reason";
 
 const NO_STORE: &str = "no-store";
@@ -111,7 +111,12 @@ impl Answer {
 
     /// 403, the same for streams that exist and streams that do not.
     pub fn refused(refusal: Refusal) -> Answer {
-        let reason = if refusal == Refusal::Expired { "expired" } else { "denied" };
+        let reason = match refusal {
+            Refusal::Expired => "expired",
+            Refusal::Full => "full",
+            Refusal::Ended => "ended",
+            _ => "denied",
+        };
         Answer::bare(403).with(REASON, reason)
     }
 

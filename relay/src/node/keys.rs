@@ -1,6 +1,6 @@
 //! The keys of a relay, and the codebooks made from them.
 //!
-//! In: five key rings. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
+//! In: five key rings, and two more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
 
 use releve_watermark::{Codebook, KeyRing};
 use std::collections::HashMap;
@@ -16,6 +16,10 @@ pub struct Keys {
     pub cluster: KeyRing,
     /// Codewords.
     pub code: KeyRing,
+    /// Requests to the operator's webhook.
+    pub webhook: Option<KeyRing>,
+    /// Whoever may mint over HTTP.
+    pub mint: Option<KeyRing>,
     codebooks: HashMap<u32, Codebook>,
 }
 
@@ -29,7 +33,7 @@ impl Keys {
                 (key.version, Codebook::new(key, bias))
             })
             .collect();
-        Keys { access, session, cluster, code, codebooks }
+        Keys { access, session, cluster, code, webhook: None, mint: None, codebooks }
     }
 
     /// The codebook of a code key, if that is live.

@@ -33,6 +33,14 @@ pub struct Limits {
     pub keys_rest: Duration,
     /// How long whoever has the keys, or decides on sessions, may take to answer.
     pub outside_patience: Duration,
+    /// How often the webhook is asked again about a session it let in.
+    pub recheck: Duration,
+    /// When it is asked again after it gave no answer.
+    pub recheck_retry: Duration,
+    /// How often running sessions of viewers with a limit are reported.
+    pub seat_report: Duration,
+    /// After how long without a request such a session's seat is free: three reports, and some.
+    pub seat_idle: Duration,
     /// How often revocations are read: a revoked viewer's last byte leaves within 5 s.
     pub revocation_poll: Duration,
     /// How often the node announces itself and looks at its origins.
@@ -48,6 +56,8 @@ pub struct Limits {
     /// Most viewers' connections at once; the process's limit on open files may be lower. A connection that is idle costs
     /// a third of a kilobyte here.
     pub connections_max: usize,
+    /// Whether sessions are carried in the query rather than in the path.
+    pub in_query: bool,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -68,6 +78,10 @@ impl Default for Limits {
             keys_refresh: Duration::from_secs(300),
             keys_rest: Duration::from_secs(30),
             outside_patience: Duration::from_secs(2),
+            recheck: Duration::from_secs(300),
+            recheck_retry: Duration::from_secs(30),
+            seat_report: Duration::from_secs(10),
+            seat_idle: Duration::from_secs(35),
             revocation_poll: Duration::from_secs(1),
             announce: Duration::from_secs(5),
             head_patience: Duration::from_secs(10),
@@ -75,6 +89,7 @@ impl Default for Limits {
             write_patience: Duration::from_secs(20),
             stop_patience: Duration::from_secs(5),
             connections_max: 60_000,
+            in_query: false,
             streams_max: 1024,
         }
     }

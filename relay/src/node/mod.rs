@@ -17,6 +17,7 @@ pub mod limits;
 pub mod page;
 pub mod respond;
 pub mod stream;
+pub mod watched;
 
 pub use crate::http1::{Method, Request};
 pub use answer::{Answer, Reply};
@@ -26,6 +27,7 @@ pub use limits::Limits;
 use crate::cache::Cache;
 use crate::io::metrics::Metrics;
 use crate::io::origin::Origin;
+use crate::io::webhook::Webhook;
 use crate::revocation::Revocations;
 use crate::session::Session;
 use crate::token::Refusal;
@@ -33,12 +35,14 @@ use crate::upstream::{Held, ObjectKey, Origins};
 use ingest_api::StreamName;
 use jwt_keys::JwtKeys;
 use releve_state::coordinator::Revocation;
+use releve_state::seats::{EndedSession, SeatLimit};
 use releve_state::{Coordinator, Ledger};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stream::Stream;
 use tokio::sync::watch;
+use watched::Watched;
 
 /// A relay that answers requests.
 pub struct Node {
@@ -50,6 +54,12 @@ pub struct Node {
     pub metrics: Metrics,
     /// Tokens of others.
     pub jwt: JwtKeys,
+    /// Decides on tokens that are nobody else's, if there is one.
+    pub webhook: Option<Arc<Webhook>>,
+    /// How many sessions of one viewer run at once, if that is limited.
+    pub seats: Option<SeatLimit>,
+    /// Sessions that others want to hear of.
+    pub watched: Watched,
     keys: RwLock<Arc<Keys>>,
     revocations: RwLock<Revocations>,
     /// Moves whenever a revocation arrives: held requests and long bodies look again.
@@ -67,12 +77,15 @@ pub struct Node {
 
 impl Node {
     /// A relay of these parts; nothing runs yet.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own")]
     pub fn new(
         name: String,
         limits: Limits,
         cache_bytes: usize,
         keys: Keys,
         origins: Vec<Origin>,
+        webhook: Option<Arc<Webhook>>,
+        seats: Option<SeatLimit>,
         coordinator: Arc<dyn Coordinator>,
         ledger: Arc<dyn Ledger>,
     ) -> Arc<Node> {
@@ -81,6 +94,9 @@ impl Node {
             limits,
             metrics: Metrics::new(),
             jwt: JwtKeys::default(),
+            webhook,
+            seats,
+            watched: Watched::default(),
             keys: RwLock::new(Arc::new(keys)),
             revocations: RwLock::default(),
             revoked: watch::Sender::new(0),
@@ -120,6 +136,18 @@ impl Node {
         self.revoked.send_modify(|moves| *moves += 1);
     }
 
+    /// Ends single sessions; whoever is held or being sent something looks again.
+    pub fn end_sessions(&self, ended: &[EndedSession]) {
+        if ended.is_empty() {
+            return;
+        }
+        let now = now_unix_s();
+        let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().for_each(|ended| revocations.end(ended.session, ended.until_unix_s, now));
+        drop(revocations);
+        self.revoked.send_modify(|moves| *moves += 1);
+    }
+
     /// Moves with every revocation and change of keys.
     pub fn revocation_moves(&self) -> watch::Receiver<u64> {
         self.revoked.subscribe()
@@ -134,7 +162,17 @@ impl Node {
             return Err(Refusal::Expired);
         }
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        if revocations.has_ended(session) {
+            return Err(Refusal::Ended);
+        }
         if revocations.covers(session) { Err(Refusal::Revoked) } else { Ok(()) }
+    }
+
+    /// Notes that a session made a request.
+    fn saw(&self, session: &Session) {
+        if session.asked || session.counted {
+            self.watched.saw(session, self.limits.recheck.as_secs(), now_unix_s());
+        }
     }
 
     /// Tells everything to come to an end.
@@ -156,6 +194,11 @@ impl Node {
     /// Shared state of the cluster.
     pub fn coordinator(&self) -> &dyn Coordinator {
         &*self.coordinator
+    }
+
+    /// Record of sessions.
+    pub fn ledger(&self) -> &dyn Ledger {
+        &*self.ledger
     }
 
     /// The origins, in the order of the configuration.

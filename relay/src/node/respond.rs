@@ -12,16 +12,17 @@ use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
-use crate::http1::{Method, Request};
-use crate::route::{self, Reload, Route, Wanted};
+use crate::http1::{Method, Rendered, Request};
+use crate::route::{self, Reload, Route, Wanted, carried};
 use crate::session::{self, Session, SessionError};
-use crate::token::{self, Refusal};
+use crate::token::{self, Entry, Refusal, Ways};
 use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
 use crate::upstream::view::Known;
-use crate::upstream::{Entry, Held};
+use crate::upstream::{self, Held};
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
+use ingest_api::playlist::CONTENT_TYPE;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -37,10 +38,12 @@ enum Found {
     Admit(Claims),
     /// Their token names a key that may be new.
     Keys,
+    /// The webhook decides whether the viewer may come in.
+    Ask(StreamName, String),
     /// What it wants may come with the stream's next change, at most so long from the request's arrival.
     Change(Arc<Stream>, Duration),
     /// What it wants is listed, but not here yet.
-    Flight(Entry, Session),
+    Flight(upstream::Entry, Session),
 }
 
 impl From<Answer> for Found {
@@ -82,6 +85,7 @@ impl Node {
             let (stream, at_most) = match found {
                 Found::Reply(reply) => return (kind, reply),
                 Found::Admit(claims) => return (kind, self.admit(claims).await.into()),
+                Found::Ask(stream, token) => return (kind, self.ask_webhook(&stream, &token).await.into()),
                 Found::Keys => {
                     self.jwt.ask();
                     if timeout(self.limits.keys_hold, readings.changed()).await.is_err() {
@@ -131,21 +135,37 @@ impl Node {
                 let found = self.below_session(request, credential, wanted, token_too, reload);
                 (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
             }
+            Ok(Route::Carried { credential, wanted, token_too, reload }) => {
+                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
+                let reload = if over { Reload { msn: None, ..reload } } else { reload };
+                match self.below_session(request, credential, wanted, token_too, reload) {
+                    Ok(Found::Reply(Reply::Playlist(rendered, _))) => {
+                        (kind, carrying(&rendered, credential).into())
+                    }
+                    Ok(other) => (kind, other),
+                    Err(refusal) => (kind, self.refuse(refusal).into()),
+                }
+            }
         }
     }
 
     fn live(&self, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
-        match (self.claims(stream, token), method) {
+        match (self.entry(stream, token), method) {
             (Err(Refusal::UnknownKey), _) if self.may_ask_for_keys() => Found::Keys,
             (Err(refusal), _) => self.refuse(refusal).into(),
-            (Ok(claims), Method::Get | Method::Head) => Found::Admit(claims),
+            (Ok(Entry::Known(claims)), Method::Get | Method::Head) => Found::Admit(claims),
+            (Ok(Entry::Ask), Method::Get | Method::Head) => {
+                Found::Ask(stream.clone(), token.unwrap_or_default().to_owned())
+            }
             (Ok(_), other) => with_method(other, None).into(),
         }
     }
 
     fn watch(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
-        match self.claims(stream, token) {
-            Ok(_) => {
+        match self.entry(stream, token) {
+            // The page is the same for all streams: the webhook is asked when it fetches the playlist.
+            Ok(Entry::Ask) => with_method(method, Some(page::watch(stream))).into(),
+            Ok(Entry::Known(_)) => {
                 self.follow(stream); // so that the playlist is on its way when the page asks
                 with_method(method, Some(page::watch(stream))).into()
             }
@@ -154,10 +174,11 @@ impl Node {
         }
     }
 
-    fn claims(&self, stream: &StreamName, token: Option<&str>) -> Result<Claims, Refusal> {
+    fn entry(&self, stream: &StreamName, token: Option<&str>) -> Result<Entry, Refusal> {
         let (keys, jwt) = (self.keys(), self.jwt.rules());
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        token::check(&keys.access, jwt.as_deref(), &revocations, stream, token, now_unix_s())
+        let ways = Ways { keys: &keys.access, jwt: jwt.as_deref(), webhook: self.webhook.is_some() };
+        token::check(ways, &revocations, stream, token, now_unix_s())
     }
 
     fn below_session(
@@ -177,6 +198,7 @@ impl Node {
             return Err(Refusal::TwoCredentials);
         }
         self.still(&session)?;
+        self.saw(&session);
         if !matches!(request.method, Method::Get | Method::Head) {
             return Ok(with_method(request.method, None).into());
         }
@@ -259,7 +281,7 @@ impl Node {
         Reply::Copy(ViewersCopy { held, session, outcome, keys })
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    pub(super) fn refuse(&self, refusal: Refusal) -> Answer {
         self.metrics.denied(refusal.word());
         tracing::debug!(%refusal, "refused");
         Answer::refused(refusal)
@@ -271,6 +293,13 @@ fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
     let whole = Request { range: None, ..*request };
     let outcome = outcome(&whole, playlist.answer.body_len(), Some(&playlist.etag));
     Reply::Playlist(playlist.answer.clone(), outcome)
+}
+
+/// A playlist for the one viewer whose session it carries on: rendered for each answer, and always whole.
+fn carrying(playlist: &Rendered, credential: &str) -> Answer {
+    let text = String::from_utf8_lossy(playlist.shared_body());
+    let text = carried::carried(&text, credential);
+    Answer::content(CONTENT_TYPE, "private, no-cache", text.into())
 }
 
 /// What a method other than GET gets where a GET would get `answer`; `None` stands for one that was not made.

@@ -2,7 +2,8 @@
 //!
 //! In: revocation records. Out: whether what a viewer was given at some time is void. Pure.
 //!
-//! A session names its viewer by watermark id alone, so revoked accounts are kept by that: no list of sessions is needed.
+//! A session names its viewer by watermark id alone, so revoked accounts are kept by that: no list of sessions is needed. Single
+//! sessions can be ended too; those are forgotten when they would be over anyway.
 
 use crate::session::Session;
 use ingest_api::access::Claims;
@@ -17,6 +18,8 @@ pub const SKEW_S: u64 = 30;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
     by_id: HashMap<WatermarkId, u64>,
+    /// Ended sessions, and when they would have been over.
+    sessions: HashMap<[u8; 16], u64>,
 }
 
 impl Revocations {
@@ -26,7 +29,22 @@ impl Revocations {
         *latest = at_unix_s.max(*latest);
     }
 
-    /// Whether this session is void.
+    /// Ends one session that would be over at `until_unix_s`.
+    pub fn end(&mut self, session: [u8; 16], until_unix_s: u64, now_unix_s: u64) {
+        if self.sessions.len() == self.sessions.capacity() {
+            self.sessions.retain(|_, until| *until >= now_unix_s);
+        }
+        if until_unix_s >= now_unix_s {
+            self.sessions.insert(session, until_unix_s);
+        }
+    }
+
+    /// Whether this one session was ended.
+    pub fn has_ended(&self, session: &Session) -> bool {
+        self.sessions.contains_key(&session.id)
+    }
+
+    /// Whether this session's viewer is revoked.
     pub fn covers(&self, session: &Session) -> bool {
         self.void(session.watermark_id, session.issued_unix_s)
     }
@@ -62,7 +80,25 @@ mod tests {
             stream: "demo".parse().unwrap(),
             issued_unix_s,
             watch_until_unix_s: u64::MAX,
+            asked: false,
+            counted: false,
         }
+    }
+
+    #[test]
+    fn an_ended_session_ends_alone_and_is_forgotten_when_it_would_be_over() {
+        let mut revocations = Revocations::default();
+        let (ended, other) = (session("alice", 0), Session { id: [1; 16], ..session("alice", 0) });
+        revocations.end(ended.id, 50, 10);
+        assert!(revocations.has_ended(&ended) && !revocations.has_ended(&other));
+        revocations.end([2; 16], 9, 10);
+        assert_eq!(revocations.sessions.len(), 1, "it was over already");
+        for number in 0..10_000u64 {
+            let mut id = [7; 16];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            revocations.end(id, 100 + number, 100 + number);
+        }
+        assert!(revocations.sessions.capacity() < 100, "{}", revocations.sessions.capacity());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
 //! /v/SESSION/video/NUMBER.INDEX.m4s                   parts
 //! /v/SESSION/video.m3u8?_HLS_msn=N&_HLS_part=I&_HLS_skip=YES     a playlist that has that part, as a delta update
+//! /q/index.m3u8?s=SESSION  /q/video/NUMBER.m4s?s=SESSION …       the same with the session in the query
 //! /assets/NAME                                        script and style of the page
 //! ```
 //!
@@ -22,6 +23,7 @@ use ingest_api::playlist::{INDEX, media_name};
 use ingest_api::{StreamName, Track};
 use thiserror::Error;
 
+pub mod carried;
 pub mod range;
 
 /// The longest target that is looked at, in bytes: twice a token and some.
@@ -48,6 +50,17 @@ pub enum Route<'a> {
     },
     /// Something below a session.
     Session {
+        /// The session credential, as it came.
+        credential: &'a str,
+        /// What is asked for; `None` when there is no such thing.
+        wanted: Option<Wanted>,
+        /// Whether an access token came too.
+        token_too: bool,
+        /// How a playlist is asked for.
+        reload: Reload,
+    },
+    /// The same with the session in the query: its playlists carry it on.
+    Carried {
         /// The session credential, as it came.
         credential: &'a str,
         /// What is asked for; `None` when there is no such thing.
@@ -122,6 +135,12 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
             let (credential, below) = rest.split_once('/').unwrap_or((rest, ""));
             Route::Session { credential, wanted: wanted(below), token_too: token.is_some(), reload }
         }
+        "q" => match session_of(query.unwrap_or(""))? {
+            Some(credential) => {
+                Route::Carried { credential, wanted: wanted(rest), token_too: token.is_some(), reload }
+            }
+            None => Route::Guarded,
+        },
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
         _ => Route::Nothing,
     })
@@ -160,6 +179,17 @@ fn canonical(path: &str) -> Result<&str, Malformed> {
         return Err(Malformed);
     }
     Ok(rest)
+}
+
+/// The one session of a query.
+fn session_of(query: &str) -> Result<Option<&str>, Malformed> {
+    let mut sessions =
+        query.split('&').filter_map(|pair| pair.strip_prefix(carried::NAME)?.strip_prefix('='));
+    match (sessions.next(), sessions.next()) {
+        (Some(session), None) if session.contains('%') => Err(Malformed),
+        (session, None) => Ok(session),
+        (_, Some(_)) => Err(Malformed),
+    }
 }
 
 /// The one token of a query, and how a playlist is asked for.
@@ -282,6 +312,26 @@ mod tests {
             "_HLS_msn=x",
         ] {
             assert_eq!(reload(query), Err(Malformed), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_session_in_the_query_is_one() {
+        let carried = |target| match route(target) {
+            Ok(Route::Carried { credential, wanted, token_too, .. }) => Ok((credential, wanted, token_too)),
+            Ok(other) => panic!("{other:?}"),
+            Err(Malformed) => Err(Malformed),
+        };
+        assert_eq!(carried("/q/index.m3u8?x=1&s=abc_-"), Ok(("abc_-", Some(Wanted::Index), false)));
+        assert_eq!(carried("/q/other?s=a&token=b"), Ok(("a", None, true)));
+        assert_eq!(carried("/q/index.m3u8?s="), Ok(("", Some(Wanted::Index), false)));
+        for target in ["/q/index.m3u8?s=a&s=a", "/q/index.m3u8?s=%61", "/q/../index.m3u8?s=a"] {
+            assert_eq!(carried(target), Err(Malformed), "{target}");
+        }
+        for target in
+            ["/q", "/q/", "/q/index.m3u8", "/q/index.m3u8?S=a", "/q/index.m3u8?ss=a", "/q/index.m3u8?s"]
+        {
+            assert_eq!(route(target), Ok(Route::Guarded), "{target}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The session credential: what a viewer's path carries below `/v/`, and all that a relay knows of them.
 //!
 //! ```text
-//! 1 u8  key version u32  session id 16  watermark id u64  issued u64  watch until u64  stream name 1…64  MAC 32
+//! 2 u8  key version u32  session id 16  watermark id u64  issued u64  watch until u64  flags u8  stream name 1…64  MAC 32
 //! ```
 //!
 //! as base64url without padding (RFC 4648 §5); integers big-endian, times in Unix seconds, the MAC HMAC-SHA-256
@@ -22,8 +22,12 @@ pub const WATCH_S: u64 = 12 * 3600;
 pub const CREDENTIAL_CHARS_MAX: usize = BYTES_MAX.div_ceil(3) * 4;
 
 const LABEL: &[u8] = b"releve session 1\0";
-const FORMAT: u8 = 1;
-const HEAD_BYTES: usize = 1 + 4 + 16 + 8 + 8 + 8;
+const FORMAT: u8 = 2;
+const HEAD_BYTES: usize = 1 + 4 + 16 + 8 + 8 + 8 + 1;
+/// The webhook let the viewer in, and is asked again.
+const ASKED: u8 = 1;
+/// It takes one of its viewer's seats.
+const COUNTED: u8 = 2;
 const MAC_BYTES: usize = 32;
 const BYTES_MAX: usize = HEAD_BYTES + STREAM_NAME_MAX + MAC_BYTES;
 
@@ -40,6 +44,10 @@ pub struct Session {
     pub issued_unix_s: u64,
     /// Last second to watch, Unix seconds.
     pub watch_until_unix_s: u64,
+    /// Whether the webhook let the viewer in: it is asked again while they watch.
+    pub asked: bool,
+    /// Whether it takes one of its viewer's seats.
+    pub counted: bool,
 }
 
 /// Writes a session as a credential, with the current key.
@@ -52,6 +60,7 @@ pub fn seal(keys: &KeyRing, session: &Session) -> String {
     bytes.extend_from_slice(&session.watermark_id.0.to_be_bytes());
     bytes.extend_from_slice(&session.issued_unix_s.to_be_bytes());
     bytes.extend_from_slice(&session.watch_until_unix_s.to_be_bytes());
+    bytes.push((u8::from(session.asked) * ASKED) | (u8::from(session.counted) * COUNTED));
     bytes.extend_from_slice(session.stream.as_str().as_bytes());
     let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.secret()));
     mac.update(LABEL);
@@ -79,7 +88,7 @@ pub fn open(keys: &KeyRing, credential: &str, now_unix_s: u64) -> Result<Session
     let (signed, mac) = bytes.split_at(signed_len.ok_or(SessionError::Malformed)?);
     let (head, stream) =
         signed[LABEL.len()..].split_first_chunk::<HEAD_BYTES>().ok_or(SessionError::Malformed)?;
-    if head[0] != FORMAT {
+    if head[0] != FORMAT || head[45] & !(ASKED | COUNTED) != 0 {
         return Err(SessionError::Malformed);
     }
     let version = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
@@ -95,6 +104,8 @@ pub fn open(keys: &KeyRing, credential: &str, now_unix_s: u64) -> Result<Session
         stream: stream.parse().map_err(|_| SessionError::Malformed)?,
         issued_unix_s: read_u64(head, 29),
         watch_until_unix_s: read_u64(head, 37),
+        asked: head[45] & ASKED != 0,
+        counted: head[45] & COUNTED != 0,
     };
     if session.watch_until_unix_s < now_unix_s {
         return Err(SessionError::Expired);
@@ -141,6 +152,8 @@ mod tests {
             stream: "demo".parse().unwrap(),
             issued_unix_s: 1_000,
             watch_until_unix_s: 2_000,
+            asked: true,
+            counted: false,
         }
     }
 
@@ -153,6 +166,8 @@ mod tests {
         let credential = seal(&keys(), &longest);
         assert!(credential.len() <= CREDENTIAL_CHARS_MAX);
         assert_eq!(open(&keys(), &credential, 0), Ok(longest));
+        let counted = Session { asked: false, counted: true, ..session() };
+        assert_eq!(open(&keys(), &seal(&keys(), &counted), 0), Ok(counted));
     }
 
     #[test]

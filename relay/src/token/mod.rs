@@ -14,24 +14,47 @@ use jwt::JwtError;
 use releve_watermark::KeyRing;
 use thiserror::Error;
 
+/// The ways in that are open.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways<'a> {
+    /// Keys of our own tokens.
+    pub keys: &'a KeyRing,
+    /// What tokens of others are measured by; without it none are taken.
+    pub jwt: Option<&'a jwt::Rules>,
+    /// Whether an operator's webhook decides on all other tokens.
+    pub webhook: bool,
+}
+
+/// What a token leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Its claims hold.
+    Known(Claims),
+    /// Nothing is known of it here: the webhook decides.
+    Ask,
+}
+
 /// Checks the token that came with a request for a stream.
 ///
-/// A token of ours begins with `r1.`, a JSON web token has three words; with no `jwt` there are none of the latter.
+/// A token of ours begins with `r1.`, a JSON web token has three words; where there is a webhook, any other text may be one.
 ///
 /// # Errors
 /// `Refusal::Expired` only for a token that was signed; everything else is for the log.
 pub fn check(
-    keys: &KeyRing,
-    jwt: Option<&jwt::Rules>,
+    ways: Ways<'_>,
     revocations: &Revocations,
     stream: &StreamName,
     token: Option<&str>,
     now_unix_s: u64,
-) -> Result<Claims, Refusal> {
+) -> Result<Entry, Refusal> {
     let token = token.ok_or(Refusal::Missing)?;
-    let claims = match jwt {
+    let claims = match ways.jwt {
         Some(rules) if jwt::has_form(token) => jwt::verify(rules, stream, token, now_unix_s)?,
-        _ => access::verify(keys, token, now_unix_s)?,
+        _ if ways.webhook && !access::has_form(token) => {
+            let fits = !token.is_empty() && token.len() <= access::TOKEN_BYTES_MAX;
+            return if fits { Ok(Entry::Ask) } else { Err(Refusal::Missing) };
+        }
+        _ => access::verify(ways.keys, token, now_unix_s)?,
     };
     if claims.stream != *stream {
         return Err(Refusal::OtherStream);
@@ -39,7 +62,7 @@ pub fn check(
     if revocations.covers_claims(&claims) {
         return Err(Refusal::Revoked);
     }
-    Ok(claims)
+    Ok(Entry::Known(claims))
 }
 
 /// Why a request gets 403.
@@ -57,6 +80,15 @@ pub enum Refusal {
     /// A JSON web token that names a key which is not known, or not yet.
     #[error("the token names no key of the set")]
     UnknownKey,
+    /// The webhook says no.
+    #[error("the webhook says no")]
+    Denied,
+    /// The session was ended: another one took its seat, or the webhook said so.
+    #[error("the session was ended")]
+    Ended,
+    /// The viewer has as many sessions as they may.
+    #[error("the viewer has no seat free")]
+    Full,
     /// A session that is not ours.
     #[error("{0}")]
     Session(crate::session::SessionError),
@@ -100,6 +132,9 @@ impl Refusal {
         match self {
             Refusal::Missing => "missing",
             Refusal::Invalid(_) | Refusal::Jwt(_) | Refusal::UnknownKey => "token",
+            Refusal::Denied => "webhook",
+            Refusal::Full => "full",
+            Refusal::Ended => "ended",
             Refusal::Session(_) => "session",
             Refusal::Expired => "expired",
             Refusal::OtherStream => "stream",
@@ -129,13 +164,39 @@ mod tests {
         access::mint(&keys(), &claims)
     }
 
+    fn checked(
+        revocations: &Revocations,
+        stream: &StreamName,
+        token: Option<&str>,
+        now: u64,
+    ) -> Result<String, Refusal> {
+        let ways = Ways { keys: &keys(), jwt: None, webhook: false };
+        match check(ways, revocations, stream, token, now)? {
+            Entry::Known(claims) => Ok(claims.viewer),
+            Entry::Ask => panic!("there is nobody to ask"),
+        }
+    }
+
+    #[test]
+    fn a_webhook_decides_on_what_is_nobody_elses() {
+        let (nobody, keys) = (Revocations::default(), keys());
+        let demo = "demo".parse().unwrap();
+        let ways = Ways { keys: &keys, jwt: None, webhook: true };
+        let check = |token: Option<&str>| check(ways, &nobody, &demo, token, 101);
+        assert_eq!(check(Some("cookie-17")), Ok(Entry::Ask));
+        assert_eq!(check(Some("a.b.c")), Ok(Entry::Ask), "no JSON web tokens are taken here");
+        assert_eq!(check(Some(&token("demo"))), Err(Refusal::Expired), "ours is ours");
+        assert_eq!(check(Some("r1.x")), Err(Refusal::Invalid(AccessError::Malformed)));
+        assert_eq!(check(Some("")), Err(Refusal::Missing));
+        assert_eq!(check(Some(&"x".repeat(3000))), Err(Refusal::Missing));
+        assert_eq!(check(None), Err(Refusal::Missing));
+    }
+
     #[test]
     fn a_token_opens_its_own_stream_only() {
         let nobody = Revocations::default();
         let demo = "demo".parse().unwrap();
-        let check = |token: Option<&str>, now| {
-            check(&keys(), None, &nobody, &demo, token, now).map(|claims| claims.viewer)
-        };
+        let check = |token: Option<&str>, now| checked(&nobody, &demo, token, now);
         assert_eq!(check(Some(&token("demo")), 100), Ok("alice".into()));
         assert_eq!(check(Some(&token("demo")), 101), Err(Refusal::Expired));
         assert_eq!(check(Some(&token("dem")), 100), Err(Refusal::OtherStream));
@@ -149,9 +210,9 @@ mod tests {
         let mut revocations = Revocations::default();
         let demo = "demo".parse().unwrap();
         revocations.revoke("alice", 9);
-        assert!(check(&keys(), None, &revocations, &demo, Some(&token("demo")), 100).is_ok());
+        assert!(checked(&revocations, &demo, Some(&token("demo")), 100).is_ok());
         revocations.revoke("alice", 50);
-        let refused = check(&keys(), None, &revocations, &demo, Some(&token("demo")), 100);
+        let refused = checked(&revocations, &demo, Some(&token("demo")), 100);
         assert_eq!(refused, Err(Refusal::Revoked));
     }
 }

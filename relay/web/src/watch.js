@@ -13,6 +13,8 @@ const WORDS = {
   offline: "The stream is offline. It starts here by itself when it comes.",
   expired: "The token in this link has expired. Ask for a new link.",
   denied: "This link is no longer valid. Ask for a new link.",
+  full: "This account is already watching on as many screens as it may. Stop one, wait a minute and reload.",
+  ended: "Watching has ended here: this account watches elsewhere, or may watch no more. Reload to try again.",
   busy: "The server is busy. Trying again…",
   network: "There is trouble with the network. Trying again…",
   unsupported: "This browser cannot play the stream.",
@@ -62,7 +64,10 @@ async function ask(url) {
   const session = new URL(answer.url).pathname.startsWith("/v/") ? answer.url : null;
   if (answer.ok) return { state: "there", session };
   if (answer.status === 404) return { state: "offline", session };
-  if (answer.status === 403) return { state: answer.headers.get("releve-reason") === "expired" ? "expired" : "denied" };
+  if (answer.status === 403) {
+    const reason = answer.headers.get("releve-reason");
+    return { state: ["expired", "full", "ended"].includes(reason) ? reason : "denied" };
+  }
   return { state: answer.status === 503 ? "busy" : "network", session };
 }
 
@@ -74,6 +79,10 @@ async function enter(known) {
     const answer = await ask(session ?? entry);
     session = answer.session ?? session;
     if (answer.state === "there") return session;
+    if (answer.state === "full" || answer.state === "ended") {
+      say(answer.state); // coming in again at once would end another screen's session, and that one ours
+      return null;
+    }
     if (answer.state === "expired" || answer.state === "denied") {
       if (session === null) {
         say(answer.state);

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const REGISTER: usize = 1_000_000;
 /// How much of a recording is leaked.
 const LEAK_S: f64 = 20.0;
+/// How much colluders leak.
+const MIXED_S: f64 = 34.0;
 /// How long viewers record.
 const WATCHED: Duration = Duration::from_secs(40);
 
@@ -92,20 +94,27 @@ impl Outcome {
 /// # Errors
 /// When anything does not run.
 pub fn run(short: bool) -> Result<u64> {
-    let viewers_a_row = if short { 1 } else { 3 };
-    let attacks = if short { &ATTACKS[..1] } else { ATTACKS };
+    let viewers_a_row = match std::env::var("RELEVE_TRACE_VIEWERS") {
+        Ok(text) => text.parse().context("RELEVE_TRACE_VIEWERS is a number")?,
+        Err(_) if short => 1,
+        Err(_) => 20,
+    };
+    // Rows by their place, from 0; all without.
+    let rows = std::env::var("RELEVE_TRACE_ROWS").unwrap_or_default();
+    let rows: BTreeSet<usize> = rows.split(',').filter_map(|row| row.trim().parse().ok()).collect();
+    let wanted = |row: usize| if rows.is_empty() { !short || row == 0 } else { rows.contains(&row) };
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
     let mut dice = Dice(seed);
     println!("seed {seed}, register {REGISTER}, {viewers_a_row} viewer(s) a row, {LEAK_S} s leaked each\n");
 
-    let lab = Lab::record(&mut dice, if short { 2 } else { 6 })?;
+    let lab = Lab::record(&mut dice, if short { 2 } else { 8 })?;
     println!("archive: {:.2} bytes for each that a viewer receives of the video\n", lab.archived_ratio()?);
+    let mut innocent = lab.controls(&mut dice)?;
     println!(
-        "| Copy | kb/s | named of | others named | seconds needed (median, most) | not named, and why | tracer, s |"
+        "\n| Copy | kb/s | named of | others named | seconds needed (median, most) | not named, and why | tracer, s |"
     );
     println!("|---|---|---|---|---|---|---|");
-    let mut innocent = 0;
-    for (name, filters, coder) in attacks {
+    for (_, (name, filters, coder)) in ATTACKS.iter().enumerate().filter(|(row, _)| wanted(*row)) {
         let mut row = Vec::new();
         for _ in 0..viewers_a_row {
             let who = dice.below(lab.copies.len());
@@ -129,7 +138,6 @@ pub fn run(short: bool) -> Result<u64> {
             innocent += print_row(name, &row);
         }
     }
-    innocent += lab.controls(&mut dice)?;
     println!("\ninnocent viewers named: {innocent}");
     Ok(innocent)
 }
@@ -198,7 +206,7 @@ impl Lab {
     fn leak(&self, copies: &[(usize, f64)], filters: &str, coder: &[&str], more: &[&str]) -> Result<Outcome> {
         let (who, from_s) = copies[0];
         let film = &self.copies[who].1;
-        let clip = self.encode(&["-i", text(film)?], &format!("[0:v]{filters}[v]"), from_s, coder)?;
+        let clip = self.encode(&["-i", text(film)?], &format!("[0:v]{filters}[v]"), from_s, LEAK_S, coder)?;
         self.ask(&clip, [self.copies[who].0.clone()].into(), more)
     }
 
@@ -209,17 +217,24 @@ impl Lab {
             "average" => "[0:v][1:v]blend=all_mode=average,scale=640:360[v]",
             _ => "[0:v][1:v]blend=all_expr='if(mod(floor(T/1.7)\\,2)\\,A\\,B)',scale=640:360[v]",
         };
-        let clip = self.encode(&["-i", films[0], "-i", films[1]], filters, 4.0, &["-crf", "28"])?;
+        let clip = self.encode(&["-i", films[0], "-i", films[1]], filters, 2.0, MIXED_S, &["-crf", "28"])?;
         let guilty = who.iter().map(|&who| self.copies[who].0.clone()).collect();
         self.ask(&clip, guilty, &["--growing"])
     }
 
-    fn encode(&self, inputs: &[&str], filters: &str, from_s: f64, coder: &[&str]) -> Result<PathBuf> {
+    fn encode(
+        &self,
+        inputs: &[&str],
+        filters: &str,
+        from_s: f64,
+        seconds: f64,
+        coder: &[&str],
+    ) -> Result<PathBuf> {
         let out = self.cluster.dir().join("leak.mkv");
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-nostdin", "-v", "error", "-y"]).args(inputs);
         ffmpeg.args(["-filter_complex", filters, "-map", "[v]", "-an", "-ss", &from_s.to_string()]);
-        ffmpeg.args(["-t", &LEAK_S.to_string()]);
+        ffmpeg.args(["-t", &seconds.to_string()]);
         if !coder.contains(&"-c:v") {
             ffmpeg.args(["-c:v", "libx264", "-preset", "veryfast"]);
         }
@@ -229,7 +244,8 @@ impl Lab {
     }
 
     fn ask(&self, clip: &Path, guilty: BTreeSet<String>, more: &[&str]) -> Result<Outcome> {
-        let kbps = std::fs::metadata(clip)?.len() as f64 * 8.0 / 1e3 / LEAK_S;
+        let seconds = if guilty.len() > 1 { MIXED_S } else { LEAK_S };
+        let kbps = std::fs::metadata(clip)?.len() as f64 * 8.0 / 1e3 / seconds;
         let started = Instant::now();
         let mut arguments = more.to_vec();
         for (option, usual) in [("--register", &self.register), ("--keys", &self.keys)] {
@@ -243,7 +259,7 @@ impl Lab {
 
     /// Copies for which nobody may be named.
     fn controls(&self, dice: &mut Dice) -> Result<u64> {
-        println!("\n| Control | verdict | named |");
+        println!("| Control | verdict | named |");
         println!("|---|---|---|");
         let plain: (&str, &[&str]) = ("scale=640:360", &["-crf", "28"]);
         let mut innocent = 0;
@@ -257,13 +273,18 @@ impl Lab {
             );
         };
         let filters = format!("[0:v]{}[v]", plain.0);
-        let clip = self.encode(&["-i", text(&feed::path(feed::WANDER)?)?], &filters, 6.0, plain.1)?;
+        let clip = self.encode(&["-i", text(&feed::path(feed::WANDER)?)?], &filters, 6.0, LEAK_S, plain.1)?;
         control("the broadcaster's own feed, never marked", self.ask(&clip, BTreeSet::new(), &[])?);
-        let clip =
-            self.encode(&["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"], &filters, 6.0, plain.1)?;
+        let clip = self.encode(
+            &["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"],
+            &filters,
+            6.0,
+            LEAK_S,
+            plain.1,
+        )?;
         control("another event", self.ask(&clip, BTreeSet::new(), &[])?);
         let film = text(&self.copies[dice.below(self.copies.len())].1)?.to_owned();
-        let clip = self.encode(&["-i", &film], &filters, 6.0, plain.1)?;
+        let clip = self.encode(&["-i", &film], &filters, 6.0, LEAK_S, plain.1)?;
         let other = self.cluster.dir().join("other.keys");
         let hex: String =
             (0..64).map(|_| char::from_digit(dice.below(16) as u32, 16).unwrap_or('0')).collect();

@@ -184,7 +184,7 @@ fn see(compared: &Compared) -> Result<Seen> {
     archive.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let asked =
         io::Asked { stream: compared.stream.clone(), from_unix_s: compared.from, to_unix_s: compared.to };
-    let references = References::new(Arc::new(archive), &asked)?;
+    let references = References::new(Arc::new(archive), &asked);
     if references.segments() == 0 {
         bail!("{}: nothing is archived of what is asked for", path.display());
     }
@@ -242,7 +242,11 @@ fn places(seen: &Seen) -> Vec<String> {
     seen.detection.spans.iter().map(place).collect()
 }
 
-fn read_register(path: &Path) -> Result<Register> {
+/// A register: lines, or the viewers of a state.db.
+///
+/// # Errors
+/// When it cannot be read or a line is wrong.
+pub(super) fn read_register(path: &Path) -> Result<Register> {
     let name = || path.display().to_string();
     let mut first = Vec::new();
     let file = fs::File::open(path).with_context(name)?;

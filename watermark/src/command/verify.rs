@@ -1,5 +1,6 @@
 //! `verify-report`: does a report's arithmetic again from its own readings and opened keys.
 
+use super::identify::read_register;
 use super::{DONE, FAILED};
 use crate::KeyBook;
 use crate::trace::{page, verify};
@@ -16,6 +17,9 @@ pub struct VerifyReport {
     /// File of opened keys, as `relevectl key open` prints it.
     #[arg(long)]
     keys: PathBuf,
+    /// The register, where its ids are not made of the viewers' names.
+    #[arg(long)]
+    register: Option<PathBuf>,
 }
 
 /// Says whether it holds; 1 when it does not.
@@ -27,7 +31,8 @@ pub fn verify_report(asked: VerifyReport) -> Result<u8> {
     let finding = page::finding_in(&text(&asked.report)?)
         .with_context(|| format!("{}: no report of this program", asked.report.display()))?;
     let keys = KeyBook::parse(&text(&asked.keys)?).with_context(|| asked.keys.display().to_string())?;
-    match verify(&finding, &keys) {
+    let register = asked.register.as_deref().map(read_register).transpose()?;
+    match verify(&finding, &keys, register.as_ref()) {
         Ok(said) => {
             said.iter().for_each(|line| println!("{line}"));
             println!("holds: {}", finding.verdict);

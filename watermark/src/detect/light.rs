@@ -2,10 +2,10 @@
 //!
 //! In: a picture of the copy on the original's grid, the original around that time. Out: residuals. Pure.
 //!
-//! In each block of `BLOCK_WIDTH` × `BLOCK_HEIGHT` samples the copy is fitted, by least squares, by six pictures made from
-//! the original: a constant (brightness), itself (contrast), its detail (blur and sharpening), its slopes across and down
-//! (a rest of misregistration, to first order), and its change in time (a rest of misalignment). What is fitted is taken
-//! off. The difference of the variants goes through the same sieve, so that both sides of the later fit lost the same.
+//! In each block of `BLOCK_WIDTH` × `BLOCK_HEIGHT` samples the copy is fitted, by least squares, by seven pictures made
+//! from the original: a constant (brightness), itself (contrast), its detail (blur and sharpening), its slopes across and
+//! down (a rest of misregistration, to first order), its change in time (a rest of misalignment), and its change since the
+//! GOP before (which a coder short of bits goes on showing). What is fitted is taken off. The difference of the variants goes through the same sieve, so that both sides of the later fit lost the same.
 
 use super::plane::{Plane, cholesky, substitute};
 
@@ -14,7 +14,7 @@ const BLOCK_WIDTH: usize = 40;
 /// Height of a block.
 const BLOCK_HEIGHT: usize = 30;
 /// Pictures that the copy is fitted by.
-const TERMS: usize = 6;
+const TERMS: usize = 7;
 /// Variance a term must have to count, in levels²: keeps flat blocks from fitting noise.
 const RIDGE: f64 = 0.05;
 
@@ -28,8 +28,14 @@ pub(crate) struct Light {
 }
 
 impl Light {
-    /// The original's mean of A and B at a picture and at its neighbours in time.
-    pub(crate) fn new(here: &Plane, before: &Plane, after: &Plane, seen: &Plane) -> Light {
+    /// The original's mean of A and B at a picture and at its neighbours in time, and where the GOP before ended.
+    pub(crate) fn new(
+        here: &Plane,
+        before: &Plane,
+        after: &Plane,
+        left: Option<&Plane>,
+        seen: &Plane,
+    ) -> Light {
         let masked = |plane: Plane| plane.zip(seen, |sample, seen| sample * seen);
         let detail = here.zip(&here.blurred(1), |sample, blurred| sample - blurred);
         let terms = [
@@ -39,6 +45,7 @@ impl Light {
             masked(here.slope_x()),
             masked(here.slope_y()),
             masked(after.zip(before, |after, before| after - before)),
+            masked(left.unwrap_or(here).zip(here, |left, here| left - here)),
         ];
         let mut light = Light { terms, seen: seen.clone(), blocks: Vec::new() };
         light.blocks = light.corners().map(|corner| light.normal(corner)).collect();

@@ -72,6 +72,7 @@ fn read_span(
         |choice| Ok::<_, PictureError>(archive.pictures(begin..end, choice, WIDTH, HEIGHT)?.peekable());
     let mut variants = [variant(Choice::A)?, variant(Choice::B)?, variant(Choice::Alternate)?];
     skip(copy, span.from_s)?;
+    let mut before: Option<Original> = None;
     for gop in &gops[begin..end] {
         let originals = originals(&mut variants, gop)?;
         let mut seen = Vec::new();
@@ -92,7 +93,8 @@ fn read_span(
         let stride = seen.len().div_ceil(SHOWN_MAX);
         let seen: Vec<Frame> = seen.into_iter().step_by(stride).collect();
         span.map = refined(&span, &originals, &seen);
-        let shown = shown(&mut span, &originals, &seen);
+        let shown = shown(&mut span, &originals, before.as_ref(), &seen);
+        before = originals.into_iter().next_back();
         for (slice, soft) in (0u16..).zip(symbols::solve(&shown, &gop.edges)) {
             if soft.value.is_finite() && soft.variance > 0.0 {
                 let position = Position { gop: gop.id, slice };
@@ -177,8 +179,9 @@ fn refined(span: &Span, originals: &[Original], seen: &[Frame]) -> Homography {
     if agreement(&next) > agreement(&span.map) { next } else { span.map }
 }
 
-/// Residuals of the copy's pictures and the differences that belong to them; also follows drift in time.
-fn shown(span: &mut Span, originals: &[Original], seen: &[Frame]) -> Vec<Shown> {
+/// Residuals of the copy's pictures and the differences that belong to them; also follows drift in time. `left` is the
+/// last original of the GOP before.
+fn shown(span: &mut Span, originals: &[Original], left: Option<&Original>, seen: &[Frame]) -> Vec<Shown> {
     let view = View::new(&span.map);
     let flat: Vec<Plane> =
         originals.iter().map(|original| masked_detail(&original.mean, &view.seen)).collect();
@@ -192,12 +195,10 @@ fn shown(span: &mut Span, originals: &[Original], seen: &[Frame]) -> Vec<Shown> 
         let here = &originals[index];
         let before = &originals[index.saturating_sub(1)].mean;
         let after = &originals[(index + 1).min(originals.len() - 1)].mean;
-        let light = Light::new(&here.mean, before, after, &view.seen);
-        shown.push(Shown {
-            residual: light.residual(&picture),
-            even: light.residual(&here.even),
-            odd: light.residual(&here.odd),
-        });
+        let light = Light::new(&here.mean, before, after, left.map(|left| &left.mean), &view.seen);
+        let marks = |of: &Original| [&of.even, &of.odd].map(|mark| light.residual(mark));
+        let marks = [Some(here), left].into_iter().flatten().map(marks).collect();
+        shown.push(Shown { residual: light.residual(&picture), marks });
     }
     drifts.sort_by(f64::total_cmp);
     if let Some(drift) = drifts.get(drifts.len() / 2) {

@@ -7,6 +7,9 @@
 //! the difference falls into an even and an odd part, and within a part a slice's mark may stray by half a slice before it
 //! could be taken for another's. Where parts overlap, the fit sorts them.
 //!
+//! A coder short of bits leaves a still scene as it is: the copy then goes on showing the mark of the GOP before. That
+//! mark's slices are unknowns of their own, which are solved for and not used.
+//!
 //! A fit's own variance would only hold for noise without shape. So the same fit is made with the difference shifted
 //! sideways, where it cannot match, and the variance is raised to what those fits scatter by. A wrong registration makes
 //! the true fit such a shifted one: it then says nothing with much variance.
@@ -28,10 +31,8 @@ const PRIOR: f64 = 12.0;
 pub(crate) struct Shown {
     /// What the original does not explain.
     pub(crate) residual: Plane,
-    /// A − B in the even slices.
-    pub(crate) even: Plane,
-    /// A − B in the odd slices.
-    pub(crate) odd: Plane,
+    /// A − B in the even slices, and in the odd ones: of this GOP, and, where there is one, as the GOP before left it.
+    pub(crate) marks: Vec<[Plane; 2]>,
 }
 
 /// What was read of a slice.
@@ -52,24 +53,25 @@ pub(crate) fn solve(shown: &[Shown], edges: &[f64]) -> Vec<Soft> {
     }
     let owners = Owners::new(edges, first.residual.height);
     let weights = weights(shown);
-    let mut fit = Fit::new(slices);
+    let mut fit = Fit::new(slices * first.marks.len());
     for (picture, weight) in shown.iter().zip(&weights) {
         let weighted = picture.residual.zip(weight, |sample, weight| sample * weight);
         fit.add(&owners, picture, &weighted, weight);
     }
     let Some(values) = fit.solved() else { return blind };
     let scatter = scatter(shown, &weights, &owners, &values.0);
-    let soft = |(slice, (&value, &variance)): (usize, (&f64, &f64))| {
+    let soft = |slice: usize| {
         if fit.energy(slice) <= 0.0 {
             return Soft { value: 0.0, variance: f64::INFINITY };
         }
-        Soft { value, variance: variance * scatter[slice].max(1.0) }
+        Soft { value: values.0[slice], variance: values.1[slice] * scatter[slice].max(1.0) }
     };
-    values.0.iter().zip(&values.1).enumerate().map(soft).collect()
+    (0..slices).map(soft).collect()
 }
 
 /// Which even and which odd slice a row's marks belong to.
 struct Owners {
+    slices: usize,
     even: Vec<Option<usize>>,
     odd: Vec<Option<usize>>,
 }
@@ -92,7 +94,21 @@ impl Owners {
             };
             (0..height).map(row).collect()
         };
-        Owners { even: of(0), odd: of(1) }
+        Owners { slices, even: of(0), odd: of(1) }
+    }
+
+    /// A row of each mark of a picture, with the number of its unknown: this GOP's slices, then those of the one before.
+    fn rows<'a>(&self, picture: &'a Shown, y: usize) -> Vec<(usize, &'a [f32])> {
+        let parities = [self.even[y], self.odd[y]];
+        let of = |(gop, marks): (usize, &'a [Plane; 2])| {
+            let unknown = move |owner: Option<usize>| owner.map(|slice| gop * self.slices + slice);
+            let rows = parities
+                .into_iter()
+                .zip(marks)
+                .map(move |(owner, mark)| Some((unknown(owner)?, mark.row(y))));
+            rows.flatten()
+        };
+        picture.marks.iter().enumerate().flat_map(of).collect()
     }
 }
 
@@ -122,27 +138,26 @@ fn weights(shown: &[Shown]) -> Vec<Plane> {
 
 /// Normal equations of the slices' fit.
 struct Fit {
-    slices: usize,
+    unknowns: usize,
     matrix: Vec<f64>,
     right: Vec<f64>,
 }
 
 impl Fit {
-    fn new(slices: usize) -> Fit {
-        Fit { slices, matrix: vec![0.0; slices * slices], right: vec![0.0; slices] }
+    fn new(unknowns: usize) -> Fit {
+        Fit { unknowns, matrix: vec![0.0; unknowns * unknowns], right: vec![0.0; unknowns] }
     }
 
     fn add(&mut self, owners: &Owners, picture: &Shown, weighted: &Plane, weight: &Plane) {
-        let n = self.slices;
+        let n = self.unknowns;
         let mut scaled = vec![0.0; weight.width];
         for y in 0..weight.height {
-            let (even, odd) = (picture.even.row(y), picture.odd.row(y));
-            for (owner, part, other) in [(owners.even[y], even, None), (owners.odd[y], odd, Some(even))] {
-                let Some(i) = owner else { continue };
-                self.right[i] += f64::from(dot(part, weighted.row(y)));
-                scaled.iter_mut().zip(part).zip(weight.row(y)).for_each(|((to, part), w)| *to = part * w);
-                self.matrix[i * n + i] += f64::from(dot(part, &scaled));
-                if let (Some(other), Some(j)) = (other, owners.even[y]) {
+            let rows = owners.rows(picture, y);
+            for (index, &(i, mark)) in rows.iter().enumerate() {
+                self.right[i] += f64::from(dot(mark, weighted.row(y)));
+                scaled.iter_mut().zip(mark).zip(weight.row(y)).for_each(|((to, mark), w)| *to = mark * w);
+                self.matrix[i * n + i] += f64::from(dot(mark, &scaled));
+                for &(j, other) in &rows[..index] {
                     let both = f64::from(dot(other, &scaled));
                     self.matrix[i * n + j] += both;
                     self.matrix[j * n + i] += both;
@@ -152,12 +167,12 @@ impl Fit {
     }
 
     fn energy(&self, slice: usize) -> f64 {
-        self.matrix[slice * self.slices + slice]
+        self.matrix[slice * self.unknowns + slice]
     }
 
     /// Values, and variances for noise of one.
     fn solved(&self) -> Option<(Vec<f64>, Vec<f64>)> {
-        let n = self.slices;
+        let n = self.unknowns;
         let mean = (0..n).map(|slice| self.energy(slice)).sum::<f64>() / n as f64;
         let mut matrix = self.matrix.clone();
         for slice in 0..n {
@@ -174,24 +189,22 @@ impl Fit {
 
 /// How much wider fits that cannot match scatter than noise without shape would, for each slice.
 fn scatter(shown: &[Shown], weights: &[Plane], owners: &Owners, values: &[f64]) -> Vec<f64> {
-    let slices = values.len();
+    let slices = owners.slices;
     // sums[shift][slice]: right side and energy.
     let mut sums = vec![vec![(0.0f64, 0.0f64); slices]; SHIFTS.len()];
     let mut rest = Vec::new();
     let mut scaled = Vec::new();
     for (picture, weight) in shown.iter().zip(weights) {
         for y in 0..weight.height {
-            let parts = [(owners.even[y], picture.even.row(y)), (owners.odd[y], picture.odd.row(y))];
+            let rows = owners.rows(picture, y);
             rest.clear();
             rest.extend_from_slice(picture.residual.row(y));
-            for (owner, part) in &parts {
-                let Some(slice) = owner else { continue };
-                let value = values[*slice] as f32;
-                rest.iter_mut().zip(*part).for_each(|(rest, part)| *rest -= value * part);
+            for &(unknown, mark) in &rows {
+                let value = values[unknown] as f32;
+                rest.iter_mut().zip(mark).for_each(|(rest, mark)| *rest -= value * mark);
             }
             rest.iter_mut().zip(weight.row(y)).for_each(|(rest, weight)| *rest *= weight);
-            for (owner, part) in parts {
-                let Some(slice) = owner else { continue };
+            for (slice, part) in rows.into_iter().filter(|(unknown, _)| *unknown < slices) {
                 scaled.clear();
                 scaled.extend(part.iter().map(|part| part * part));
                 let width = part.len();

@@ -17,6 +17,8 @@ use thiserror::Error;
 pub const FORMAT: &str = "releve trace 1";
 /// A copy that is shorter than this, in seconds, and found nowhere, may still be ours.
 const PLACED_S: f64 = 10.0;
+/// Between viewers who share an id.
+const NAMES: &str = " or ";
 /// How far two workings-out may differ: the printed figures have this many digits less one.
 const SAME_LOG10: f64 = 1e-6;
 
@@ -176,7 +178,7 @@ pub fn find(
     let mut viewers = named(&reports);
     viewers.iter_mut().for_each(|named| {
         let id = u64::from_str_radix(&named.watermark_id, 16).map(WatermarkId);
-        named.viewer = id.map(|id| register.names(id).join(" or ")).unwrap_or_default();
+        named.viewer = id.map(|id| register.names(id).join(NAMES)).unwrap_or_default();
     });
     let needed = |report: &Report| match report.verdict {
         Verdict::Insufficient { needed_s } => needed_s,
@@ -215,12 +217,17 @@ pub fn find(
     })
 }
 
-/// Works a finding out again from its own readings and opened keys, without the register: each named viewer is scored alone,
-/// at the price that the register's size, which the finding states, asks.
+/// Works a finding out again from its own readings and opened keys: each named viewer is scored alone, at the price that the
+/// register's size, which the finding states, asks. A name and its id belong together by the id's own derivation, or, where
+/// an operator gave ids of another kind, by the register.
 ///
 /// # Errors
 /// Says what does not hold; a key that is not the committed one too.
-pub fn verify(finding: &Finding, keys: &KeyBook) -> Result<Vec<String>, FindError> {
+pub fn verify(
+    finding: &Finding,
+    keys: &KeyBook,
+    register: Option<&Register>,
+) -> Result<Vec<String>, FindError> {
     let differs = |why: String| Err(FindError::Differs(why));
     if finding.format != FORMAT {
         return differs(format!("it is of format `{}`, this program reads `{FORMAT}`", finding.format));
@@ -251,6 +258,15 @@ pub fn verify(finding: &Finding, keys: &KeyBook) -> Result<Vec<String>, FindErro
         .map(|named| u64::from_str_radix(&named.watermark_id, 16).map(WatermarkId))
         .collect();
     let Ok(ids) = ids else { return differs("a watermark id is none".to_owned()) };
+    for (named, &id) in finding.viewers.iter().zip(&ids) {
+        let registered = register.is_some_and(|register| register.names(id).join(NAMES) == named.viewer);
+        if WatermarkId::of_viewer(&named.viewer) != id && !registered {
+            return differs(format!(
+                "id {} is not known to be {}'s; pass the register",
+                named.watermark_id, named.viewer
+            ));
+        }
+    }
     let mut reports = Vec::new();
     for ((code, bias), of_group) in &groups {
         reports.push(judged(of_group, finding.seconds, *code, *bias, keys, &ids, finding.paid, 1)?);

@@ -53,6 +53,7 @@ impl Holder {
                     self.events.push_back(Event::TcpKnown(connection));
                 }
             }
+            Frame::PartHash(digest) => self.events.push_back(Event::Part(digest)),
             Frame::SegmentHash(digest) => self.events.push_back(Event::Segment(digest)),
             other => return Err(Error::Direction { name: other.name() }),
         }

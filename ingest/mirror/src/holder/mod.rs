@@ -25,7 +25,7 @@ mod say;
 use crate::frame::{Frame, PAYLOAD_MAX, Publishes, RECORD_MAX, TCP_MAX};
 use crate::link::Link;
 use crate::log::Log;
-use crate::{ConnectionId, Error, SegmentDigest, Survived, Way};
+use crate::{ConnectionId, Error, PartDigest, SegmentDigest, Survived, Way};
 use bytes::Bytes;
 use say::{send_input, send_output};
 use std::collections::{BTreeMap, VecDeque};
@@ -63,6 +63,8 @@ pub enum Event {
     TcpKnown(ConnectionId),
     /// What the standby made of a segment.
     Segment(SegmentDigest),
+    /// What the standby made of a part.
+    Part(PartDigest),
     /// The joining standby did not keep up; it was detached. Close the link.
     Behind,
 }
@@ -314,6 +316,11 @@ impl Holder {
     /// This node has made a segment.
     pub fn segment(&mut self, digest: SegmentDigest) {
         self.tell(Frame::SegmentHash(digest));
+    }
+
+    /// This node has made a part.
+    pub fn part(&mut self, digest: PartDigest) {
+        self.tell(Frame::PartHash(digest));
     }
 
     /// The open connections.

@@ -110,7 +110,11 @@ impl Follower {
                     *parsed += bytes.len() as u64;
                 }
                 Step::Closed(connection) => drop(self.parsed.remove(&connection)),
-                Step::Published { .. } | Step::Note { .. } | Step::Paired | Step::Segment(_) => {}
+                Step::Published { .. }
+                | Step::Note { .. }
+                | Step::Paired
+                | Step::Segment(_)
+                | Step::Part(_) => {}
             }
         }
     }
@@ -337,7 +341,7 @@ impl World {
             match event {
                 Event::Finished(connection) => drop(self.publishers.remove(&connection)),
                 Event::Paired => self.tally.pairings += 1,
-                Event::Confirmed { .. } | Event::TcpKnown(_) | Event::Segment(_) => {}
+                Event::Confirmed { .. } | Event::TcpKnown(_) | Event::Segment(_) | Event::Part(_) => {}
                 Event::Behind => panic!("so few bytes are never behind"),
             }
         }

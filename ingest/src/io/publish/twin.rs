@@ -3,10 +3,12 @@
 //! In: what the holder's stream began with, moments at which a standby joins, the pair's word on finished segments. Out: the
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
-use super::{Context, Stream};
+use super::{Context, Made, MadePart, Stream, Waiting};
 use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
-use ingest_api::window::Segment;
+use ingest_api::Track;
+use ingest_api::window::{Part, Segment};
 use media::segment::Segmenter;
+use mirror::PartDigest;
 use mirror::compare::Chain;
 use releve_state::coordinator::{Error as StateError, StreamRecord};
 use tracing::warn;
@@ -23,8 +25,13 @@ impl Stream {
         }
         let (run, segmenter) = (self.whole_run.clone()?, self.segmenter.as_ref()?.snapshot().into());
         let (epoch, seed, peer) = (self.epoch, self.window.seed(), twin.peer);
-        let last = match self.made.back() {
-            Some(made) => Some(made.record.clone()),
+        let segments = self.made.iter().rev();
+        let mut made = segments.filter_map(|made| match made {
+            Waiting::Segment(made) => Some(made.record.clone()),
+            Waiting::Part(_) => None,
+        });
+        let last = match made.next() {
+            Some(made) => Some(made),
             None => self.context.state.last_segment(&self.context.stream).await.ok().flatten(),
         };
         Some(Lead { record, peer, run, epoch, segmenter, seed, last, live: None })
@@ -55,19 +62,19 @@ impl Stream {
         let segmenter = Segmenter::restore(&lead.segmenter).map_err(|error| error.to_string())?;
         if let Some(last) = lead.last.as_ref().filter(|last| last.run == lead.run.id) {
             // What we made ourselves, and list when the holder's word comes, is recorded then.
-            if self.made.back().is_none_or(|made| made.record.number < last.number) {
+            if self.made.back().is_none_or(|made| made.number() < last.number) {
                 self.made.clear();
                 state.adopt_segment(stream, last).await.map_err(text)?;
             }
         }
-        self.made.retain(|made| made.record.number < segmenter.next_number());
+        self.made.retain(|made| made.number() < segmenter.next_number());
         for (name, object) in lead.seed.inits() {
             let blob = format!("init/{name}");
             if let Err(error) = self.context.blobs.put(&blob, object.clone()).await {
                 warn!(%stream, %error, "init section not stored; it is lost with a restart");
             }
         }
-        let next = self.made.front().map_or(segmenter.next_number(), |made| made.record.number);
+        let next = self.made.front().map_or(segmenter.next_number(), Waiting::number);
         self.window.join(&lead.run, next, &lead.seed).map_err(|error| error.to_string())?;
         self.window.set_epoch(lead.epoch);
         (self.run, self.epoch, self.follows, self.leads) = (lead.run.id, lead.epoch, true, false);
@@ -136,21 +143,70 @@ impl Stream {
         self.release().await;
     }
 
+    /// Tells the other node of a part that will be listed. `None` where there is none.
+    pub(super) fn tell_part(
+        &self,
+        track: Track,
+        (number, index): (u64, u32),
+        part: &Part,
+    ) -> Option<PartDigest> {
+        let compared = self.chain.is_some() && self.window.lists_parts();
+        let pair = self.context.pair.as_ref().filter(|_| compared)?;
+        let (stream, run, sha256) = (self.context.stream.clone(), self.run, part.sha256);
+        let digest = PartDigest { stream, run, number, index, track, sha256 };
+        pair.made_part(&digest);
+        Some(digest)
+    }
+
     /// Lists what may be listed, in order.
     pub(super) async fn release(&mut self) {
-        while let Some(made) = self.made.front() {
-            let listing = match &self.context.pair {
-                Some(pair) if made.compared => pair.listing(&self.context.stream, &made.record),
-                _ => Listing::Ours,
-            };
-            if listing == Listing::Wait {
-                return;
+        let mut new_part = false;
+        while let Some(front) = self.made.front() {
+            let number = front.number();
+            if let Waiting::Part(part) = front {
+                if self.context.pair.as_ref().is_none_or(|pair| pair.lists_part(&part.digest)) {
+                    if let Some(Waiting::Part(made)) = self.made.pop_front() {
+                        let MadePart { digest, part, object, of } = *made;
+                        let place = (digest.number, digest.index);
+                        new_part |= self.window.push_part(digest.track, place, part, object, &of);
+                    }
+                    continue;
+                }
+                // A hash that never came, of before the other node joined: the word on the segment is enough.
+                if self.whole(number).is_none_or(|made| self.verdict(made) == Listing::Wait) {
+                    break;
+                }
+                self.made.retain(|made| made.number() != number || matches!(made, Waiting::Segment(_)));
+                continue;
             }
-            let Some(made) = self.made.pop_front() else { return };
+            let Some(listing) = self.whole(number).map(|made| self.verdict(made)) else { break };
+            if listing == Listing::Wait {
+                break;
+            }
+            let Some(Waiting::Segment(made)) = self.made.pop_front() else { break };
+            new_part = false;
             match listing {
                 Listing::Theirs(record) => self.leave_out(&record).await,
-                _ => self.list(made).await,
+                _ => self.list(*made).await,
             }
+        }
+        if new_part {
+            self.publish();
+        }
+    }
+
+    /// The finished segment of this number that waits.
+    fn whole(&self, number: u64) -> Option<&Made> {
+        self.made.iter().find_map(|made| match made {
+            Waiting::Segment(made) if made.record.number == number => Some(made.as_ref()),
+            _ => None,
+        })
+    }
+
+    fn verdict(&self, made: &Made) -> Listing {
+        match &self.context.pair {
+            Some(pair) if made.compared => pair.listing(&self.context.stream, &made.record),
+            _ => Listing::Ours,
         }
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The layout this program writes, in `user_version`.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 /// Says whose file it is, in `application_id`: "RELV".
 const APPLICATION: i64 = 0x5245_4c56;
 /// How long to wait for another process that writes.
@@ -41,6 +41,16 @@ CREATE TABLE viewers (viewer TEXT NOT NULL, watermark_id TEXT NOT NULL, PRIMARY 
   STRICT, WITHOUT ROWID;
 CREATE TABLE revocations (id INTEGER PRIMARY KEY AUTOINCREMENT, viewer TEXT NOT NULL, at_unix_s INTEGER NOT NULL) STRICT;
 CREATE TABLE nodes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+";
+
+/// Came with layout 3.
+const SEATS: &str = "
+CREATE TABLE seats (session TEXT PRIMARY KEY, viewer TEXT NOT NULL, taken_unix_s INTEGER NOT NULL,
+  seen_unix_s INTEGER NOT NULL, until_unix_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX seats_of ON seats (viewer);
+CREATE TABLE ended_sessions (id INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL UNIQUE,
+  until_unix_s INTEGER NOT NULL) STRICT;
+CREATE INDEX ended_until ON ended_sessions (until_unix_s);
 ";
 
 /// What layout 1 lacks.
@@ -105,6 +115,7 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
         (APPLICATION, LAYOUT) => return Ok(()),
         (0, 0) if empty => transaction.execute_batch(TABLES).map_err(store)?,
         (APPLICATION, 1) => transaction.execute_batch(FROM_LAYOUT_1).map_err(store)?,
+        (APPLICATION, 2) => {}
         (APPLICATION, layout) => {
             return Err(Error::Store(format!(
                 "{} has layout {layout}, this program knows {LAYOUT}; use the program that wrote it, or a newer one",
@@ -113,6 +124,7 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
         }
         _ => return Err(Error::Store(format!("{} is a database of another program", path.display()))),
     }
+    transaction.execute_batch(SEATS).map_err(store)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(store)?;
     transaction.pragma_update(None, "user_version", LAYOUT).map_err(store)?;
     transaction.commit().map_err(store)
@@ -133,7 +145,7 @@ mod tests {
         let path = folder.path().join("state.db");
         let (writer, _) = open(&path).unwrap();
         writer.pragma_update(None, "user_version", 7).unwrap();
-        assert!(refusal(&path).contains("has layout 7, this program knows 2"), "{}", refusal(&path));
+        assert!(refusal(&path).contains("has layout 7, this program knows 3"), "{}", refusal(&path));
 
         let path = folder.path().join("foreign.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE streams (mine)").unwrap();
@@ -162,6 +174,7 @@ mod tests {
             let keys = "SELECT code_key, bias_key FROM gops WHERE segment = 7";
             let row = writer.query_row(keys, [], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?)));
             assert_eq!(row, Ok((2, 0)));
+            assert_eq!(writer.execute("DELETE FROM seats", []), Ok(0), "layout 3 is there too");
         }
     }
 

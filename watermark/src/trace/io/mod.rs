@@ -4,7 +4,7 @@
 //! archive's logs, the files named and `ffmpeg` processes; holds one segment of each at a time.
 
 use crate::archive::fragment::{first_composition, picture_size};
-use crate::archive::{Archive, ArchiveError, Entry, GopRecord};
+use crate::archive::{Archive, Entry, GopRecord};
 use crate::detect::{self, Choice, Frame, Gop, PictureError, Pictures};
 use crate::position::GopId;
 use crate::video::{Frames, Source};
@@ -51,10 +51,7 @@ struct Segment {
 
 impl References {
     /// Looks at the records of what is asked for.
-    ///
-    /// # Errors
-    /// When an archived segment that tells the layout cannot be read.
-    pub fn new(archive: Arc<Archive>, asked: &Asked) -> Result<References, ArchiveError> {
+    pub fn new(archive: Arc<Archive>, asked: &Asked) -> References {
         let mut references = References {
             archive,
             segments: Vec::new(),
@@ -67,7 +64,7 @@ impl References {
             references.archive.entries().iter().filter(|e| asked.takes(e)).cloned().collect();
         let (mut stream, mut run) = (String::new(), String::new());
         let (mut base_s, mut end_s, mut zero_s, mut lead_s) = (0.0, 0.0f64, 0.0, 0.0);
-        for entry in entries {
+        for (at, entry) in entries.iter().enumerate() {
             let date_s = entry.record.date_unix_ms as f64 / 1e3;
             if *entry.stream != *stream {
                 stream = entry.stream.to_string();
@@ -77,14 +74,16 @@ impl References {
             if entry.record.run != run {
                 run.clone_from(&entry.record.run);
                 zero_s = date_s - base_s - ticks_s(entry.record.start_90k);
-                // The IDR's way from decoder to screen is the same in all of a run that one encoder made.
-                let object = references.archive.object(&entry)?;
-                lead_s = ticks_s(first_composition(&object.a).unwrap_or(0));
+                // The IDR's way from decoder to screen is the same in all of a run that one encoder made. What is damaged
+                // is passed over here, and told when its pictures are asked for.
+                let mut of_run = entries[at..].iter().take_while(|entry| entry.record.run == run);
+                let object = of_run.find_map(|entry| references.archive.object(entry).ok());
+                lead_s = ticks_s(object.and_then(|object| first_composition(&object.a)).unwrap_or(0));
             }
             end_s = zero_s + lead_s + ticks_s(entry.record.start_90k + entry.record.duration_90k);
-            references.take(entry, zero_s, lead_s, end_s);
+            references.take(entry.clone(), zero_s, lead_s, end_s);
         }
-        Ok(references)
+        references
     }
 
     fn take(&mut self, entry: Entry, zero_s: f64, lead_s: f64, end_s: f64) {

@@ -13,7 +13,7 @@ use crate::metrics::{Metrics, OfStreamAnd};
 use bytes::Bytes;
 use ingest_api::StreamName;
 use ingest_api::window::{Gop, Segment};
-use mirror::{ConnectionId, Error, Holder, Publishes, Role, Standby, Stations};
+use mirror::{ConnectionId, Error, Holder, PartDigest, Publishes, Role, Standby, Stations};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -228,6 +228,25 @@ impl Data {
         drop(books);
         self.judge();
         self.ring();
+    }
+
+    /// A stream has made a part.
+    pub fn made_part(&self, digest: &PartDigest) {
+        let mut books = self.books();
+        let Books { holder, standby, ledger, .. } = &mut *books;
+        match (ledger.role(), standby) {
+            (Role::Holder, _) => holder.part(digest.clone()),
+            (Role::Standby, Some(standby)) => standby.part(digest.clone()),
+            // The segment will be listed whole.
+            (Role::Standby, None) => {}
+        }
+        drop(books);
+        self.ring();
+    }
+
+    /// Whether a part that was made here is listed by now.
+    pub fn lists_part(&self, digest: &PartDigest) -> bool {
+        self.books().ledger.lists_part(digest)
     }
 
     /// Whether a segment that was made here is listed.

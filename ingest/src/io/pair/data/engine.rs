@@ -233,7 +233,7 @@ impl Engine {
 
     fn news(&mut self) {
         let mut behind = false;
-        let mut paired = false;
+        let (mut paired, mut more) = (false, false);
         let mut described = Vec::new();
         let mut guard = self.data.books();
         let books = &mut *guard;
@@ -252,6 +252,10 @@ impl Engine {
                     }
                 }
                 Event::Segment(digest) => books.ledger.heard(digest),
+                Event::Part(digest) => {
+                    books.ledger.heard_part(digest);
+                    more = true;
+                }
                 Event::Behind => behind = true,
             }
         }
@@ -272,6 +276,9 @@ impl Engine {
         self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
         self.data.0.metrics.pair_unconfirmed.set(books.holder.unconfirmed().try_into().unwrap_or(i64::MAX));
         drop(guard);
+        if more {
+            self.data.tell_streams();
+        }
         described.into_iter().for_each(|connection| self.report(Report::Described(connection)));
         if let Some(wire) = self.wire.as_ref().filter(|_| paired) {
             self.report(Report::Paired(wire.epoch));

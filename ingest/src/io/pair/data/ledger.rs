@@ -10,18 +10,21 @@
 //! | holder | `Alone` | is listed, and so is all that was made before |
 //! | standby | any | is listed once the holder's record came and is the same |
 //!
-//! In `protect = "handover"` an open gate is enough for the holder. Where the two differ, the holder's counts: the holder lists its own
+//! Parts of the open segment follow the same rules, each by its hash. In `protect = "handover"` an open gate is enough for the holder. Where the two differ, the holder's counts: the holder lists its own
 //! and says so loudly; the standby records the holder's number as used, lists nothing of it, takes the older ones out of its
 //! window (a playlist cannot name a hole), and lists again from the next equal one on.
 
 use crate::config::pair::Protect;
 use failover::Gate;
-use ingest_api::window::Segment;
+use ingest_api::window::{Segment, Sha256};
 use ingest_api::{RunId, StreamName, Track};
 use mirror::compare::{Side, WAITING_MAX};
-use mirror::{Compare, Role, SegmentDigest, Verdict};
+use mirror::{Compare, PartDigest, Role, SegmentDigest, Verdict};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
+
+/// Parts of one stream that may be waited for: ten segments of ten seconds, two tracks.
+const PARTS_MAX: usize = 640;
 
 /// Digests of one stream that are said again: eight segments of two tracks.
 const SAID_MAX: usize = 16;
@@ -43,6 +46,8 @@ struct Stream {
     run: Option<RunId>,
     /// Numbers both have spoken of, with the tracks that still lack a word.
     spoken: BTreeMap<u64, Vec<Track>>,
+    /// What the other node made of parts: number, index, whether audio.
+    their_parts: BTreeMap<(u64, u32, bool), Sha256>,
     /// As standby: what the holder made.
     theirs: BTreeMap<u64, Segment>,
     /// The fencing term at the other node, when it held.
@@ -241,6 +246,33 @@ impl Ledger {
             Gate::Confirmed(_) => free || spoken(),
         };
         if listed { Listing::Ours } else { Listing::Wait }
+    }
+
+    /// The other node has made a part.
+    pub(super) fn heard_part(&mut self, digest: PartDigest) {
+        let PartDigest { stream, number, index, track, sha256, .. } = digest;
+        let parts = &mut self.streams.entry(stream).or_default().their_parts;
+        parts.insert((number, index, track == Track::Audio), sha256);
+        while parts.len() > PARTS_MAX {
+            parts.pop_first();
+        }
+    }
+
+    /// Whether a part that was made here is listed: by the rules of segments, and where the two differ, not.
+    pub(super) fn lists_part(&self, digest: &PartDigest) -> bool {
+        let Some(stream) = self.streams.get(&digest.stream) else { return self.lists_alone() };
+        let theirs = stream.their_parts.get(&(digest.number, digest.index, digest.track == Track::Audio));
+        match self.role {
+            Role::Standby => theirs == Some(&digest.sha256),
+            Role::Holder if self.lists_alone() => true,
+            Role::Holder => matches!(self.gate, Gate::Confirmed(_)) && theirs == Some(&digest.sha256),
+        }
+    }
+
+    /// The holder waits for nobody.
+    fn lists_alone(&self) -> bool {
+        let handover = self.protect == Protect::Handover && self.gate != Gate::Held;
+        self.role == Role::Holder && (handover || matches!(self.gate, Gate::Alone(_)))
     }
 
     /// For the status page.

@@ -84,6 +84,10 @@ impl Engine {
                 }
             }
             Step::Segment(digest) => self.data.books().ledger.heard(digest),
+            Step::Part(digest) => {
+                self.data.books().ledger.heard_part(digest);
+                self.data.tell_streams();
+            }
         }
         true
     }

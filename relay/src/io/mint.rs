@@ -1,0 +1,120 @@
+//! Access tokens over HTTP, on the operators' listener: for a shop that sells entry and runs no command.
+//!
+//! ```text
+//! POST /api/v1/tokens   Authorization: Bearer KEY (the 64 hex digits of a key in mint.key)
+//! {"stream":"demo","viewer":"alice","ttl_s":300}        "watch_until": Unix seconds, may be missing
+//! 201 {"token":…,"url":…,"watch_page":…,"expires_unix_s":…}
+//! ```
+//!
+//! In: a request. Out: status and JSON. Without `mint.key` there is no such place. The key is compared in constant time, the
+//! body is bounded before it is read, and neither keys nor tokens are logged.
+
+use crate::node::{Node, now_unix_s};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::{Method, Request};
+use ingest_api::StreamName;
+use ingest_api::access::{self, Claims, is_viewer_name};
+use releve_watermark::KeyRing;
+use ring::hmac;
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Where it is.
+pub const PATH: &str = "/api/v1/tokens";
+
+const BODY_BYTES_MAX: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// As `relevectl token mint`: a year.
+const TTL_MAX_S: u64 = 31_536_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    stream: StreamName,
+    viewer: String,
+    ttl_s: u64,
+    watch_until: Option<u64>,
+}
+
+/// Answers a request for a token: status and JSON.
+pub(super) async fn answer(node: &Node, url: &str, request: Request<Incoming>) -> (u16, String) {
+    let keys = node.keys();
+    let Some(mint) = &keys.mint else { return fault(404, "nothing is minted here: there is no mint.key") };
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if !bearer.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|bearer| opens(mint, bearer)) {
+        return fault(401, "the bearer is no key of mint.key");
+    }
+    if request.method() != Method::POST {
+        return fault(405, "only POST");
+    }
+    let read = timeout(PATIENCE, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await;
+    let Ok(Ok(body)) = read else { return fault(400, "the body is too long, or did not come") };
+    let wish: Wish = match serde_json::from_slice::<Wish>(&body.to_bytes()) {
+        Ok(wish) if !is_viewer_name(&wish.viewer) => {
+            return fault(400, "`viewer` has 1 to 128 bytes and no control characters");
+        }
+        Ok(wish) if !(1..=TTL_MAX_S).contains(&wish.ttl_s) => return fault(400, "`ttl_s` is 1 to 31536000"),
+        Ok(wish) => wish,
+        // The reason names fields and places, never a value of ours.
+        Err(error) => return fault(400, &error.to_string()),
+    };
+    match timeout(PATIENCE, node.coordinator().stream(&wish.stream)).await {
+        Ok(Ok(Some(_))) => {}
+        Ok(Ok(None)) => return fault(404, "there is no such stream"),
+        _ => return fault(503, "the state store does not answer"),
+    }
+    let now = now_unix_s();
+    let expires_unix_s = now + wish.ttl_s;
+    let claims = Claims {
+        stream: wish.stream.clone(),
+        viewer: wish.viewer,
+        issued_unix_s: now,
+        enter_until_unix_s: expires_unix_s,
+        watch_until_unix_s: wish.watch_until,
+    };
+    let token = access::mint(&keys.access, &claims);
+    let (stream, url) = (wish.stream, url.trim_end_matches('/'));
+    let minted = json!({
+        "url": format!("{url}/live/{stream}/index.m3u8?token={token}"),
+        "watch_page": format!("{url}/watch/{stream}?token={token}"),
+        "token": token,
+        "expires_unix_s": expires_unix_s,
+    });
+    node.metrics.minted.inc();
+    (201, minted.to_string())
+}
+
+/// Whether a text is a live key. Both sides go through a MAC, so that the time says nothing of where they differ.
+fn opens(keys: &KeyRing, bearer: &str) -> bool {
+    let equal = |key: &releve_watermark::Key| {
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, key.secret());
+        let expected = hmac::sign(&mac, hex::encode(key.secret()).as_bytes());
+        hmac::verify(&mac, bearer.as_bytes(), expected.as_ref()).is_ok()
+    };
+    keys.iter().fold(false, |opened, key| equal(key) | opened)
+}
+
+fn fault(status: u16, why: &str) -> (u16, String) {
+    (status, json!({ "error": why }).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use releve_watermark::Key;
+
+    #[test]
+    fn both_live_keys_open_and_nothing_else() {
+        let (new, old) = (Key::new(2, [0xab; 32]), Key::new(1, [1; 32]));
+        let keys = KeyRing::parse(&format!("{}{}", new.to_line(), old.to_line())).unwrap();
+        let (good, other) = ("ab".repeat(32), "01".repeat(32));
+        assert!(opens(&keys, &good) && opens(&keys, &other));
+        for bad in ["", "ab", &good[1..], &good.to_uppercase(), &format!("{good} "), &"ac".repeat(32)] {
+            assert!(!opens(&keys, bad), "{bad}");
+        }
+    }
+}

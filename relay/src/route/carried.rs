@@ -1,0 +1,51 @@
+//! A playlist whose every URI carries the session in its query, for players and proxies that must not see it in the path.
+//!
+//! In: a playlist as all viewers get it, with relative URIs, and a credential. Out: one viewer's own. Pure. A URI line gets
+//! `?s=CREDENTIAL`, and so does every `URI="…"` of a tag (RFC 8216 §4.3.4, 8216bis §4.4.5); what the URI itself is stays.
+
+/// The query name of the session.
+pub const NAME: &str = "s";
+
+/// The playlist with the credential in each URI.
+pub fn carried(playlist: &str, credential: &str) -> String {
+    let query = |uri: &str| if uri.contains('?') { '&' } else { '?' };
+    // A playlist has fewer than one URI a line.
+    let mut text = String::with_capacity(playlist.len() + playlist.lines().count() * (credential.len() + 4));
+    for line in playlist.lines() {
+        if line.is_empty() {
+        } else if !line.starts_with('#') {
+            text.extend([line, query(line).encode_utf8(&mut [0; 4]), NAME, "=", credential]);
+        } else if let Some((before, uri, after)) = attribute(line) {
+            text.extend([before, uri, query(uri).encode_utf8(&mut [0; 4]), NAME, "=", credential, after]);
+        } else {
+            text.push_str(line);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A tag's line around its URI, if it has one.
+fn attribute(line: &str) -> Option<(&str, &str, &str)> {
+    let begin =
+        line.match_indices("URI=\"").find(|(at, _)| line[..*at].ends_with([':', ',']))?.0 + "URI=\"".len();
+    let end = begin + line[begin..].find('"')?;
+    Some((&line[..begin], &line[begin..end], &line[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_uri_carries_the_session_and_nothing_else_changes() {
+        let playlist = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,NAME=\"URI=\",URI=\"audio.m3u8\",DEFAULT=YES\n\
+            #EXT-X-MAP:URI=\"video/init-0.mp4\"\n#EXTINF:2,\nvideo/1.m4s\n#EXT-X-PART:DURATION=0.3,URI=\"video/2.0.m4s\"\n\
+            #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video/2.1.m4s\"\nvideo.m3u8?x=1\n";
+        let expected = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,NAME=\"URI=\",URI=\"audio.m3u8?s=C\",DEFAULT=YES\n\
+            #EXT-X-MAP:URI=\"video/init-0.mp4?s=C\"\n#EXTINF:2,\nvideo/1.m4s?s=C\n#EXT-X-PART:DURATION=0.3,URI=\"video/2.0.m4s?s=C\"\n\
+            #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video/2.1.m4s?s=C\"\nvideo.m3u8?x=1&s=C\n";
+        assert_eq!(carried(playlist, "C"), expected);
+        assert_eq!(carried("", "C"), "");
+    }
+}
