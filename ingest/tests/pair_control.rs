@@ -6,17 +6,20 @@ use failover::rule::Broken;
 use failover::vote::Ask;
 use failover::witness::{Action, Record, Witness};
 use failover::{ClusterId, WitnessId};
+use http_body_util::BodyExt;
+use ingest_api::node_auth::sign_request;
 use mirror::Role;
 use releve_ingest::config::Config;
 use releve_ingest::config::pair::{BeatPath, Pair, WitnessAt};
 use releve_ingest::io::pair::control::{self, Control, Kernel};
+use releve_ingest::io::pair::operate::Operate;
 use releve_ingest::io::pair::orders::{Order, Report};
 use releve_watermark::{Key, KeyRing};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn keys() -> KeyRing {
     KeyRing::of(Key::new(1, [7; 32]))
@@ -81,7 +84,7 @@ impl Wire {
 }
 
 struct Node {
-    control: Option<Control>,
+    control: Option<Arc<Control>>,
     stop: Arc<AtomicBool>,
     data: Option<JoinHandle<()>>,
 }
@@ -113,7 +116,7 @@ impl Node {
             wire.tell[me] = None;
             wire.close(me);
         });
-        Node { control: Some(control), stop, data: Some(data) }
+        Node { control: Some(Arc::new(control)), stop, data: Some(data) }
     }
 
     fn state(&self) -> String {
@@ -143,7 +146,8 @@ impl Drop for Node {
 struct Lab {
     nodes: [Node; 2],
     witnesses: Vec<(Arc<AtomicBool>, Option<JoinHandle<()>>)>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    pair: Pair,
 }
 
 impl Drop for Lab {
@@ -187,7 +191,7 @@ impl Lab {
         };
         let wire = Arc::new(Mutex::new(Wire::default()));
         let nodes = [0, 1].map(|me| Node::start(me, &pair(me), folder.path(), wire.clone()));
-        Lab { nodes, witnesses, _folder: folder }
+        Lab { nodes, witnesses, folder, pair: pair(0) }
     }
 
     fn soon(&self, what: &str, holds: impl Fn(&Lab) -> bool) {
@@ -251,4 +255,46 @@ fn without_a_majority_of_witnesses_nobody_goes_on_alone() {
     });
     let unready = lab.nodes[1 - holder].control.as_ref().unwrap().board.unready().unwrap();
     assert!(unready.contains("not granted"), "{unready}");
+}
+
+/// Commands count once, signed, and stand in the audit file.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_signed_count_once_and_are_noted() {
+    let lab = Lab::start();
+    lab.soon("a pair", |lab| lab.nodes.iter().any(|node| node.state() == "standby"));
+    let audit = lab.folder.path().join("audit.jsonl");
+    let holder = lab.nodes[lab.holder()].control.clone().unwrap();
+    let standby = lab.nodes[1 - lab.holder()].control.clone().unwrap();
+    let operate = |control| Arc::new(Operate::new(control, &lab.pair, keys(), audit.clone()));
+    let (at_holder, at_standby) = (operate(holder), operate(standby));
+    let sign = |path: &str, nonce| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        sign_request(&keys(), "POST", path, now, [nonce; 16]).0
+    };
+    let ask = async |to: &Arc<Operate>, path: &str, header: String| {
+        let answer = to.clone().answer(path.to_owned(), header).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let path = "/pair/failover";
+    assert_eq!(ask(&at_holder, path, String::new()).await.0, 403);
+    assert_eq!(ask(&at_holder, path, sign("/pair/force", 1)).await.0, 403, "signed for another command");
+    assert!(!audit.exists(), "nothing was done");
+
+    let dry = "/pair/failover?to=2&dry_run=1";
+    let refused = ask(&at_standby, path, sign(path, 2)).await;
+    assert!(refused.0 == 409 && refused.1.contains("only a holder with a standby"), "{refused:?}");
+    let stranger = ask(&at_holder, "/pair/failover?to=9", sign("/pair/failover?to=9", 3)).await;
+    assert!(stranger.0 == 409 && stranger.1.contains("none of this pair"), "{stranger:?}");
+    assert_eq!(ask(&at_holder, dry, sign(dry, 4)).await.0, 200);
+    assert!(!audit.exists(), "nothing was done");
+
+    let once = sign(path, 5);
+    let done = ask(&at_holder, path, once.clone()).await;
+    assert!(done.0 == 200 && done.1.contains("\"gave\""), "{done:?}");
+    assert_eq!(ask(&at_holder, path, once).await.0, 403, "the same request twice");
+    let noted = std::fs::read_to_string(&audit).unwrap();
+    assert_eq!(noted.lines().count(), 2, "before and after: {noted}");
+    assert!(noted.lines().all(|line| line.contains("failover")), "{noted}");
 }

@@ -14,7 +14,7 @@ pub fn fifo(priority: u8) -> Result<(), SystemError> {
     process::schedule_fifo(priority.into()).to("run a thread under the real-time policy (SCHED_FIFO)")
 }
 
-/// Pins all memory of the process, present and future.
+/// Pins all memory of the process, present and future, once it was used.
 ///
 /// # Errors
 /// Missing CAP_IPC_LOCK (or `RLIMIT_MEMLOCK`).

@@ -123,6 +123,25 @@ impl Capture {
         all.iter().filter(answers).find(fresh).map(|one| one.at - event)
     }
 
+    /// The last segments that were seen, a line each: for people.
+    pub fn tail(&self, count: usize) -> String {
+        let all = self.all();
+        let Some(last) = all.last() else { return "nothing was seen\n".to_owned() };
+        let line = |one: &Seen| {
+            format!(
+                "{:>9.3} ms {} mac ..{:02x} flags {:02x} seq {} len {} ack {}\n",
+                (last.at - one.at).as_secs_f64() * -1000.0,
+                if one.from_client { "publisher" } else { "address  " },
+                one.mac[5],
+                one.flags,
+                one.sequence,
+                one.length,
+                one.acknowledges
+            )
+        };
+        all[all.len().saturating_sub(count)..].iter().map(line).collect()
+    }
+
     /// Segments from this Ethernet address since a moment.
     pub fn spoken_by(&self, mac: [u8; 6], since: Instant) -> usize {
         self.all().iter().filter(|one| !one.from_client && one.mac == mac && one.at > since).count()

@@ -204,7 +204,8 @@ impl Rig {
     /// When it is gone.
     pub fn signal(&self, place: usize, signal: rustix::process::Signal) -> Result<()> {
         let node = self.nodes[place].as_ref().context("no such node")?;
-        for id in std::iter::once(node.id()).chain(node.children()?) {
+        // The guardian last, or its end would tell the node to leave in good order.
+        for id in node.children()?.into_iter().chain([node.id()]) {
             let id = rustix::process::Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
             rustix::process::kill_process(id, signal)?;
         }

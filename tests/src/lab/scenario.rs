@@ -118,7 +118,7 @@ fn watch(rig: &mut Rig, scenario: Scenario, count: usize) -> Result<Outcome> {
             Scenario::Flap => flap(rig),
             Scenario::Control => unprotected(rig, &mut publisher),
         };
-        let mut run = run.with_context(|| format!("{scenario:?} {number}"))?;
+        let mut run = run.with_context(|| format!("{scenario:?} {number}\n{}", capture.tail(60)))?;
         if scenario == Scenario::Control {
             let sums = capture.sums(since);
             let noticed = run["publisher_ended"] == true && sums.rst > 0;

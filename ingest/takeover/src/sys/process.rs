@@ -62,10 +62,11 @@ pub(crate) fn schedule_fifo(priority: i32) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Pins all present and future memory of this process.
+/// Pins all present and future memory of this process, each page from its first use: stacks and arenas that nobody uses
+/// would else be filled, and the kernel would have to empty them before a dead process's link ends.
 pub(crate) fn lock_memory() -> io::Result<()> {
     // SAFETY: plain flags.
-    let done = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
+    let done = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
