@@ -8,9 +8,10 @@ use common::outside::{self, Outside};
 use common::*;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -167,6 +168,88 @@ async fn a_file_of_keys_must_be_good_and_may_change() {
     write(&set(&[Issuer(2)]), 0o644);
     until("the new key is in force", async || status(&relay, "demo", &Issuer(2).good()).await == 302).await;
     assert_eq!(status(&relay, "demo", &Issuer(1).good()).await, 403);
+}
+
+/// An HTTPS server with a certificate of its own authority, in Python: prints its port, serves the folder it is in.
+const HTTPS: &str = r#"
+import http.server, ssl, sys
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.pem", "server.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+/// The same key set over TLS: read where the certificate's authority is trusted, and nowhere else.
+#[tokio::test]
+async fn keys_come_over_tls_from_whom_the_system_trusts() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
+        -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.pem && \
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr && \
+        printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE' > ext && \
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem";
+    let made = Command::new("sh").args(["-c", openssl]).current_dir(folder.path()).output().unwrap();
+    if !made.status.success() || !Path::new("/usr/bin/python3").exists() {
+        assert!(
+            std::env::var_os("RELEVE_REQUIRE_TOOLS").is_none(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        eprintln!("SKIPPED: no openssl or no /usr/bin/python3");
+        return;
+    }
+    std::fs::write(folder.path().join("jwks.json"), set(&[Issuer(1)])).unwrap();
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", HTTPS]).current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = Ended(python.spawn().unwrap());
+    let mut port = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let url = format!("https://localhost:{}/jwks.json", port.trim());
+    for (number, name) in ["access", "session", "cluster", "code", "bias"].into_iter().enumerate() {
+        let path = folder.path().join(format!("{name}.key"));
+        std::fs::write(&path, releve_watermark::Key::new(1, [number as u8 + 1; 32]).to_line()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for (trusted, expected) in [(true, 302), (false, 403)] {
+        let ready = folder.path().join(format!("ready-{expected}.json"));
+        let dir = folder.path();
+        let config = format!(
+            "name = \"r\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\norigins = [\"http://127.0.0.1:9\"]\n\
+             keys_dir = {dir:?}\nstate = {:?}\njwt_keys = {url:?}\n",
+            dir.join("state.db")
+        );
+        std::fs::write(dir.join("relay.toml"), config).unwrap();
+        let mut relay = Command::new(env!("CARGO_BIN_EXE_releve-relay"));
+        relay.arg("--config").arg(dir.join("relay.toml")).arg("--ready-file").arg(&ready);
+        // Otherwise the system's own authorities, none of which signed the server's certificate.
+        if trusted {
+            relay.env("SSL_CERT_FILE", dir.join("ca.pem"));
+        }
+        let _relay = Ended(relay.stderr(Stdio::null()).spawn().unwrap());
+        until("the ready file is there", async || ready.exists()).await;
+        let addresses: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+        let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        until("the keys are read, or not", async || {
+            let metrics = Client::connect(address("admin")).await.get("/metrics").await.text();
+            let count = |name: &str| metrics.contains(&format!("releve_relay_jwt_keys_{name}_total 1"));
+            if expected == 302 { count("read") } else { count("failed") && !count("read") }
+        })
+        .await;
+        let target = format!("/live/demo/index.m3u8?token={}", Issuer(1).good());
+        assert_eq!(Client::connect(address("listen")).await.get(&target).await.status, expected);
+    }
+}
+
+/// A program that ends with the test, also when that fails.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Keys and tokens of PyJWT, as an operator in Python would make them.

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::outside::Outside;
 use common::{Client, token, until};
 use releve_watermark::Key;
 use std::os::unix::fs::PermissionsExt;
@@ -154,6 +155,67 @@ async fn a_token_is_minted_over_http() {
     let logged = child.wait_with_output().unwrap().stderr;
     let logged = String::from_utf8(logged).unwrap();
     assert!(!logged.contains("0909") && !logged.contains("r1.1."), "{logged}");
+}
+
+/// Everything there is to log, and none of it a secret: tokens, credentials, keys, viewers.
+#[tokio::test]
+async fn at_the_level_of_traces_nothing_secret_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
+    for (number, name) in [(6, "webhook"), (9, "mint")] {
+        write(&dir.path().join(format!("{name}.key")), &Key::new(1, [number; 32]).to_line(), 0o600);
+    }
+    let hook = Outside::start(r#"{"allow":true,"viewer":"alice-of-the-hook"}"#).await;
+    let provider =
+        Outside::start(r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"key-id-of-others","x":""}]}"#).await;
+    let (ready, config) = (dir.path().join("ready.json"), dir.path().join("relay.toml"));
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text += &format!(
+        "webhook_url = {:?}\njwt_keys = {:?}\nsessions_per_viewer = 1\n",
+        hook.url(),
+        provider.url()
+    );
+    write(&config, &text, 0o644);
+    let mut child =
+        relay(dir.path()).arg("--ready-file").arg(&ready).env("RUST_LOG", "trace").spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let logged = std::thread::spawn(move || std::io::read_to_string(&mut stderr).unwrap());
+    until("the ready file is there", async || ready.exists()).await;
+    let addresses: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+    let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+    let mut viewer = Client::connect(address("listen")).await;
+    let entered = viewer.get("/live/demo/index.m3u8?token=cookie-that-is-secret").await;
+    let credential = entered.header("location").unwrap().split('/').nth(2).unwrap().to_owned();
+    assert_eq!(viewer.get("/live/demo/index.m3u8?token=cookie-that-is-secret").await.status, 403, "one seat");
+    hook.says(|says| says.status = 500);
+    assert_eq!(viewer.get("/live/demo/index.m3u8?token=cookie-that-is-secret").await.status, 503);
+    let unknown = "eyJhbGciOiJFZERTQSIsImtpZCI6IngifQ.e30.c2lnbmF0dXJl";
+    assert_eq!(viewer.get(&format!("/live/demo/index.m3u8?token={unknown}")).await.status, 403);
+    let told = hook.asked().iter().any(|asked| asked.body.contains(unknown));
+    assert!(!told, "a token of others is not the webhook's, also while their keys are not known");
+    let bearer = format!("authorization: Bearer {}\r\n", "09".repeat(32));
+    let mut operator = Client::connect(address("admin")).await;
+    assert_eq!(operator.ask("GET", "/api/v1/tokens", &bearer).await.status, 405);
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+    let logged = logged.join().unwrap();
+    assert!(logged.len() > 500 && logged.contains("the webhook gave no verdict"), "{logged}");
+    let signature = hook.asked()[0].header("releve-signature").split("v1=").nth(1).unwrap().to_owned();
+    let (mint, key) = ("09".repeat(32), "06".repeat(32));
+    let secrets = [
+        "cookie-that",
+        "alice-of",
+        "key-id-of",
+        unknown,
+        &credential,
+        &credential[70..],
+        &signature,
+        &mint,
+        &key,
+    ];
+    for secret in secrets {
+        assert!(!logged.contains(secret), "{secret} is in the log");
+    }
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ fn no_secret_is_in_any_log_or_metric() -> Result<()> {
         "the watch page's address leaks to other sites"
     );
 
-    for entry in ["access", "session", "cluster", "pattern", "code", "bias"] {
+    for entry in ["access", "session", "cluster", "pattern", "code", "bias", "webhook", "mint"] {
         use std::os::unix::fs::PermissionsExt;
         let file = cluster.dir().join("keys").join(format!("{entry}.key"));
         let mode = std::fs::metadata(&file)?.permissions().mode() & 0o777;

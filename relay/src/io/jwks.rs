@@ -76,6 +76,11 @@ impl Reader {
         self.outside.is_none()
     }
 
+    /// The rules before any keys are read: a token of others is known as one, and opens nothing.
+    pub fn nothing_yet(&self) -> Rules {
+        Rules { keys: Arc::default(), issuer: self.issuer.clone(), audience: self.audience.clone() }
+    }
+
     /// Reads the keys.
     ///
     /// # Errors
@@ -105,7 +110,7 @@ fn read_file(path: &Path) -> Result<KeySet, JwksError> {
 
 /// Keeps the node's rules fresh until it stops.
 pub(super) async fn keep(node: Arc<Node>, reader: Reader) {
-    let mut well = true;
+    let (mut well, mut first) = (true, true);
     loop {
         let read = tokio::select! {
             read = reader.read(&node.limits) => read,
@@ -113,7 +118,7 @@ pub(super) async fn keep(node: Arc<Node>, reader: Reader) {
         };
         let next = match read {
             Ok(rules) => {
-                if !std::mem::replace(&mut well, true) || node.jwt.rules().is_none() {
+                if !std::mem::replace(&mut well, true) || std::mem::replace(&mut first, false) {
                     let (keys, skipped) = (rules.keys.len(), rules.keys.skipped());
                     tracing::info!(keys, skipped, "the keys of JSON web tokens are read");
                 }

@@ -10,6 +10,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
@@ -53,13 +56,15 @@ impl Outside {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(patience));
-        let tls = HttpsConnectorBuilder::new();
-        // To this machine in plain there may be no certificates at all.
+        // The provider is named: another one in the build must not make it a question.
+        let (tls, provider) = (HttpsConnectorBuilder::new(), aws_lc_rs::default_provider());
         let connector = if url.scheme_str() == Some("https") {
-            let rooted = tls.with_native_roots().map_err(|error| OutsideError::Roots(error.to_string()))?;
+            let rooted = tls.with_provider_and_native_roots(provider);
+            let rooted = rooted.map_err(|error| OutsideError::Roots(error.to_string()))?;
             rooted.https_only().enable_http1().wrap_connector(connector)
         } else {
-            tls.with_tls_config(no_roots()?).https_or_http().enable_http1().wrap_connector(connector)
+            // To this machine in plain: no certificates are needed, and there may be none.
+            tls.with_tls_config(no_roots(provider)?).https_or_http().enable_http1().wrap_connector(connector)
         };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -121,12 +126,11 @@ impl Outside {
     }
 }
 
-fn no_roots() -> Result<rustls::ClientConfig, OutsideError> {
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+fn no_roots(provider: CryptoProvider) -> Result<ClientConfig, OutsideError> {
     let versions =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| OutsideError::Roots(error.to_string()))?;
-    Ok(versions.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+    Ok(versions.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// The innermost cause: that is where the words an operator needs are.

@@ -13,6 +13,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Seats reported in one call: others that write are not kept waiting.
 const REPORT_MAX: usize = 1000;
+/// Most sessions that are being asked about, or wait for it.
+const ASKING_MAX: usize = 256;
 /// How often it is looked which sessions are due.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -66,7 +68,9 @@ pub(super) async fn recheck(node: Arc<Node>) {
         let now = now_unix_s();
         node.watched.forget(now.saturating_sub(2 * every_s));
         let Some(webhook) = &node.webhook else { continue };
-        for session in node.watched.due(now, now + every_s) {
+        // Those that must wait for their turn stay due: a webhook that is away gathers no crowd here.
+        let room = ASKING_MAX.saturating_sub(asking.len());
+        for session in node.watched.due(room, now, now + every_s) {
             asking.spawn(ask_again(node.clone(), webhook.clone(), session));
         }
     }

@@ -70,7 +70,10 @@ pub async fn start_with(
                 config.jwt_audience.clone(),
                 &config.limits,
             )?;
-            let rules = if reader.is_file() { Some(reader.read(&config.limits).await?) } else { None };
+            let rules = match reader.is_file() {
+                true => reader.read(&config.limits).await?,
+                false => reader.nothing_yet(),
+            };
             Some((reader, rules))
         }
         None => None,
@@ -111,11 +114,9 @@ pub async fn start_with(
     if let Some(limit) = node.seats {
         regular.push(tokio::spawn(sessions::report(node.clone(), limit)));
     }
-    if node.seats.is_some() || node.webhook.is_some() {
-        regular.push(tokio::spawn(sessions::recheck(node.clone())));
-    }
+    regular.push(tokio::spawn(sessions::recheck(node.clone())));
     if let Some((reader, rules)) = jwks {
-        rules.into_iter().for_each(|rules| node.jwt.put(rules));
+        node.jwt.put(rules);
         regular.push(tokio::spawn(jwks::keep(node.clone(), reader)));
     }
     // Viewers come in when the revocations are known, or cannot be known for now: a store that is away at the start must

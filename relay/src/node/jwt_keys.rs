@@ -28,7 +28,7 @@ impl Default for JwtKeys {
             rules: RwLock::default(),
             read: watch::Sender::new(0),
             wanted: Notify::new(),
-            due_ms: AtomicU64::new(u64::MAX),
+            due_ms: AtomicU64::new(0),
         }
     }
 }

@@ -44,18 +44,19 @@ impl Watched {
             .collect()
     }
 
-    /// Sessions that the webhook is to be asked about now. Each is named once: it is due again at `again_unix_s`, unless
+    /// Sessions that the webhook is to be asked about now, at most so many. Each is named once: it is due again at `again_unix_s`, unless
     /// `ask_at` says otherwise.
-    pub fn due(&self, now_unix_s: u64, again_unix_s: u64) -> Vec<Session> {
+    pub fn due(&self, most: usize, now_unix_s: u64, again_unix_s: u64) -> Vec<Session> {
         let due = self
             .sessions
             .iter()
             .filter(|seen| seen.session.asked && seen.ask_unix_s.load(Ordering::Relaxed) <= now_unix_s);
-        due.map(|seen| {
-            seen.ask_unix_s.store(again_unix_s, Ordering::Relaxed);
-            seen.session.clone()
-        })
-        .collect()
+        due.take(most)
+            .map(|seen| {
+                seen.ask_unix_s.store(again_unix_s, Ordering::Relaxed);
+                seen.session.clone()
+            })
+            .collect()
     }
 
     /// When the webhook is to be asked about a session next.
@@ -111,13 +112,14 @@ mod tests {
         watched.saw(&session(2, false, true), 300, 110);
         watched.saw(&session(3, false, false), 300, 110);
         assert_eq!(watched.len(), 2, "of an ordinary session nothing is kept");
-        assert!(watched.due(399, 700).is_empty());
-        assert_eq!(ids(&watched.due(400, 700)), [1]);
-        assert!(watched.due(699, 1_000).is_empty());
+        assert!(watched.due(9, 399, 700).is_empty());
+        assert!(watched.due(0, 400, 700).is_empty(), "there is no room: it stays due");
+        assert_eq!(ids(&watched.due(9, 400, 700)), [1]);
+        assert!(watched.due(9, 699, 1_000).is_empty());
         watched.ask_at(&[1; 16], 430);
-        assert_eq!(ids(&watched.due(430, 730)), [1]);
+        assert_eq!(ids(&watched.due(9, 430, 730)), [1]);
         watched.saw(&session(4, true, false), 300, 5_000);
-        assert_eq!(ids(&watched.due(430, 730)), [4], "admitted long ago, new to this relay: at once");
+        assert_eq!(ids(&watched.due(9, 430, 730)), [4], "admitted long ago, new to this relay: at once");
     }
 
     #[test]

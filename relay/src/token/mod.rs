@@ -19,7 +19,7 @@ use thiserror::Error;
 pub struct Ways<'a> {
     /// Keys of our own tokens.
     pub keys: &'a KeyRing,
-    /// What tokens of others are measured by; without it none are taken.
+    /// What tokens of others are measured by, though their keys may not be known yet; without it none are taken.
     pub jwt: Option<&'a jwt::Rules>,
     /// Whether an operator's webhook decides on all other tokens.
     pub webhook: bool,

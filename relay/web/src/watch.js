@@ -60,8 +60,8 @@ async function ask(url) {
   } catch {
     return { state: "network" };
   }
-  // A path below /v/ is our session: the token has done its work.
-  const session = new URL(answer.url).pathname.startsWith("/v/") ? answer.url : null;
+  // A path below /v/ or /q/ is our session: the token has done its work.
+  const session = /^\/[vq]\//.test(new URL(answer.url).pathname) ? answer.url : null;
   if (answer.ok) return { state: "there", session };
   if (answer.status === 404) return { state: "offline", session };
   if (answer.status === 403) {
