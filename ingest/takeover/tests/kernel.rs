@@ -15,7 +15,9 @@ use support::{allowed, example, skip};
 use takeover::address::{Announcer, Announcing, Interface, Ownership};
 use takeover::hold::{Base, Confirmed, Event, Hold, Rule, Settings};
 use takeover::rights::Right;
-use takeover::socket::{Error, Frozen, Options, Quiet, Scale, TcpState, Window, destroy_orphan};
+use takeover::socket::{
+    Error, Frozen, Options, Quiet, Scale, TcpState, Window, destroy_orphan, destroy_orphans,
+};
 
 /// Long enough for any retransmission timer, short enough to notice.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -289,6 +291,29 @@ fn an_orphan_is_destroyed_once() {
             assert!(destroy_orphan(ends.0, ends.1).unwrap());
             assert!(!destroy_orphan(ends.0, ends.1).unwrap());
             assert!(client.read(&mut [0; 1]).is_err(), "a destroyed connection says so");
+        }
+    });
+}
+
+/// Found in the lab: the reset of an orphan that was destroyed during a takeover killed the connection that took its place.
+#[test]
+fn a_node_that_starts_removes_all_of_its_former_life() {
+    if !allowed(&[Right::Repair]) {
+        return;
+    }
+    let (a, _b) = pair();
+    a.enter(|| {
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let listener = TcpListener::bind(SocketAddr::new(ip, 0)).unwrap();
+            let at = listener.local_addr().unwrap();
+            let mut ends: Vec<_> =
+                (0..3).map(|_| (TcpStream::connect(at).unwrap(), listener.accept().unwrap().0)).collect();
+            assert_eq!(destroy_orphans(ip, at.port()).unwrap(), 3);
+            assert_eq!(destroy_orphans(ip, at.port()).unwrap(), 0);
+            assert!(ends.iter_mut().all(|(client, _)| client.read(&mut [0; 1]).is_err()));
+            let _client = TcpStream::connect(at).unwrap();
+            listener.accept().unwrap();
         }
     });
 }

@@ -27,7 +27,7 @@ pub use baseline::{Baseline, Progress};
 pub use dump::{Departed, Dumped, peek};
 pub use error::Error;
 pub use freeze::{Frozen, Kept};
-pub use orphan::destroy_orphan;
+pub use orphan::{destroy_orphan, destroy_orphans};
 pub use restore::{Live, Quiet};
 pub use state::{Options, QUEUE_MAX, Scale, TcpState, Window};
 

@@ -56,6 +56,50 @@ pub fn destroy_orphan(local: SocketAddr, peer: SocketAddr) -> Result<bool, Syste
     }
 }
 
+/// Destroys every connection that the kernel still has at this address and port, and gives how many there were. For a node
+/// that starts, while none of its own can exist there: the resets of its former life then stay behind the shut hold, or
+/// behind an address that is elsewhere, instead of meeting the connections of the present one.
+///
+/// # Errors
+/// As [`destroy_orphan`], for the first that cannot be destroyed; the rest is tried.
+pub fn destroy_orphans(address: IpAddr, port: u16) -> Result<usize, SystemError> {
+    let (mut count, mut outcome) = (0, Ok(()));
+    for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        // A kernel without IPv6 has no such table.
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        for (local, peer) in text.lines().filter_map(ends_of) {
+            if local == SocketAddr::new(address, port) && peer.port() != 0 {
+                match destroy_orphan(local, peer) {
+                    Ok(destroyed) => count += usize::from(destroyed),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+        }
+    }
+    outcome.map(|()| count)
+}
+
+/// Both ends in a line of /proc/net/tcp or tcp6: `sl: ADDRESS:PORT ADDRESS:PORT …`, addresses as words of this machine.
+fn ends_of(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let end = |word: &str| {
+        let (address, port) = word.split_once(':')?;
+        let bytes: Vec<u8> = (0..address.len() / 8)
+            .map(|at| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok())
+            .collect::<Option<Vec<u32>>>()?
+            .into_iter()
+            .flat_map(u32::to_ne_bytes)
+            .collect();
+        let ip = match bytes.len() {
+            4 => IpAddr::from(*bytes.first_chunk::<4>()?),
+            16 => IpAddr::from(*bytes.first_chunk::<16>()?).to_canonical(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+    };
+    Some((end(words.next()?)?, end(words.next()?)?))
+}
+
 /// `struct inet_diag_req_v2`.
 fn request(kind: u16, local: SocketAddr, peer: SocketAddr, cookie: [u8; 8]) -> Vec<u8> {
     let mut fixed = vec![if local.is_ipv4() { AF_INET } else { AF_INET6 }, libc::IPPROTO_TCP as u8, 0, 0];
@@ -76,6 +120,17 @@ fn request(kind: u16, local: SocketAddr, peer: SocketAddr, cookie: [u8; 8]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn lines_of_the_kernels_tables_are_read() {
+        let line = "  12: 64004D0A:078F 09004D0A:C71A 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0";
+        let ends = ("10.77.0.100:1935".parse().unwrap(), "10.77.0.9:50970".parse().unwrap());
+        assert_eq!(ends_of(line), Some(ends));
+        let mapped = "1: 0000000000000000FFFF000064004D0A:078F 0000000000000000FFFF000009004D0A:C71A 01";
+        assert_eq!(ends_of(mapped), Some(ends));
+        assert_eq!(ends_of("sl  local_address rem_address st"), None);
+    }
 
     #[test]
     fn the_request_has_the_kernels_size() {

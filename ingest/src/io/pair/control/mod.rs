@@ -167,6 +167,17 @@ pub fn start(
         } else {
             held::clean(pair.node, &ips, port);
         }
+        // The gate is shut: what the kernel says of a former life's connections goes nowhere. Later it could.
+        for ip in ips {
+            match takeover::socket::destroy_orphans(ip, port) {
+                Ok(0) => {}
+                Ok(count) => warn!(count, %ip, "connections of a former life are removed"),
+                Err(error) => warn!(%error, %ip, "connections of a former life may stand in the way"),
+            }
+        }
+        if let Some(held) = &held {
+            held.look();
+        }
         // Only without a bound on it: with one, a later allocation would fail.
         if may_lock && let Err(error) = takeover::realtime::lock_memory() {
             warn!(%error, "memory is not locked: a machine short of it may look dead");
