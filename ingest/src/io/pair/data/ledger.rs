@@ -18,11 +18,13 @@ use crate::config::pair::Protect;
 use failover::Gate;
 use ingest_api::window::{Segment, Sha256};
 use ingest_api::{RunId, StreamName, Track};
-use mirror::compare::{Side, WAITING_MAX};
+use mirror::compare::Side;
 use mirror::{Compare, PartDigest, Role, SegmentDigest, Verdict};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Segments of one stream that one node may be ahead of the other; one that is further behind lists nothing more.
+const WORDS_MAX: usize = 1_024;
 /// Parts of one stream that may be waited for: ten segments of ten seconds, two tracks.
 const PARTS_MAX: usize = 640;
 
@@ -178,7 +180,7 @@ impl Ledger {
     pub(super) fn heard_record(&mut self, name: &StreamName, record: Segment) {
         let theirs = &mut self.streams.entry(name.clone()).or_default().theirs;
         theirs.insert(record.number, record);
-        while theirs.len() > WAITING_MAX {
+        while theirs.len() > WORDS_MAX {
             theirs.pop_first();
         }
     }
@@ -205,7 +207,7 @@ impl Ledger {
             };
             let stream = self.streams.entry(digest.stream.clone()).or_default();
             stream.spoken.entry(digest.number).or_default().push(digest.track);
-            while stream.spoken.len() > 4 * WAITING_MAX {
+            while stream.spoken.len() > WORDS_MAX {
                 stream.spoken.pop_first();
             }
             match word {
