@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # Two hosts on this machine: network namespaces on a bridge, for whoever sources this file.
 #
 #   net_up      makes them and sets: net_name (prefix), net_a, net_b (namespaces), net_host, net_ip_a, net_ip_b, net_vip

@@ -22,6 +22,10 @@ fn mixed(z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+fn sign(seed: u64) -> f32 {
+    if mixed(seed) & 1 == 0 { 1.0 } else { -1.0 }
+}
+
 /// A film, and how its mark is drawn.
 #[derive(Clone)]
 struct Film {
@@ -69,17 +73,17 @@ impl Film {
         let (ball_x, ball_y) = (320.0 + 250.0 * (1.7 * time_s).sin(), 180.0 + 130.0 * (2.3 * time_s).cos());
         let mut samples = Vec::with_capacity(width * height);
         for line in 0..height {
+            // The film is 640 × 360 of its own; smaller pictures look at fewer of its samples.
+            let y = (line as f64 + 0.5) * 360.0 / height as f64 - 0.5;
+            let wallpaper = &self.wallpaper[(y + tilt + 40.0) as usize % SIDE * SIDE..][..SIDE];
+            let amount = 2.0 * mark(((y * SLICES as f64 / 360.0) as usize).min(SLICES - 1));
+            let cell = (gop as u64) << 40 | (y as u64 / 16) << 20;
+            let cells: Vec<f32> = (0..40).map(|x| amount * sign(self.seed ^ (cell | x))).collect();
             for column in 0..width {
-                // The film is 640 × 360 of its own; smaller pictures look at fewer of its samples.
                 let x = (column as f64 + 0.5) * 640.0 / width as f64 - 0.5;
-                let y = (line as f64 + 0.5) * 360.0 / height as f64 - 0.5;
-                let (u, v) = ((x + pan) as usize % SIDE, (y + tilt + 40.0) as usize % SIDE);
                 let near = (x - ball_x).powi(2) + (y - ball_y).powi(2) < 1600.0;
-                let level = 120.0 + self.wallpaper[v * SIDE + u] + if near { 40.0 } else { 0.0 };
-                let slice = (y * SLICES as f64 / 360.0) as usize;
-                let cell = (gop as u64) << 40 | (y as u64 / 16) << 20 | (x as u64 / 16);
-                let sign = if mixed(self.seed ^ cell) & 1 == 0 { 1.0 } else { -1.0 };
-                samples.push(level + 2.0 * sign * mark(slice.min(SLICES - 1)));
+                let level = 120.0 + wallpaper[(x + pan) as usize % SIDE] + if near { 40.0 } else { 0.0 };
+                samples.push(level + cells[x as usize / 16]);
             }
         }
         samples
@@ -234,23 +238,23 @@ fn a_cut_and_mirrored_copy_is_read() {
 
 #[test]
 fn a_copy_that_plays_faster_is_followed() {
-    let film = Film::new(12, 3);
-    let detection = detected(&film, &Copy::of(&film, seconds(1.0..11.0, 1.04)));
+    let film = Film::new(10, 3);
+    let detection = detected(&film, &Copy::of(&film, seconds(1.0..9.5, 1.04)));
     let [span] = detection.spans[..] else { panic!("{:?}", detection.spans) };
     assert!((span.speed - 1.04).abs() < 0.01, "{span:?}");
     let (right, wrong, _) = told(&film, &detection);
-    assert!(right >= 36 && wrong == 0, "{right} right, {wrong} wrong");
+    assert!(right >= 30 && wrong == 0, "{right} right, {wrong} wrong");
 }
 
 #[test]
 fn a_copy_cut_together_is_read_from_both_places() {
-    let film = Film::new(14, 4);
-    let detection = detected(&film, &Copy::of(&film, seconds(8.0..14.0, 1.0).chain(seconds(1.0..7.0, 1.0))));
+    let film = Film::new(12, 4);
+    let detection = detected(&film, &Copy::of(&film, seconds(7.0..12.0, 1.0).chain(seconds(1.0..6.0, 1.0))));
     let [one, other] = detection.spans[..] else { panic!("{:?}", detection.spans) };
-    assert!((one.archive_at(0.0) - 8.0).abs() < 0.05 && (other.archive_at(6.0) - 1.0).abs() < 0.05);
-    assert!((one.to_s - 6.0).abs() < 0.25, "{one:?}");
+    assert!((one.archive_at(0.0) - 7.0).abs() < 0.05 && (other.archive_at(5.0) - 1.0).abs() < 0.05);
+    assert!((one.to_s - 5.0).abs() < 0.25, "{one:?}");
     let (right, wrong, _) = told(&film, &detection);
-    assert!(right >= 44 && wrong == 0, "{right} right, {wrong} wrong");
+    assert!(right >= 36 && wrong == 0, "{right} right, {wrong} wrong");
 }
 
 /// The picture alone cannot tell: the mark of the second showing is another one.

@@ -41,6 +41,10 @@ const UNEVEN: f64 = 0.2;
 /// Readings this many deviations from nought tell how much is left.
 const CLEAR: f64 = 3.0;
 
+/// Seconds of a copy that are looked at; a longer one is read for its first hour.
+const COPY_S_MAX: usize = 3_600;
+/// Seconds of an archive that are compared with.
+const ARCHIVE_S_MAX: usize = 24 * 3_600;
 /// Seconds of a copy that places are told apart by.
 const PROBE_S: f64 = 3.0;
 
@@ -88,7 +92,7 @@ pub fn detect(
     clip: &dyn Clip,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Detection, PictureError> {
-    let mut copy = Thumbs::default();
+    let mut copy = Thumbs::of(COPY_S_MAX);
     let (mut begin_s, mut end_s, mut step_s) = (0.0, 0.0, 0.0);
     for (index, frame) in clip.pictures(time::WIDTH * time::FINER, time::HEIGHT * time::FINER)?.enumerate() {
         let frame = frame?;
@@ -167,7 +171,7 @@ fn archive_thumbs(
     archive: &dyn References,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Thumbs, PictureError> {
-    let mut thumbs = Thumbs::default();
+    let mut thumbs = Thumbs::of(ARCHIVE_S_MAX);
     let gops = archive.gops();
     let (Some(first), Some(last)) = (gops.first(), gops.last()) else { return Ok(thumbs) };
     let pictures = archive.pictures(0..gops.len(), Choice::A, time::WIDTH, time::HEIGHT)?;

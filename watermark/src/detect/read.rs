@@ -21,6 +21,8 @@ const GRID_WIDTH: usize = WIDTH / 2;
 const GRID_HEIGHT: usize = HEIGHT / 2;
 /// Most pictures of a copy that one GOP is read from: of more, every second or third.
 const SHOWN_MAX: usize = 64;
+/// Most pictures of a copy that are taken in for one GOP, whatever its clock says.
+const TAKEN_MAX: usize = 256;
 /// Pictures that a GOP's geometry is refined on.
 const REFINED: usize = 4;
 /// Originals before and after the expected one that a picture is compared with.
@@ -80,7 +82,8 @@ fn read_span(
             && frame.time_s < span.to_s
             && span.archive_at(frame.time_s) < gop.end_s
         {
-            seen.extend(copy.next().transpose()?);
+            let frame = copy.next().transpose()?;
+            seen.extend(frame.filter(|_| seen.len() < TAKEN_MAX));
         }
         if let Some(Err(_)) = copy.peek() {
             copy.next().transpose()?;

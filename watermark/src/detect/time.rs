@@ -72,13 +72,18 @@ impl Span {
 }
 
 /// Thumbnails at `RATE`, from a film's first picture on; a gap repeats the last one.
-#[derive(Default)]
 pub(crate) struct Thumbs {
     pub(crate) start_s: f64,
     pub(crate) pictures: Vec<Plane>,
+    most: usize,
 }
 
 impl Thumbs {
+    /// Of so many seconds at most, whatever a film's clock says.
+    pub(crate) fn of(seconds: usize) -> Thumbs {
+        Thumbs { start_s: 0.0, pictures: Vec::new(), most: seconds * RATE as usize }
+    }
+
     /// Takes the pictures of a film in order; those that are due are kept.
     pub(crate) fn push(&mut self, time_s: f64, picture: impl FnOnce() -> Plane) {
         if self.pictures.is_empty() {
@@ -87,6 +92,7 @@ impl Thumbs {
         let due = ((time_s - self.start_s) * RATE + 0.01).floor();
         // A film whose clock jumps for hours is no film: at most ten minutes are bridged.
         let missing = (due + 1.0 - self.pictures.len() as f64).clamp(0.0, 6_000.0) as usize;
+        let missing = missing.min(self.most - self.pictures.len());
         if missing > 0 {
             let picture = picture();
             self.pictures.extend(std::iter::repeat_n(picture, missing));

@@ -270,6 +270,13 @@ impl Data {
         decisions
     }
 
+    /// The socket of a connection is read no more. `false`: it has none.
+    pub(super) fn hush(&self, connection: ConnectionId) -> bool {
+        let books = self.books();
+        let pump = books.entries.get(&connection).and_then(|entry| entry.pump.as_ref());
+        pump.is_some_and(|pump| pump.send(Command::Hush).is_ok())
+    }
+
     /// The socket of a connection that is over is closed behind what was written.
     pub(super) fn finish(&self, connection: ConnectionId) {
         let pump = self.books().entries.get_mut(&connection).and_then(|entry| entry.pump.take());

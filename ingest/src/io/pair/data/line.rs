@@ -69,6 +69,8 @@ pub(super) enum Turn {
     Live(SocketAddr, Option<Pass>),
     /// It has none now.
     Away,
+    /// Its socket is read no more; all input came before.
+    Hushed,
     /// Its socket is of no more use.
     Gone(Gone),
     /// It could not be made live: it has left.
@@ -190,6 +192,7 @@ impl Line {
     /// Our word, the last segment, the end in the books: in this order.
     async fn close(&mut self, end: End) {
         if let End::Kicked(kick) = &end {
+            self.hear_out().await;
             self.session.close(kick.words().0);
         }
         self.leave();
@@ -201,6 +204,28 @@ impl Line {
         }
         self.tap.close();
         self.door.ended(self.peer, end, self.published);
+    }
+
+    /// A connection that we close was read further than it was parsed, and its twin takes all that was read: so do we.
+    async fn hear_out(&mut self) {
+        let mut reads = self.tap.data.hush(self.tap.connection);
+        loop {
+            let turn = match reads {
+                true => timeout(LAST_SEGMENT_MAX, self.turns.recv()).await.ok().flatten(),
+                false => self.turns.try_recv().ok(),
+            };
+            match turn {
+                None => return,
+                Some(Turn::Hushed | Turn::Gone(_)) => reads = false,
+                Some(Turn::Input(bytes, room)) => {
+                    // A stream that takes nothing more says so again.
+                    if self.turn(Turn::Input(bytes, room)).await.is_err() {
+                        return;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// The publish is over: the twin hears of it behind every byte that was parsed.
@@ -280,6 +305,7 @@ impl Line {
                 }
             }
             Turn::Live(peer, pass) => self.live(peer, pass).await?,
+            Turn::Hushed => {}
             Turn::Away => self.place = Place::Away,
             Turn::Gone(Gone::Left) | Turn::Over => return Err(End::Left.into()),
             // ffmpeg ends a publish and closes without reading our answer: a reset is its goodbye.

@@ -30,6 +30,8 @@ pub(super) enum Command {
     Detach(oneshot::Sender<std::net::TcpStream>),
     /// How many bytes have arrived, read or not.
     Unread(oneshot::Sender<u64>),
+    /// Read no more: `Turn::Hushed` follows the last input.
+    Hush,
     /// Close in good order and end.
     Finish,
 }
@@ -45,7 +47,7 @@ pub(super) async fn run(
 ) {
     let mut buffer = vec![0; READ_BYTES];
     // Output that was restored into the kernel's queue may wait there.
-    let (mut open, mut acked) = (true, 0);
+    let (mut open, mut whole, mut acked) = (true, true, 0);
     loop {
         tokio::select! {
             biased;
@@ -53,12 +55,12 @@ pub(super) async fn run(
                 Some(Command::Write(bytes)) => {
                     written += bytes.len() as u64;
                     if !matches!(timeout(WRITE_MAX, socket.write_all(&bytes)).await, Ok(Ok(()))) {
-                        open = false;
+                        (open, whole) = (false, false);
                         let _ = turns.send(Turn::Gone(Gone::Silent));
                     }
                 }
                 Some(Command::Detach(reply)) => {
-                    if open && let Ok(socket) = socket.into_std() {
+                    if whole && let Ok(socket) = socket.into_std() {
                         let _ = reply.send(socket);
                     }
                     return;
@@ -66,6 +68,10 @@ pub(super) async fn run(
                 Some(Command::Unread(reply)) => {
                     let read = tap.position().map_or(0, |(input, _)| input);
                     let _ = reply.send(read + unread(&socket).map_or(0, |bytes| bytes as u64));
+                }
+                Some(Command::Hush) => {
+                    open = false;
+                    let _ = turns.send(Turn::Hushed);
                 }
                 Some(Command::Finish) | None => {
                     let _ = timeout(Duration::from_secs(1), socket.shutdown()).await;
@@ -86,6 +92,7 @@ pub(super) async fn run(
                     Err(_) => Turn::Gone(Gone::Silent),
                 };
                 open = matches!(turn, Turn::Input(..));
+                whole &= open;
                 // Whoever does not listen any more has given the socket up.
                 let _ = turns.send(turn);
             }

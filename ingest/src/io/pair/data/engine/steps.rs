@@ -77,7 +77,13 @@ impl Engine {
                 Ok(word) => self.word(connection, word),
                 Err(error) => return self.refuse(connection, &error.to_string()),
             },
-            Step::Closed(connection) => self.turn(connection, Turn::Closed),
+            Step::Closed(connection) => {
+                if let Some(entry) = self.data.books().entries.get_mut(&connection) {
+                    // The holder has decided all it ever will.
+                    entry.decisions = None;
+                    entry.turn(Turn::Closed);
+                }
+            }
             Step::Paired => {
                 if let Some(wire) = &self.wire {
                     self.report(Report::Paired(wire.epoch));
