@@ -138,8 +138,10 @@ async fn a_viewer_who_takes_no_bytes_is_cut() {
         limits.origin_patience = Duration::from_secs(2);
     })
     .await;
+    until("the first client has gone", async || open_connections(&relay) == 0.0).await;
     let mut client = relay.client().await;
     client.send(format!("GET {session}/video/1.m4s HTTP/1.1\r\nhost: relay\r\n\r\n").as_bytes()).await;
+    until("the relay answers", async || open_connections(&relay) == 1.0).await;
     until("the relay gives up", async || open_connections(&relay) == 0.0).await;
     let mut rest = Vec::new();
     let ended = client.stream.read_to_end(&mut rest).await;

@@ -15,7 +15,7 @@ use tests::{Cluster, Mark, Publisher, Viewer, feed, tool};
 /// How long each of them plays.
 const SECONDS: u32 = 20;
 
-/// ffmpeg 5.1 (hls.c, `update_init_section`) tells init sections apart by their address in memory and so reads the same one
+/// ffmpeg (5.1 and 9.0 were seen; hls.c, `update_init_section`) tells init sections apart by their address in memory and so reads the same one
 /// again after each reload of any live playlist with `EXT-X-MAP`, its own muxer's too.
 const FFMPEG_RELOADS: &str = "Found duplicated MOOV Atom. Skipped it";
 /// What VLC 3 warns of in every fragmented MP4: sample tables are empty because samples are in fragments, and the first AAC
