@@ -233,11 +233,9 @@ impl Connection<'_> {
     }
 
     async fn publish(&mut self, socket: &mut TcpStream, key: &str) -> Result<(), End> {
-        // A key may come with a query, as `KEY?x=y`; only the key counts.
-        let key = key.split('?').next().unwrap_or_default();
         self.claim = None;
         self.ended = false;
-        match self.door.streams.claim(key, self.peer.ip()).await {
+        match self.door.streams.claim(bare(key), self.peer.ip()).await {
             Ok((stream, claim)) => {
                 info!(peer = %self.peer, %stream, "publisher accepted");
                 self.claim = Some(claim);
@@ -246,17 +244,7 @@ impl Connection<'_> {
                 self.write(socket).await
             }
             Err(error) => {
-                match &error {
-                    ClaimError::WrongKey => {
-                        sleep(WRONG_KEY_DELAY).await;
-                        self.session.reject_publish(Reject::BadName);
-                    }
-                    ClaimError::InUse(_) => self.session.reject_publish(Reject::InUse),
-                    ClaimError::Busy(_) | ClaimError::State(_) => {
-                        self.session.close("the server cannot take a publish now")
-                    }
-                    ClaimError::Stopping => self.session.close(Kick::Stopping.words().0),
-                }
+                refuse(&mut self.session, &error).await;
                 Err(End::NoSlot(error))
             }
         }
@@ -274,6 +262,24 @@ impl Connection<'_> {
             socket.write_all(&bytes).await?;
         }
         Ok(())
+    }
+}
+
+/// A key may come with a query, as `KEY?x=y`; only the key counts.
+pub(crate) fn bare(key: &str) -> &str {
+    key.split('?').next().unwrap_or_default()
+}
+
+/// Tells a publisher why it gets no slot; who has no key waits for it.
+pub(crate) async fn refuse(session: &mut Session, error: &ClaimError) {
+    match error {
+        ClaimError::WrongKey => {
+            sleep(WRONG_KEY_DELAY).await;
+            session.reject_publish(Reject::BadName);
+        }
+        ClaimError::InUse(_) => session.reject_publish(Reject::InUse),
+        ClaimError::Busy(_) | ClaimError::State(_) => session.close("the server cannot take a publish now"),
+        ClaimError::Stopping => session.close(Kick::Stopping.words().0),
     }
 }
 

@@ -87,6 +87,10 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
+        // Ours stays until the kernel has taken the switch's namespace apart, and the next scenario makes it again.
+        if let Err(error) = ip("link delete eth0") {
+            eprintln!("takeover-lab: {error:#}");
+        }
         for name in ["a", "b", "r", "s"] {
             if let Err(error) = ip(&format!("netns delete {}{name}", self.prefix)) {
                 eprintln!("takeover-lab: {error:#}");

@@ -12,11 +12,11 @@ use super::books::Tap;
 use super::word::{Lead, LineState};
 use super::{Begins, Moment, Pairing, Twin};
 use crate::io::admission::Pass;
-use crate::io::rtmp::{Door, End};
-use crate::io::streams::{Claim, ClaimError, Kick};
+use crate::io::rtmp::{Door, End, bare, refuse};
+use crate::io::streams::{Claim, Kick};
 use bytes::{Buf, Bytes, BytesMut};
 use ingest_api::window::Gop;
-use rtmp::{Event, MediaKind, Reject, Session, Stage, StreamKeyText};
+use rtmp::{Event, MediaKind, Session, Stage, StreamKeyText};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,8 +24,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-/// A wrong key costs this long, so that guessing is slow.
-const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
 /// How long a connection that never became live may wait for its socket.
 const AWAY_MAX: Duration = Duration::from_secs(10);
 /// How long the stream's task has for the last segment of a publisher that left.
@@ -489,8 +487,6 @@ impl Line {
     }
 
     async fn publish(&mut self, key: &str) -> Result<(), Fate> {
-        // A key may come with a query, as `KEY?x=y`; only the key counts.
-        let key = key.split('?').next().unwrap_or_default();
         let (answer, lead) = oneshot::channel();
         let (done, ended) = mpsc::channel(1);
         let twin = Twin { tap: self.tap.clone(), peer: self.peer.ip(), _done: done };
@@ -499,21 +495,11 @@ impl Line {
             let begin = Begins::Holder { record: Box::new(record.clone()), lead: answer };
             Some(Pairing { twin, decisions, begin })
         };
-        let claimed = self.door.streams.claim_for(key, self.peer.ip(), pairing).await;
+        let claimed = self.door.streams.claim_for(bare(key), self.peer.ip(), pairing).await;
         let (record, mut claim) = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
-                match &error {
-                    ClaimError::WrongKey => {
-                        sleep(WRONG_KEY_DELAY).await;
-                        self.session.reject_publish(Reject::BadName);
-                    }
-                    ClaimError::InUse(_) => self.session.reject_publish(Reject::InUse),
-                    ClaimError::Busy(_) | ClaimError::State(_) => {
-                        self.session.close("the server cannot take a publish now")
-                    }
-                    ClaimError::Stopping => self.session.close(Kick::Stopping.words().0),
-                }
+                refuse(&mut self.session, &error).await;
                 return Err(End::NoSlot(error).into());
             }
         };
