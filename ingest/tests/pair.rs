@@ -575,8 +575,12 @@ async fn a_publisher_that_is_replaced_ends_at_the_same_byte_on_both_nodes() {
     let mut first = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
     // More than the stream's queue takes: some of it is parsed, some read, some neither, when the second one comes.
     let media = seconds(0..60);
-    let (mut second, ()) =
-        tokio::join!(Encoder::accepted(&pair.holder.node, &pair.holder.lab.key), first.send(&media));
+    let replaces = async {
+        // Something of the first one's must be there to go on from.
+        pair.holder.lab.listed(&pair.holder.node, 1).await;
+        Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await
+    };
+    let (mut second, ()) = tokio::join!(replaces, first.send(&media));
     first.closed().await;
     second.send(&seconds(500..503)).await;
     second.leaves().await;
