@@ -4,7 +4,7 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh quick      without the end-to-end tests
 #
-# One profile for all of it, release, so that nothing is compiled twice.
+# One profile and one selection of packages for all of it, so that nothing is compiled twice.
 # With RELEVE_REQUIRE_TOOLS=1 (CI sets it) a missing player fails its test; without, the test says what it skipped.
 set -euo pipefail
 
@@ -19,15 +19,14 @@ cargo fmt --all --check
 shellcheck scripts/*.sh .ci/run
 
 step build
-cargo build --release --locked -p releve-ingest -p releve-relay -p releve-watermark
+cargo test --release --locked --workspace --no-run
 
 step lints
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 
 step "unit tests"
-cargo test --release --locked --workspace --exclude tests
-cargo test --release --locked -p mark --features cpu-mask --test cpu_features
-cargo test --release --locked -p tests --lib --test tidy
+cargo test --release --locked --workspace
+cargo test --release --locked --workspace --features mark/cpu-mask --test cpu_features
 
 [[ ${1:-} != quick ]] || exit 0
 
@@ -37,8 +36,8 @@ npm ci --silent --no-audit --no-fund --prefix tests/browser
 
 # Each test has a cluster of its own; most of their time is the feed's own, so that more of them than cores go well.
 step "end to end"
-RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-target}/release cargo test --release --locked -p tests --test e2e -- --test-threads 6
+RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-target}/release cargo test --release --locked --workspace --test e2e -- --test-threads 6
 
 # Players decode in real time: alone, so that a stall is the programs' and not the machine's.
 step players
-RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-target}/release cargo test --release --locked -p tests --test players -- --test-threads 1
+RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-target}/release cargo test --release --locked --workspace --test players -- --test-threads 1
