@@ -118,9 +118,19 @@ impl Object {
 
     /// The object as one buffer for the wire between nodes.
     pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.encoded_len());
+        self.encode_into(&mut out);
+        out.freeze()
+    }
+
+    /// How long `encode` makes it, in bytes.
+    pub fn encoded_len(&self) -> usize {
         let b_bytes: usize = self.pairs.iter().map(|pair| pair.b.len()).sum();
-        let size = HEAD_BYTES + self.pairs.len() * PAIR_BYTES + self.a.len() + b_bytes;
-        let mut out = BytesMut::with_capacity(size);
+        HEAD_BYTES + self.pairs.len() * PAIR_BYTES + self.a.len() + b_bytes
+    }
+
+    /// Appends what `encode` gives.
+    pub fn encode_into(&self, out: &mut BytesMut) {
         out.put_slice(MAGIC);
         out.put_u32(self.code_key);
         out.put_u32(self.a.len() as u32);
@@ -136,7 +146,6 @@ impl Object {
         for pair in &self.pairs {
             out.put_slice(&pair.b);
         }
-        out.freeze()
     }
 
     /// Reads what `encode` wrote, sharing the buffer.

@@ -99,11 +99,12 @@ impl Archive {
         (archive, Writer { queue, waiting, blobs, logs: HashMap::new(), metrics, gate })
     }
 
-    /// Hands over a committed segment; returns at once. Without pictures there is nothing to trace by.
+    /// Hands over a committed segment; returns at once. One without marks is not kept: no copy of it says whose it was.
     pub fn offer(&self, stream: &StreamName, window: &Window, record: &Segment, video: Option<&Object>) {
         let Some(queue) = &self.queue else { return };
         let track = record.tracks.iter().find(|track| track.track == Track::Video);
-        let (Some(track), Some(object)) = (track, video) else { return };
+        let marked = video.filter(|object| !object.pairs.is_empty());
+        let (Some(track), Some(object)) = (track, marked) else { return };
         let Some(init) = window.init(&track.init) else { return self.dropped(stream, "no-init", "") };
         let bytes = weight(object);
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES_MAX {

@@ -114,8 +114,13 @@ impl Log {
             out.chain = push(&mut bytes, out.chain, Kind::Init, &[&[len], init.0.as_bytes(), init.1])?;
             out.init = Some(init.0.to_owned());
         }
-        let (len, object) = (u32::try_from(record.len()).ok()?, object.encode());
-        out.chain = push(&mut bytes, out.chain, Kind::Segment, &[&len.to_be_bytes(), record, &object])?;
+        let len = u32::try_from(record.len()).ok()?;
+        let payload_len = 4 + record.len() + object.encoded_len();
+        out.chain = push_with(&mut bytes, out.chain, Kind::Segment, payload_len, |bytes| {
+            bytes.put_u32(len);
+            bytes.put_slice(record);
+            object.encode_into(bytes);
+        })?;
         out.bytes = bytes.freeze();
         Some(out)
     }
@@ -129,14 +134,27 @@ impl Log {
 }
 
 fn push(out: &mut BytesMut, before: Chain, kind: Kind, payload: &[&[u8]]) -> Option<Chain> {
-    let len: usize = payload.iter().map(|piece| piece.len()).sum();
+    let len = payload.iter().map(|piece| piece.len()).sum();
+    push_with(out, before, kind, len, |out| payload.iter().for_each(|piece| out.put_slice(piece)))
+}
+
+/// A record whose payload of `len` bytes is written in its place: the seal comes after it, its head before it.
+fn push_with(
+    out: &mut BytesMut,
+    before: Chain,
+    kind: Kind,
+    len: usize,
+    payload: impl FnOnce(&mut BytesMut),
+) -> Option<Chain> {
     if len > PAYLOAD_BYTES_MAX {
         return None;
     }
-    let chain = before.next(kind, payload);
     out.reserve(HEAD_BYTES + len);
-    out.put_slice(&RecordHead { kind, len, chain }.encode());
-    payload.iter().for_each(|piece| out.put_slice(piece));
+    let head = out.len();
+    out.put_bytes(0, HEAD_BYTES);
+    payload(out);
+    let chain = before.next(kind, &out[head + HEAD_BYTES..]);
+    out[head..head + HEAD_BYTES].copy_from_slice(&RecordHead { kind, len, chain }.encode());
     Some(chain)
 }
 

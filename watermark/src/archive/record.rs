@@ -27,15 +27,14 @@ impl Chain {
     /// Before the first record.
     pub const START: Chain = Chain([0; 32]);
 
-    /// The seal of a record behind this one; of a payload in pieces.
-    pub fn next(self, kind: Kind, payload: &[&[u8]]) -> Chain {
-        let length: usize = payload.iter().map(|piece| piece.len()).sum();
+    /// The seal of a record behind this one.
+    pub fn next(self, kind: Kind, payload: &[u8]) -> Chain {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(b"releve archive 1\0");
         hash.update(&self.0);
         hash.update(&[kind as u8]);
-        hash.update(&(length as u32).to_be_bytes());
-        payload.iter().for_each(|piece| hash.update(piece));
+        hash.update(&(payload.len() as u32).to_be_bytes());
+        hash.update(payload);
         let mut chain = [0; 32];
         chain.copy_from_slice(hash.finish().as_ref());
         Chain(chain)
@@ -100,7 +99,7 @@ impl RecordHead {
     /// # Errors
     /// When it, its head or its place in the chain is another.
     pub fn verify(&self, before: Chain, payload: &[u8]) -> Result<(), RecordError> {
-        match payload.len() == self.len && before.next(self.kind, &[payload]) == self.chain {
+        match payload.len() == self.len && before.next(self.kind, payload) == self.chain {
             true => Ok(()),
             false => Err(RecordError::Chain),
         }
