@@ -130,10 +130,16 @@ pub enum EmbedError {
 pub fn embed(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Result<(Vec<u8>, Vec<u8>), EmbedError> {
     luma.check(strength)?;
     let field = field(luma, seed, strength);
-    let (mut a, mut b) = (luma.samples.to_vec(), luma.samples.to_vec());
     let (width, columns, lines) = (luma.width, luma.width / STEP, luma.height / STEP);
     let mut values = vec![0i16; columns + 2];
-    for y in luma.top..luma.top + luma.rows {
+    // Filled row by row: what is written is in the cache, and no sample is copied only to be written over.
+    let mut variants = [Vec::with_capacity(luma.samples.len()), Vec::with_capacity(luma.samples.len())];
+    for (y, samples) in luma.samples.chunks_exact(width).enumerate() {
+        let from = y * width;
+        if !(luma.top..luma.top + luma.rows).contains(&y) {
+            variants.iter_mut().for_each(|variant| variant.extend_from_slice(samples));
+            continue;
+        }
         // The field's values sit in the middle of their squares; outside the outermost ones they repeat.
         let (above, below, weight) = between(y, lines);
         let (above, below) = (&field[above * columns..][..columns], &field[below * columns..][..columns]);
@@ -141,11 +147,11 @@ pub fn embed(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Result<(Vec<
             *value = ((above * (16 - weight) + below * weight) >> 4) as i16;
         }
         (values[0], values[columns + 1]) = (values[1], values[columns]);
-        let dither = &DITHER[y % TILE];
-        let row = y * width..(y + 1) * width;
-        shift_row(&luma.samples[row.clone()], &values, dither, &mut a[row.clone()], &mut b[row]);
+        variants.iter_mut().for_each(|variant| variant.resize(from + width, 0));
+        let [a, b] = &mut variants;
+        shift_row(samples, &values, &DITHER[y % TILE], &mut a[from..], &mut b[from..]);
     }
-    Ok((a, b))
+    Ok(variants.into())
 }
 
 impl Luma<'_> {
@@ -171,22 +177,32 @@ impl Luma<'_> {
 /// Wrapping arithmetic, because checks keep the compiler from using vectors; nothing wraps: values are at most
 /// `SHIFT_MAX`, so no term exceeds 16 · 192 + 384 · 15, and no level 255 · 64 + 63 + 192.
 fn shift_row(samples: &[u8], values: &[i16], dither: &[i16; TILE], a: &mut [u8], b: &mut [u8]) {
-    const NEAR: [i16; STEP] = [9, 11, 13, 15, 1, 3, 5, 7];
-    let (samples, a, b) =
-        (samples.as_chunks::<STEP>().0, a.as_chunks_mut::<STEP>().0, b.as_chunks_mut::<STEP>().0);
-    let dither = dither.as_chunks::<STEP>().0.iter().cycle();
-    let values = values.windows(3);
-    for ((((samples, a), b), dither), values) in samples.iter().zip(a).zip(b).zip(dither).zip(values) {
-        // Samples 0–3 of a square lie between the value to the left and its own, 4–7 between its own and the right one.
-        let (left, here, right) = (values[0], values[1], values[2]);
-        for i in 0..STEP {
-            let (from, to) = if i < STEP / 2 { (left, here) } else { (here, right) };
-            let shift = from.wrapping_mul(16).wrapping_add(to.wrapping_sub(from).wrapping_mul(NEAR[i])) >> 4;
-            let level = i16::from(samples[i]).wrapping_mul(64).wrapping_add(dither[i]);
-            a[i] = (level.wrapping_add(shift) >> 6).clamp(0, 255) as u8;
-            b[i] = (level.wrapping_sub(shift) >> 6).clamp(0, 255) as u8;
+    let variants = a.chunks_mut(TILE).zip(b.chunks_mut(TILE));
+    for (tile, (samples, (a, b))) in samples.chunks(TILE).zip(variants).enumerate() {
+        let shifts = shifts(&values[tile * (TILE / STEP)..]);
+        let given = samples.iter().zip(dither).zip(&shifts);
+        for (((&sample, &dither), &shift), (a, b)) in given.zip(a.iter_mut().zip(b)) {
+            let level = i16::from(sample).wrapping_mul(64).wrapping_add(dither);
+            *a = (level.wrapping_add(shift) >> 6).clamp(0, 255) as u8;
+            *b = (level.wrapping_sub(shift) >> 6).clamp(0, 255) as u8;
         }
     }
+}
+
+/// The values of one row between those in the middle of the squares, in 1/64 levels; as many as `values` reaches.
+fn shifts(values: &[i16]) -> [i16; TILE] {
+    const NEAR: [i16; STEP] = [9, 11, 13, 15, 1, 3, 5, 7];
+    let mut shifts = [0; TILE];
+    for (shifts, values) in shifts.as_chunks_mut::<STEP>().0.iter_mut().zip(values.windows(3)) {
+        // Samples 0–3 of a square lie between the value to the left and its own, 4–7 between its own and the right one.
+        let (left, here, right) = (values[0], values[1], values[2]);
+        let (from, to) = ([left, left, left, left, here, here, here, here], [here, right]);
+        for (place, shift) in shifts.iter_mut().enumerate() {
+            let (from, to) = (from[place], to[place / (STEP / 2)]);
+            *shift = from.wrapping_mul(16).wrapping_add(to.wrapping_sub(from).wrapping_mul(NEAR[place])) >> 4;
+        }
+    }
+    shifts
 }
 
 /// The two field rows (or columns) that sample `at` lies between, and the weight of the second in sixteenths.
@@ -199,35 +215,58 @@ fn between(at: usize, squares: usize) -> (usize, usize, i32) {
 
 /// What each square of 8×8 samples is shifted by, in 1/64 levels.
 fn field(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Vec<i32> {
-    let (columns, lines) = (luma.width / STEP, luma.height / STEP);
+    let columns = luma.width / STEP;
     let grid = Grid::new(luma, seed);
-    let mut field = Vec::with_capacity(columns * lines);
-    for line in 0..lines {
-        for column in 0..columns {
-            let (x, y) = (column * STEP + STEP / 2, line * STEP + STEP / 2);
-            let pattern = grid.at(x.saturating_sub(luma.left), y.saturating_sub(luma.top));
-            let square = &luma.samples[line * STEP * luma.width + column * STEP..];
-            let gain = gain(square, luma.width);
+    let middle = |square: usize, first: usize| grid.cell((square * STEP + STEP / 2).saturating_sub(first));
+    let across: Vec<_> = (0..columns).map(|column| middle(column, luma.left)).collect();
+    let mut field = Vec::with_capacity(columns * luma.height / STEP);
+    let mut sums = vec![Sums::default(); columns];
+    for (line, rows) in luma.samples.chunks_exact(luma.width * STEP).enumerate() {
+        let down = middle(line, luma.top);
+        add_up(rows, luma.width, &mut sums);
+        for (&across, sums) in across.iter().zip(&sums) {
             // The grid's rms is about 45 of 64, so 142 % make it one.
-            let shift = ((pattern * gain * 142 / 100) * i32::from(strength) / 100) >> 8;
+            let shift = ((grid.at(across, down) * gain(*sums) * 142 / 100) * i32::from(strength) / 100) >> 8;
             field.push(shift.clamp(-SHIFT_MAX, SHIFT_MAX));
         }
     }
     field
 }
 
-/// How much the eye forgives here, in 1/256: texture hides, darkness and white show.
-fn gain(square: &[u8], width: usize) -> i32 {
-    let (mut sum, mut squares) = (0u32, 0u32);
-    for row in square.chunks(width).take(STEP) {
-        // 64 samples: at most 64 · 255², so nothing wraps (see `shift_row` for why it may).
-        for &sample in row.first_chunk::<STEP>().into_iter().flatten() {
-            sum = sum.wrapping_add(sample.into());
-            squares = squares.wrapping_add(u32::from(sample).wrapping_mul(sample.into()));
+/// Of one square's 64 samples.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    levels: u32,
+    squares: u32,
+}
+
+/// Sums of each square of one line. Rows are added up first, sample by sample: that is what vectors do well.
+///
+/// Nothing wraps (see `shift_row` for why it may): 8 · 255 fit into 16 bits, 64 · 255² into 32.
+fn add_up(rows: &[u8], width: usize, sums: &mut [Sums]) {
+    const AT_ONCE: usize = 2 * STEP;
+    let rows: [&[u8]; STEP] = std::array::from_fn(|row| &rows[row * width..][..width]);
+    for (square, sums) in sums.chunks_mut(AT_ONCE / STEP).enumerate() {
+        let (mut levels, mut squares) = ([0u16; AT_ONCE], [0u32; AT_ONCE]);
+        for row in rows {
+            let row = &row[square * AT_ONCE..];
+            for ((&sample, level), squares) in row.iter().zip(&mut levels).zip(&mut squares) {
+                *level = level.wrapping_add(sample.into());
+                *squares = squares.wrapping_add(u32::from(sample).wrapping_mul(sample.into()));
+            }
+        }
+        for (place, sums) in sums.iter_mut().enumerate() {
+            let here = place * STEP..(place + 1) * STEP;
+            sums.levels = levels[here.clone()].iter().fold(0, |sum, &level| sum.wrapping_add(level.into()));
+            sums.squares = squares[here].iter().fold(0, |sum, &square| sum.wrapping_add(square));
         }
     }
-    let mean = (sum / 64) as i32;
-    let variance = (squares / 64).saturating_sub((sum / 64) * (sum / 64));
+}
+
+/// How much the eye forgives here, in 1/256: texture hides, darkness and white show.
+fn gain(Sums { levels, squares }: Sums) -> i32 {
+    let mean = (levels / 64) as i32;
+    let variance = (squares / 64).saturating_sub((levels / 64) * (levels / 64));
     let texture = (154 + (variance << 8).isqrt() as i32).min(512); // 0.6 + deviation / 16, at most 2
     let dark = ((mean - 10) * 256 / 50).clamp(64, 256);
     let bright = ((250 - mean) * 256 / 20).clamp(0, 256);
@@ -259,10 +298,8 @@ impl Grid {
         Grid { cells, width, side_q8 }
     }
 
-    /// The pattern there, about ±64, in samples from the first shown one.
-    fn at(&self, x: usize, y: usize) -> i32 {
-        let (column, across) = self.cell(x);
-        let (line, down) = self.cell(y);
+    /// The pattern there, about ±64.
+    fn at(&self, (column, across): (usize, i32), (line, down): (usize, i32)) -> i32 {
         let row = |line: usize| {
             let cells = &self.cells[line * self.width + column..][..2];
             cells[0] * (256 - across) + cells[1] * across
@@ -270,7 +307,8 @@ impl Grid {
         (row(line) * (256 - down) + row(line + 1) * down) >> 16
     }
 
-    /// The cell a sample lies in, and how far towards the next one on a smooth step, in 1/256.
+    /// The cell that a sample lies in, counted from the first shown one, and how far towards the next on a smooth step,
+    /// in 1/256.
     fn cell(&self, at: usize) -> (usize, i32) {
         let (cell, rest) = ((at << 8) / self.side_q8, (at << 8) % self.side_q8);
         let t = (rest * 256 / self.side_q8) as i32;

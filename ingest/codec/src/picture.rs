@@ -63,8 +63,8 @@ impl Picture {
     ///
     /// # Errors
     /// When the plane has another size.
-    pub fn with_luma(&self, luma: &[u8]) -> Result<Picture, PictureError> {
-        let mut samples = luma.to_vec();
+    pub fn with_luma(&self, luma: Vec<u8>) -> Result<Picture, PictureError> {
+        let mut samples = luma;
         samples.extend_from_slice(&self.samples[self.width * self.height..]);
         Picture::new(self.width, self.height, samples)
     }
@@ -82,8 +82,8 @@ mod tests {
         assert!(Picture::new(0, 0, vec![]).is_err());
         assert!(Picture::new(SIDE_MAX + 16, 16, vec![0; (SIDE_MAX + 16) * 24]).is_err());
         let picture = Picture::new(16, 16, (0..=255).chain(0..128).collect()).unwrap();
-        let other = picture.with_luma(&[9; 256]).unwrap();
+        let other = picture.with_luma(vec![9; 256]).unwrap();
         assert_eq!((other.luma(), &other.samples()[256..]), (&[9; 256][..], &picture.samples()[256..]));
-        assert!(picture.with_luma(&[9; 255]).is_err());
+        assert!(picture.with_luma(vec![9; 255]).is_err());
     }
 }

@@ -150,7 +150,7 @@ pub fn code(job: &Job) -> Result<Coded, MarkError> {
         rows: config.height - top - bottom,
     };
     let (a, b) = embed(&luma, &job.seed, job.strength)?;
-    let (a, b) = (picture.with_luma(&a)?, picture.with_luma(&b)?);
+    let (a, b) = (picture.with_luma(a)?, picture.with_luma(b)?);
 
     let cap = rate::cap(host.slice_bytes() as u64, job.previous_gop_bytes);
     let (mut qp, mut attempts) = (rate::first_qp(host.qp), 1);
