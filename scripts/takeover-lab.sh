@@ -14,6 +14,12 @@
 #   commit-proof   on the wire: no ACK leaves beyond what the standby has confirmed
 #   control, lag-control   without the packet hold: somebody must notice, or the others show nothing
 #
+#   scripts/takeover-lab.sh players [PLAYER …] [--count N] [--short]
+#
+# has real players look on across a handover, kill -9 and the loss of power: hls.js, shaka, video.js, chromium (its own
+# player), ffmpeg, streamlink, mpv, gstreamer, vlc; a JSON line for each player and event. `scripts/setup.sh test watch`
+# installs them; what is missing is said.
+#
 # Makes network namespaces of its own and removes them, also on failure. Prints a JSON line for each scenario; exit 0 when
 # all is well, 1 when not, 77 (skipped) without root, iproute2, nftables or ffmpeg. RELEVE_BIN_DIR names programs that are
 # built already, RELEVE_LAB_LOG the nodes' log filter, RELEVE_LAB_KEEP=1 keeps the folder of each scenario.
@@ -31,19 +37,15 @@ if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
 fi
 export RELEVE_BIN_DIR
 "$here/scripts/clip.sh" 720 1080 baseline >/dev/null
+if [[ ${1:-} == players ]] && command -v npm >/dev/null && [[ ! -d $here/tests/browser/node_modules/hls.js ]]; then
+    npm ci --silent --no-audit --no-fund --prefix "$here/tests/browser"
+fi
 
-prefix=rlv$$
-ip netns add "${prefix}c" 2>/dev/null || skip "network namespaces are not allowed here"
-leave() {
-    local name pid
-    for name in c a b r s; do
-        # Whatever still runs in our own namespaces was started by this run.
-        for pid in $(ip netns pids "$prefix$name" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
-        ip netns delete "$prefix$name" 2>/dev/null || true
-    done
-}
-trap leave EXIT
-lab() { ip netns exec "${prefix}c" "$RELEVE_BIN_DIR/takeover-lab" "$prefix" "$@"; }
+# shellcheck source=scripts/netns.sh
+. "$here/scripts/netns.sh"
+trap lab_down EXIT
+lab_up || skip "network namespaces are not allowed here"
+lab() { ip netns exec "${lab_prefix}c" "$RELEVE_BIN_DIR/takeover-lab" "$lab_prefix" "$@"; }
 
 if [[ ${1:-} != long ]]; then
     lab "$@"

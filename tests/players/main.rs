@@ -9,24 +9,13 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
+use tests::lab::by_script;
+use tests::lab::players::{FFMPEG_RELOADS, GST_CATEGORIES, VLC_FRAGMENTS, VLC_LATE, VLC_SURROUNDINGS};
 use tests::obs::Obs;
 use tests::{Cluster, Mark, Publisher, Viewer, feed, tool};
 
 /// How long each of them plays.
 const SECONDS: u32 = 20;
-
-/// ffmpeg (5.1 and 9.0 were seen; hls.c, `update_init_section`) tells init sections apart by their address in memory and so reads the same one
-/// again after each reload of any live playlist with `EXT-X-MAP`, its own muxer's too.
-const FFMPEG_RELOADS: &str = "Found duplicated MOOV Atom. Skipped it";
-/// What VLC 3 warns of in every fragmented MP4: sample tables are empty because samples are in fragments, and the first AAC
-/// frame holds the encoder's priming.
-const VLC_FRAGMENTS: [&str; 3] = ["no chunk defined", "STTS table of 0 entries", "decoded zero sample"];
-/// VLC's own thread came late to a picture that was there in time: the machine was busy. Of a stream that is late it says
-/// "buffering" and "ES_OUT_SET_(GROUP_)PCR is called too late".
-const VLC_LATE: &str = "picture is too late to be displayed";
-/// What GStreamer shall complain about: the stream, not the plugins that it finds on this machine.
-const GST_CATEGORIES: &str =
-    "*:1,adaptivedemux*:2,hls*:2,qtdemux:2,*parse*:2,libav:2,*decoder:2,*dec:2,nvcodec:1,nvdec:1";
 
 /// A marked stream that is on the air, and a fresh playlist URL for it.
 fn on_air() -> Result<(Cluster, Publisher, String)> {
@@ -97,22 +86,11 @@ fn vlc_plays_without_a_warning() -> Result<()> {
     let text = said(&out);
     ensure!(out.status.success(), "{text}");
     ensure!(started.elapsed() >= Duration::from_secs(u64::from(SECONDS)), "VLC ended early: {text}");
-    // What it says of its own surroundings is not about the stream.
-    let about_itself = [
-        "dbus",
-        "globalhotkeys",
-        "interface",
-        "lua",
-        "VLC media player",
-        "Running vlc",
-        "main libvlc",
-        "dummy",
-    ];
     let complaints: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("error") || line.contains("warning"))
         .filter(|line| {
-            !about_itself.iter().chain(&VLC_FRAGMENTS).chain(&[VLC_LATE]).any(|word| line.contains(word))
+            !VLC_SURROUNDINGS.iter().chain(&VLC_FRAGMENTS).chain(&[VLC_LATE]).any(|word| line.contains(word))
         })
         .collect();
     ensure!(complaints.is_empty(), "VLC: {complaints:#?}");
@@ -231,6 +209,16 @@ fn the_watch_page_says_what_is_wrong() -> Result<()> {
     let facts = browse(&["play", &good, "3", shot.to_str().context("a path in UTF-8")?])?.context("facts")?;
     let _publisher = later.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     ensure!(facts["played_s"].as_f64().is_some_and(|played| played > 2.0), "{facts}");
+    Ok(())
+}
+
+/// A pair of nodes hands over and is killed while hls.js watches with three segments in hand: it goes on, without an error.
+/// All players and the loss of power: `scripts/takeover-lab.sh players`.
+#[test]
+fn hls_js_notices_neither_a_handover_nor_a_crash() -> Result<()> {
+    let (Some(_), Some(_)) = (tool("node")?, tool("chromium")?) else { return Ok(()) };
+    let said = by_script(env!("CARGO_BIN_EXE_takeover-lab"), &["players", "hls.js", "--short"])?;
+    ensure!(said.is_none_or(|lines| lines.lines().count() == 2), "an event each");
     Ok(())
 }
 

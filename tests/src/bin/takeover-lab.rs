@@ -1,6 +1,8 @@
 //! The takeover lab: `takeover-lab PREFIX [SCENARIO …] [--protect LEVEL] [--count N] [--short]`, inside the client's
 //! namespace, as `scripts/takeover-lab.sh` runs it; `takeover-lab PREFIX sum FILE` adds up the lines of many batches.
 //!
+//! `takeover-lab PREFIX players [PLAYER …] [--count N] [--short]` has real players look on.
+//!
 //! In: scenarios. Out: a JSON line for each, `{"scenario","protect","count","ok","jitter_ms","summary","runs":[…]}`; the last
 //! run is the whole. Exit 0 when all went unnoticed, and every control was noticed.
 #![forbid(unsafe_code)]
@@ -31,6 +33,9 @@ fn run() -> Result<bool> {
         let sums = summary::sum(&std::fs::read_to_string(&file).with_context(|| file)?)?;
         sums.iter().for_each(|line| println!("{line}"));
         return Ok(sums.iter().all(|line| line["ok"] == true));
+    }
+    if words.next_if(|word| word == "players").is_some() {
+        return tests::lab::watch::run(&prefix, &words.collect::<Vec<_>>());
     }
     let (mut scenarios, mut count, mut short, mut protect) = (Vec::new(), None, false, "commit".to_owned());
     while let Some(word) = words.next() {
