@@ -47,8 +47,31 @@ pub struct Came {
     pub new_connection_ms: f64,
     /// The publisher's first byte in the other host's RTMP server.
     pub publisher_ms: f64,
-    /// Connections of the publisher that ended.
+    /// Whether the connection it had has ended.
     pub lost: u64,
+}
+
+/// A program with processes of its own, which it would leave behind.
+struct Family(Child);
+
+impl Family {
+    fn ids(&self) -> Result<Vec<u32>> {
+        Ok([vec![self.0.id()], self.0.children()?].concat())
+    }
+
+    fn kill(&self) -> Result<()> {
+        for id in self.ids()? {
+            let id = Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
+            let _ = kill_process(id, Signal::KILL); // a parent's end may have been its own
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        let _ = self.kill(); // it may have ended, and then they have too
+    }
 }
 
 /// One event on a pair of its own. `advert` is seconds, as keepalived is told.
@@ -59,13 +82,14 @@ pub fn one(prefix: &str, advert: &str, event: Event) -> Result<Came> {
     ensure!(Path::new(MODULE).is_file(), "nginx-rtmp is not installed; scripts/setup.sh bench installs it");
     let folder = tempfile::Builder::new().prefix("releve-vrrp-").tempdir()?;
     let net = Net::build(prefix)?;
-    let mut programs = Vec::new();
+    let mut programs: Vec<[Family; 2]> = Vec::new();
     for (place, host) in HOSTS.into_iter().enumerate() {
-        programs.push([nginx(&net, host, folder.path())?, vrrp(&net, place, advert, folder.path())?]);
+        let nginx = Family(nginx(&net, host, folder.path())?);
+        programs.push([nginx, Family(vrrp(&net, place, advert, folder.path())?)]);
         wait_for("nginx", Duration::from_secs(10), || who(format!("10.77.0.{}", place + 1)))?;
     }
     wait_for("master", Duration::from_secs(15), || {
-        ensure!(net.has_vip("a")? && !net.has_vip("b")?, "{}", programs[0][1].log());
+        ensure!(net.has_vip("a")? && !net.has_vip("b")?, "{}", programs[0][1].0.log());
         ensure!(who(VIP.to_owned())? == "a", "somebody else answers");
         Ok(())
     })?;
@@ -80,26 +104,21 @@ pub fn one(prefix: &str, advert: &str, event: Event) -> Result<Came> {
     })
 }
 
-fn measure(net: &Net, programs: &[[Child; 2]], event: Event, connections: &AtomicU64) -> Result<Came> {
+fn measure(net: &Net, programs: &[[Family; 2]], event: Event, connections: &AtomicU64) -> Result<Came> {
     wait_for("publisher", Duration::from_secs(10), || {
         ensure!(received("a")? > 50_000, "nothing has arrived");
         Ok(())
     })?;
     ensure!(connections.load(Ordering::Relaxed) == 1, "the publisher has come back before anything happened");
     let at = Instant::now();
-    let ids = |program: &Child| Ok::<_, anyhow::Error>([vec![program.id()], program.children()?].concat());
     match event {
-        Event::Planned => programs[0][1].signal(Signal::TERM)?,
+        Event::Planned => programs[0][1].0.signal(Signal::TERM)?,
         Event::Kill | Event::Power => {
-            let all = [ids(&programs[0][0])?, ids(&programs[0][1])?].concat();
             if event == Event::Power {
                 net.inside("a", "link set eth0 down")?;
                 net.inside("a", "link set eth1 down")?;
             }
-            for id in all {
-                let id = Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
-                let _ = kill_process(id, Signal::KILL); // a parent's end may have been its own
-            }
+            programs[0].iter().try_for_each(Family::kill)?;
         }
     }
     let ms = || at.elapsed().as_secs_f64() * 1e3;
@@ -118,11 +137,7 @@ fn measure(net: &Net, programs: &[[Child; 2]], event: Event, connections: &Atomi
             std::thread::sleep(Duration::from_millis(1));
         };
         let publisher_ms = publisher.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-        Ok(Came {
-            new_connection_ms,
-            publisher_ms,
-            lost: connections.load(Ordering::Relaxed).saturating_sub(1),
-        })
+        Ok(Came { new_connection_ms, publisher_ms, lost: u64::from(connections.load(Ordering::Relaxed) > 1) })
     })
 }
 
