@@ -40,11 +40,13 @@ pub struct Steady {
 }
 
 /// One round of the feed as bytes of the wire.
-struct Reel {
-    bytes: Vec<u8>,
+pub struct Reel {
+    /// All messages, one after the other.
+    pub bytes: Vec<u8>,
     /// Where messages begin, and their time within the round, milliseconds.
     stamps: Vec<(usize, u32)>,
-    length_ms: u64,
+    /// How long the round is.
+    pub length_ms: u64,
 }
 
 impl Steady {
@@ -117,7 +119,10 @@ pub fn connect(to: SocketAddr, port: u16) -> Result<TcpStream> {
 }
 
 /// Handshake, commands, codec configurations.
-fn begin(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed) -> Result<()> {
+///
+/// # Errors
+/// When the server does not let it publish.
+pub fn begin(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed) -> Result<()> {
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut hello = vec![0; 1 + HANDSHAKE];
     hello[0] = 3;
@@ -154,7 +159,11 @@ fn begin(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed) -> Resu
 }
 
 impl Reel {
-    fn of(feed: &Feed) -> Result<Reel> {
+    /// The feed's messages, not dated yet.
+    ///
+    /// # Errors
+    /// A feed that is not whole seconds long.
+    pub fn of(feed: &Feed) -> Result<Reel> {
         let mut messages = Vec::new();
         for unit in &feed.video {
             let head = [if unit.key { 0x17 } else { 0x27 }, 1];
@@ -177,7 +186,10 @@ impl Reel {
     }
 
     /// Dates all messages for this round.
-    fn date(&mut self, round: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// Rounds later than timestamps are written.
+    pub fn date(&mut self, round: u64) -> Result<()> {
         for (at, within_ms) in &self.stamps {
             let time = round * self.length_ms + u64::from(*within_ms);
             ensure!(time < TIMESTAMP_MAX, "the steady publisher ends here, by its own limit");

@@ -4,6 +4,8 @@
 //! both. The ratio counts, the figures are for the table.
 
 pub mod files;
+pub mod flock;
+pub mod hold;
 pub mod ingest;
 pub mod keepalived;
 pub mod load;

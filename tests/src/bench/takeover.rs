@@ -1,7 +1,7 @@
 //! How long a publisher waits when its host goes, beside keepalived with nginx-rtmp, in the same kind of namespaces.
 //!
-//! Ours: the publisher's own connection, from the event to the first byte that the other node acknowledges (a planned one:
-//! from freeze to live, as the nodes measure it). Theirs: the first new connection that the other host answers, and when
+//! Ours: publishers' own connections, from the event to the first byte that the other node acknowledges, of one that offers
+//! bytes every millisecond and of ffmpeg; for a planned takeover the time on the wire without any. Theirs: the first new connection that the other host answers, and when
 //! ffmpeg, started again at once, has its first byte there; the connection it had is always lost. Each once with the
 //! shortest interval of adverts that keepalived takes and once with the usual second.
 
@@ -30,13 +30,21 @@ pub fn run(short: bool) -> Result<Report> {
     let (mut ours, mut theirs, mut errors) = (Vec::new(), Vec::new(), 0);
     for (name, event, scenario) in EVENTS {
         let outcome = play(&prefix, scenario, "commit", times)?;
-        let waits: Vec<f64> = outcome.runs.iter().filter_map(|run| run["blackout_ms"].as_f64()).collect();
-        let lost: u64 = outcome.runs.iter().filter_map(|run| run["reconnects"].as_u64()).sum();
+        let of = |name: &str| outcome.runs.iter().filter_map(|run| run[name].as_f64()).collect::<Vec<f64>>();
+        let waits = of(if event == Event::Planned { "gap_ms" } else { "byte_ms" });
+        // A connection that ends says so: with a reset here, or on its way out.
+        let lost = outcome
+            .runs
+            .last()
+            .map_or(0, |whole| whole["rst"].as_u64().unwrap_or(0) + whole["fin"].as_u64().unwrap_or(0));
         errors += u64::from(!outcome.ok || waits.len() != times || lost > 0);
         if !outcome.ok {
-            eprintln!("error: {name}: {}", Value::Array(outcome.runs));
+            eprintln!("error: {name}: {}", Value::Array(outcome.runs.clone()));
         }
         ours.extend(figures(name, "", "first_byte_ms", waits));
+        if event != Event::Planned {
+            ours.extend(figures(name, "", "publisher_back_ms", of("ffmpeg_ms")));
+        }
         ours.push((format!("{name}_connections_lost"), lost as f64));
         for (label, advert) in ADVERTS {
             let mut came: Vec<Came> = Vec::new();

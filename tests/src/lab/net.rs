@@ -129,6 +129,18 @@ impl Net {
         command
     }
 
+    /// How many processes of this program run in a namespace; zombies do not count.
+    ///
+    /// # Errors
+    /// When `ip` does not say.
+    pub fn running(&self, name: &str, program: &str) -> Result<usize> {
+        let said = Command::new("ip").args(["netns", "pids", &self.name(name)]).output()?;
+        ensure!(said.status.success(), "ip: {}", String::from_utf8_lossy(&said.stderr).trim());
+        let ids = String::from_utf8_lossy(&said.stdout).into_owned();
+        let comm = |id: &str| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        Ok(ids.split_whitespace().filter(|id| comm(id).trim() == program).count())
+    }
+
     /// Whether a namespace has the moving address now.
     ///
     /// # Errors

@@ -126,11 +126,17 @@ impl Rig {
         Ok(())
     }
 
-    /// Plugs a host that was struck in again, and starts its node anew.
+    /// Plugs a host that was struck in again, and starts its node anew; as a supervisor would, not before the former life has
+    /// ended, which takes a busy machine a while.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When that does not end, or it cannot be started.
     pub fn restart(&mut self, place: usize) -> Result<()> {
+        wait_for("end of the former life", PAIR, || {
+            let running = self.net.running(HOSTS[place], "releve-ingest")?;
+            ensure!(running == 0, "{running} of its processes still run");
+            Ok(())
+        })?;
         if let Some(mut node) = self.nodes[place].take() {
             node.kill();
         }

@@ -161,35 +161,17 @@ impl Stage {
 /// Hands over, or takes the holder away and brings it back as soon as the other one goes on.
 fn happen(rig: &mut Rig, event: &str) -> Result<()> {
     let from = rig.await_pair()?;
-    let old_life = rig.nodes[from].as_ref().context("a holder")?.children()?;
     match event {
         "handover" => return rig.ctl(HOSTS[from], &["failover", "--admin", &Rig::admin(from)]).map(drop),
         "kill" => drop(rig.kill(from)?),
         _ => {
-            rig.net.inside(HOSTS[from], "link set eth0 down")?;
-            rig.net.inside(HOSTS[from], "link set eth1 down")?;
+            let mut wires = rig.net.wires(HOSTS[from])?;
+            wires.cut()?;
             rig.signal(from, Signal::KILL)?;
         }
     }
     rig.await_state(1 - from, &["solo"], Duration::from_secs(10))?;
-    // As whoever restarts services does: not before the killed process is really gone, which takes a busy machine a while.
-    wait_for("end of the old life", Duration::from_secs(10), || {
-        let running = old_life.iter().filter(|id| is_running(**id)).count();
-        ensure!(running == 0, "{running} processes still run");
-        Ok(())
-    })?;
-    if let Some(mut node) = rig.nodes[from].take() {
-        node.kill();
-    }
-    rig.net.inside(HOSTS[from], "link set eth0 up")?;
-    rig.net.inside(HOSTS[from], "link set eth1 up")?;
-    rig.begin(from)
-}
-
-/// Whether a process still has anything: a zombie has not.
-fn is_running(id: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+    rig.restart(from)
 }
 
 fn verdict(player: &mut Player, event: &str, since: Instant, problems: &[String]) -> Value {
