@@ -7,6 +7,10 @@
 #            throughput of the RTMP parser and the segment writer beside a plain copy
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files; RELEVE_BENCH_VIEWERS sets how many
+#   takeover how long a publisher waits after a planned takeover, kill -9 and the loss of power, beside keepalived with
+#            nginx-rtmp; as root, in network namespaces of its own
+#   hold     what the packet hold costs publishers of 6 Mb/s each: protect = "commit" beside "handover"; as root, in network
+#            namespaces of its own; RELEVE_BENCH_PUBLISHERS sets how many
 #   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
@@ -20,4 +24,11 @@ cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked \
     -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
 RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
 export RELEVE_BIN_DIR
-exec "$RELEVE_BIN_DIR/bench" "$@"
+[[ $1 == takeover || $1 == hold ]] || exec "$RELEVE_BIN_DIR/bench" "$@"
+
+"$here/scripts/clip.sh" 720 1080 >/dev/null
+# shellcheck source=scripts/netns.sh
+. "$here/scripts/netns.sh"
+trap lab_down EXIT
+lab_up || { echo "bench.sh: $1 needs root and network namespaces" >&2 && exit 1; }
+RELEVE_LAB_PREFIX=$lab_prefix ip netns exec "${lab_prefix}c" "$RELEVE_BIN_DIR/bench" "$@"

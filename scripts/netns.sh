@@ -3,6 +3,8 @@
 #
 #   net_up      makes them and sets: net_name (prefix), net_a, net_b (namespaces), net_host, net_ip_a, net_ip_b, net_vip
 #   net_down    removes what net_up made; safe to call twice, and when nothing was made
+#   lab_up      makes the client's namespace of the takeover's lab and sets lab_prefix; the lab itself makes the others
+#   lab_down    ends what runs in the lab's namespaces and removes them
 #
 # As root, with ip (iproute2). Addresses are of 10.213.N.0/24 with the first N that is free, so that several may run at once. Nothing is
 # routed: only this machine and the two hosts see each other.
@@ -40,4 +42,22 @@ net_down() {
     done
     ip link delete "$net_name" 2>/dev/null || true
     net_name=''
+}
+
+lab_prefix=''
+
+lab_up() {
+    lab_prefix=rlv$$
+    ip netns add "${lab_prefix}c" 2>/dev/null
+}
+
+lab_down() {
+    [[ -n $lab_prefix ]] || return 0
+    local name pid
+    for name in c a b r s; do
+        # Whatever still runs in our own namespaces was started by this run.
+        for pid in $(ip netns pids "$lab_prefix$name" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
+        ip netns delete "$lab_prefix$name" 2>/dev/null || true
+    done
+    lab_prefix=''
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a task needs and that are missing; says nothing when there is nothing to do.
 #
-#   scripts/setup.sh build|demo|test|bench …
+#   scripts/setup.sh build|demo|test|watch|bench …
 #
 # In: group names. Out: installed packages. Touches the system's package list only, as root or through sudo.
 # Services that a package brings are not started.
@@ -22,10 +22,12 @@ packages_of() {
             obs-studio=obs xvfb=Xvfb libgl1-mesa-dri iproute2=ip nftables=nft \
             python3-jwt python3-cryptography
         ;;
+    # players that only the takeover's lab needs
+    watch) echo mpv=mpv streamlink=streamlink ;;
     # yardsticks
-    bench) echo nginx=nginx libnginx-mod-rtmp ;;
+    bench) echo nginx=nginx libnginx-mod-rtmp keepalived=keepalived ;;
     *)
-        echo "setup.sh: '$1' is no group; there are build, demo, test and bench" >&2
+        echo "setup.sh: '$1' is no group; there are build, demo, test, watch and bench" >&2
         return 2
         ;;
     esac

@@ -1,22 +1,34 @@
 #!/usr/bin/env bash
-# Two ingest nodes that share an address, real ffmpeg, and what may go wrong: nobody may notice.
+# Two ingest nodes that share an address, real ffmpeg and steady publishers, and what may go wrong: nobody may notice.
 #
 #   scripts/takeover-lab.sh [SCENARIO …] [--protect commit|handover] [--count N] [--short]
+#   scripts/takeover-lab.sh long [FILE]     1,000 handovers, 100 kills, 100 power cuts: about half an hour. Each batch is a
+#                                           line of FILE (target/takeover-long.jsonl); batches that are there are not repeated
 #
-#   handover   relevectl failover, 20 times on one connection      kill      kill -9 of the holder
-#   power      both wires of the holder cut, then killed           pause     SIGSTOP of the holder for 0.3 s (pause-long: 30 s)
-#   cut        the private wire cut for a second                   standby   kill -9 of the standby
-#   lag        power, with 30 ms of delay between the nodes        flap      kill -9 of the standby, three times
-#   control    kill without the packet hold: the publisher must notice, or the others show nothing
+#   handover   relevectl failover, again and again on each connection      kill      kill -9 of the holder
+#   power      both wires of the holder cut in one step, then killed       pause     SIGSTOP for 0.3 s (pause-long: 30 s)
+#   cut        the private wire cut for a second                           standby   kill -9 of the standby (flap: three times)
+#   publishers twenty publishers at once                                   clients   without SACK, timestamps, window scaling
+#   wrap       sequence numbers pass 2^32 amid handovers                   loss      handovers with 1, 3, 5 % of frames lost
+#   lag        power, with 30 ms between the nodes                         beats     among replayed and forged heartbeats
+#   commit-proof   on the wire: no ACK leaves beyond what the standby has confirmed
+#   control, lag-control   without the packet hold: somebody must notice, or the others show nothing
+#
+#   scripts/takeover-lab.sh players [PLAYER …] [--count N] [--short]
+#
+# has real players look on across a handover, kill -9 and the loss of power: hls.js, shaka, video.js, chromium (its own
+# player), ffmpeg, streamlink, mpv, gstreamer, vlc; a JSON line for each player and event. `scripts/setup.sh test watch`
+# installs them; what is missing is said.
 #
 # Makes network namespaces of its own and removes them, also on failure. Prints a JSON line for each scenario; exit 0 when
-# all is well, 1 when not, 77 (skipped) without root, iproute2 or ffmpeg. RELEVE_BIN_DIR names programs that are built already.
+# all is well, 1 when not, 77 (skipped) without root, iproute2, nftables or ffmpeg. RELEVE_BIN_DIR names programs that are
+# built already, RELEVE_LAB_LOG the nodes' log filter, RELEVE_LAB_KEEP=1 keeps the folder of each scenario.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 skip() { echo "takeover-lab.sh: skipped: $*" >&2 && exit 77; }
 ((EUID == 0)) || skip "needs root"
-for tool in ip tc ffmpeg; do
+for tool in ip nft ffmpeg; do
     command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
 if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
@@ -24,17 +36,34 @@ if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
     RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
 fi
 export RELEVE_BIN_DIR
-"$here/scripts/clip.sh" 720 >/dev/null
+"$here/scripts/clip.sh" 720 1080 baseline >/dev/null
+if [[ ${1:-} == players ]] && command -v npm >/dev/null && [[ ! -d $here/tests/browser/node_modules/hls.js ]]; then
+    npm ci --silent --no-audit --no-fund --prefix "$here/tests/browser"
+fi
 
-prefix=rlv$$
-ip netns add "${prefix}c" 2>/dev/null || skip "network namespaces are not allowed here"
-leave() {
-    local name pid
-    for name in c a b r s; do
-        # Whatever still runs in our own namespaces was started by this run.
-        for pid in $(ip netns pids "$prefix$name" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
-        ip netns delete "$prefix$name" 2>/dev/null || true
+# shellcheck source=scripts/netns.sh
+. "$here/scripts/netns.sh"
+trap lab_down EXIT
+lab_up || skip "network namespaces are not allowed here"
+lab() { ip netns exec "${lab_prefix}c" "$RELEVE_BIN_DIR/takeover-lab" "$lab_prefix" "$@"; }
+
+if [[ ${1:-} != long ]]; then
+    lab "$@"
+    exit
+fi
+
+file=${2:-${CARGO_TARGET_DIR:-$here/target}/takeover-long.jsonl}
+touch "$file"
+batch() { # SCENARIO COUNT BATCHES
+    local have
+    have=$(grep -c "\"scenario\":\"$1\"" "$file" || true)
+    for ((; have < $3; have++)); do
+        echo "takeover-lab.sh: $1, batch $((have + 1)) of $3" >&2
+        # A batch that fails stays in the file, and in the sum.
+        lab "$1" --count "$2" >>"$file" || true
     done
 }
-trap leave EXIT
-ip netns exec "${prefix}c" "$RELEVE_BIN_DIR/takeover-lab" "$prefix" "$@"
+batch handover 100 10
+batch kill 20 5
+batch power 20 5
+lab sum "$file"

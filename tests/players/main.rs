@@ -15,18 +15,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
+use tests::lab::by_script;
+use tests::lab::players::{GST_CATEGORIES, VLC_LATE, VLC_SURROUNDINGS};
 use tests::obs::Obs;
 use tests::{Child, Cluster, Mark, Publisher, Viewer, feed, tool};
 
 /// How long each of them plays.
 const SECONDS: u32 = 20;
-
-/// VLC's own thread came late to a picture that was there in time: the machine was busy. Of a stream that is late it says
-/// "buffering" and "ES_OUT_SET_(GROUP_)PCR is called too late".
-const VLC_LATE: &str = "picture is too late to be displayed";
-/// What GStreamer shall complain about: the stream, not the plugins that it finds on this machine.
-const GST_CATEGORIES: &str =
-    "*:1,adaptivedemux*:2,hls*:2,qtdemux:2,*parse*:2,libav:2,*decoder:2,*dec:2,nvcodec:1,nvdec:1";
 
 /// A marked stream that is on the air, and a fresh playlist URL for it.
 fn on_air() -> Result<(Cluster, Publisher, String)> {
@@ -136,17 +131,7 @@ fn vlc_says(vlc: &Path, url: &str, seconds: u32) -> Result<String> {
 
 fn vlcs_complaints(text: &str) -> Vec<&str> {
     // What it says of its own surroundings is not about the stream.
-    let about_itself = [
-        "dbus",
-        "globalhotkeys",
-        "interface",
-        "lua",
-        "VLC media player",
-        "Running vlc",
-        "main libvlc",
-        "dummy",
-    ];
-    let of_itself = |line: &str| about_itself.iter().chain(&[VLC_LATE]).any(|word| line.contains(word));
+    let of_itself = |line: &str| VLC_SURROUNDINGS.iter().chain(&[VLC_LATE]).any(|word| line.contains(word));
     let complaint = |line: &str| line.contains("error") || line.contains("warning");
     text.lines().filter(|line| complaint(line) && !of_itself(line)).collect()
 }
@@ -274,6 +259,16 @@ fn the_watch_page_says_what_is_wrong() -> Result<()> {
     let facts = browse(&["play", &good, "3", shot.to_str().context("a path in UTF-8")?])?.context("facts")?;
     let _publisher = later.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     ensure!(facts["played_s"].as_f64().is_some_and(|played| played > 2.0), "{facts}");
+    Ok(())
+}
+
+/// A pair of nodes hands over and is killed while hls.js watches with three segments in hand: it goes on, without an error.
+/// All players and the loss of power: `scripts/takeover-lab.sh players`.
+#[test]
+fn hls_js_notices_neither_a_handover_nor_a_crash() -> Result<()> {
+    let (Some(_), Some(_)) = (tool("node")?, tool("chromium")?) else { return Ok(()) };
+    let said = by_script(env!("CARGO_BIN_EXE_takeover-lab"), &["players", "hls.js", "--short"])?;
+    ensure!(said.is_none_or(|lines| lines.lines().count() == 2), "an event each");
     Ok(())
 }
 

@@ -147,7 +147,10 @@ impl Child {
 }
 
 /// A process and all that descend from it, itself first.
-fn family(id: u32) -> Result<Vec<u32>> {
+///
+/// # Errors
+/// When the process is gone.
+pub fn family(id: u32) -> Result<Vec<u32>> {
     let mut all = vec![id];
     for task in std::fs::read_dir(format!("/proc/{id}/task"))? {
         let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();

@@ -24,6 +24,7 @@ pub mod lab;
 pub mod mp4;
 pub mod obs;
 pub mod publisher;
+pub mod steady;
 pub mod tap;
 pub mod viewer;
 

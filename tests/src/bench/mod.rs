@@ -4,11 +4,15 @@
 //! both. The ratio counts, the figures are for the table.
 
 pub mod files;
+pub mod flock;
+pub mod hold;
 pub mod ingest;
+pub mod keepalived;
 pub mod load;
 pub mod micro;
 pub mod nginx;
 pub mod relay;
+pub mod takeover;
 pub mod trace;
 
 use serde_json::{Value, json};
@@ -50,6 +54,11 @@ impl Report {
             let other = self.yardstick.iter().find(|(other, _)| other == name);
             let other = other.map_or(String::new(), |(_, figure)| rounded(*figure).to_string());
             println!("| {name} | {} | {other} |", rounded(*figure));
+        }
+        let alone =
+            self.yardstick.iter().filter(|(name, _)| self.ours.iter().all(|(other, _)| other != name));
+        for (name, figure) in alone {
+            println!("| {name} | | {} |", rounded(*figure));
         }
     }
 }

@@ -1,57 +1,69 @@
-//! What the publisher's host sees of its connection to the moving address: every TCP segment, both ways.
+//! What the publishers' host sees of their connections to the moving address: every TCP segment, both ways.
 //!
-//! In: an AF_PACKET socket in the client's namespace. Out: the segments with times, and sums of them.
+//! In: frames of the client's namespace. Out: sums since the beginning; of the last segments, who spoke when.
 
 use super::net::VIP;
-use anyhow::{Context, Result};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::io::Read;
+use super::wire::{self, ACK, Ear, FIN, RST, SYN};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
+/// Segments that are remembered: more than a minute of two streams.
+const RECENT: usize = 400_000;
 
 /// One segment.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
-    /// When.
-    pub at: Instant,
-    /// From the publisher, or to it.
-    pub from_client: bool,
+struct Seen {
+    at: Instant,
+    from_client: bool,
     /// The publisher's port.
-    pub port: u16,
-    /// The sender's Ethernet address.
-    pub mac: [u8; 6],
+    port: u16,
+    mac: [u8; 6],
     flags: u8,
     sequence: u32,
     acknowledges: u32,
     length: u32,
 }
 
+#[derive(Default)]
+struct Log {
+    sums: Sums,
+    /// The end of what each port has sent, once it has sent.
+    newest: HashMap<u16, u32>,
+    recent: VecDeque<Seen>,
+}
+
 /// A capture under way.
 pub struct Capture {
-    seen: Arc<Mutex<Vec<Seen>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    log: Arc<Mutex<Log>>,
+    _ear: Ear,
 }
 
 /// Sums of a capture.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
-    /// SYN of the publisher.
+    /// SYN of publishers.
     pub syn: u64,
     /// RST, either way.
     pub rst: u64,
     /// FIN, either way.
     pub fin: u64,
-    /// Segments of the publisher whose bytes had been sent before.
+    /// Segments of publishers whose bytes had been sent before.
     pub retransmissions: u64,
+}
+
+/// How an address changed hands, as one publisher saw it; times since the event.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The last segment of the old holder, negative when it came before the event, milliseconds.
+    pub silent_ms: f64,
+    /// The first segment of the new one, milliseconds.
+    pub word_ms: f64,
+    /// The first acknowledgement of more than the old one had acknowledged, milliseconds.
+    pub byte_ms: f64,
 }
 
 impl Capture {
@@ -60,78 +72,87 @@ impl Capture {
     /// # Errors
     /// Missing CAP_NET_RAW.
     pub fn start() -> Result<Capture> {
-        // Every protocol, on every interface of this namespace.
-        let all = Protocol::from(i32::from(0x0003_u16.to_be()));
-        let mut socket =
-            Socket::new(Domain::PACKET, Type::RAW, Some(all)).context("a packet socket (root)")?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        let _ = socket.set_recv_buffer_size(16 << 20);
-        let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (noted, stopping) = (seen.clone(), stop.clone());
+        let log = Arc::new(Mutex::new(Log::default()));
+        let noted = log.clone();
         let vip: Ipv4Addr = VIP.parse()?;
-        let thread = std::thread::spawn(move || {
-            let mut frame = vec![0; 128 << 10];
-            while !stopping.load(Ordering::Relaxed) {
-                let Ok(length) = socket.read(&mut frame) else { continue };
-                if let Some(segment) = parse(&frame[..length], vip) {
-                    noted.lock().unwrap_or_else(PoisonError::into_inner).push(segment);
-                }
+        let ear = Ear::open(None, move |frame| {
+            let at = Instant::now();
+            if let Some(seen) = parse(frame, vip, at) {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).note(seen);
             }
-        });
-        Ok(Capture { seen, stop, thread: Some(thread) })
+        })?;
+        Ok(Capture { log, _ear: ear })
     }
 
-    fn all(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sums from a moment on.
-    pub fn sums(&self, since: Instant) -> Sums {
-        let mut sums = Sums::default();
-        let mut newest: std::collections::HashMap<u16, u32> = std::collections::HashMap::new();
-        for one in self.all() {
-            let counts = one.at >= since;
-            if one.from_client && one.length > 0 {
-                let end = one.sequence.wrapping_add(one.length);
-                let before = newest.entry(one.port).or_insert(one.sequence);
-                if (end.wrapping_sub(*before) as i32) > 0 {
-                    *before = end;
-                } else if counts {
-                    sums.retransmissions += 1;
-                }
+    /// Sums so far.
+    pub fn sums(&self) -> Sums {
+        self.log().sums
+    }
+
+    /// The port of the publisher that connected last, and its first sequence number.
+    ///
+    /// # Errors
+    /// When none has.
+    pub fn newest(&self) -> Result<(u16, u32)> {
+        let log = self.log();
+        let syn = |one: &&Seen| one.from_client && one.flags & (SYN | ACK) == SYN;
+        let last = log.recent.iter().rev().find(syn).context("nobody has connected")?;
+        Ok((last.port, last.sequence))
+    }
+
+    /// The newest acknowledgement number for that port.
+    pub fn acknowledged(&self, port: u16) -> Option<u32> {
+        let log = self.log();
+        let answer = |one: &&Seen| !one.from_client && one.port == port && one.flags & ACK != 0;
+        log.recent.iter().rev().find(answer).map(|one| one.acknowledges)
+    }
+
+    /// How the connection of that port changed hands after the event.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn change(&self, event: Instant, port: u16) -> Result<Change> {
+        let log = self.log();
+        let after = log.recent.partition_point(|one| one.at < event);
+        let answers = |one: &&Seen| !one.from_client && one.port == port && one.flags & ACK != 0;
+        let before = log.recent.range(..after).rev().find(answers);
+        let mut last = *before.context("nobody had answered before")?;
+        let old = last.mac;
+        let (mut silent, mut word) = (last.at, None);
+        for one in log.recent.range(after..).filter(answers) {
+            if one.mac == old {
+                // Its last words may have crossed the event.
+                ensure!(word.is_none(), "the old holder spoke after the new one");
+                (last, silent) = (*one, one.at);
+                continue;
             }
-            if counts {
-                sums.syn += u64::from(one.from_client && one.flags & (SYN | ACK) == SYN);
-                sums.rst += u64::from(one.flags & RST != 0);
-                sums.fin += u64::from(one.flags & FIN != 0);
+            word = word.or(Some(one.at));
+            if (one.acknowledges.wrapping_sub(last.acknowledges) as i32) > 0 {
+                let ms = |at: Instant| match at.checked_duration_since(event) {
+                    Some(after) => after.as_secs_f64() * 1e3,
+                    None => event.duration_since(at).as_secs_f64() * -1e3,
+                };
+                let word_ms = ms(word.unwrap_or(one.at));
+                return Ok(Change { silent_ms: ms(silent), word_ms, byte_ms: ms(one.at) });
             }
         }
-        sums
-    }
-
-    /// From `event` until somebody with another Ethernet address acknowledged more than the one before had.
-    pub fn first_new_byte(&self, event: Instant) -> Option<Duration> {
-        let all = self.all();
-        let answers = |one: &&Seen| !one.from_client && one.flags & ACK != 0;
-        let last = all.iter().filter(|one| one.at < event).rfind(answers)?;
-        let fresh = |one: &&Seen| {
-            one.at > event
-                && one.mac != last.mac
-                && one.port == last.port
-                && (one.acknowledges.wrapping_sub(last.acknowledges) as i32) > 0
-        };
-        all.iter().filter(answers).find(fresh).map(|one| one.at - event)
+        anyhow::bail!("nobody else acknowledged anything to port {port}")
     }
 
     /// The last segments that were seen, a line each: for people.
     pub fn tail(&self, count: usize) -> String {
-        let all = self.all();
-        let Some(last) = all.last() else { return "nothing was seen\n".to_owned() };
+        let log = self.log();
+        let Some(last) = log.recent.back() else { return "nothing was seen\n".to_owned() };
         let line = |one: &Seen| {
             format!(
-                "{:>9.3} ms {} mac ..{:02x} flags {:02x} seq {} len {} ack {}\n",
+                "{:>9.3} ms {} port {} mac ..{:02x} flags {:02x} seq {} len {} ack {}\n",
                 (last.at - one.at).as_secs_f64() * -1000.0,
                 if one.from_client { "publisher" } else { "address  " },
+                one.port,
                 one.mac[5],
                 one.flags,
                 one.sequence,
@@ -139,56 +160,79 @@ impl Capture {
                 one.acknowledges
             )
         };
-        all[all.len().saturating_sub(count)..].iter().map(line).collect()
+        log.recent.range(log.recent.len().saturating_sub(count)..).map(line).collect()
     }
 
     /// Segments from this Ethernet address since a moment.
     pub fn spoken_by(&self, mac: [u8; 6], since: Instant) -> usize {
-        self.all().iter().filter(|one| !one.from_client && one.mac == mac && one.at > since).count()
+        let log = self.log();
+        let after = log.recent.partition_point(|one| one.at <= since);
+        log.recent.range(after..).filter(|one| !one.from_client && one.mac == mac).count()
     }
 
     /// Who answered last before a moment.
     pub fn speaker(&self, before: Instant) -> Option<[u8; 6]> {
-        self.all().iter().rfind(|one| !one.from_client && one.at < before).map(|one| one.mac)
+        self.log().recent.iter().rfind(|one| !one.from_client && one.at < before).map(|one| one.mac)
     }
 }
 
-impl Drop for Capture {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+impl Log {
+    fn note(&mut self, one: Seen) {
+        if one.from_client && one.length > 0 {
+            let end = one.sequence.wrapping_add(one.length);
+            let before = self.newest.entry(one.port).or_insert(one.sequence);
+            if (end.wrapping_sub(*before) as i32) > 0 {
+                *before = end;
+            } else {
+                self.sums.retransmissions += 1;
+            }
+        }
+        let opens = one.from_client && one.flags & (SYN | ACK) == SYN;
+        if opens {
+            self.newest.remove(&one.port);
+        }
+        self.sums.syn += u64::from(opens);
+        self.sums.rst += u64::from(one.flags & RST != 0);
+        self.sums.fin += u64::from(one.flags & FIN != 0);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(one);
+    }
+}
+
+impl std::ops::Sub for Sums {
+    type Output = Sums;
+
+    fn sub(self, before: Sums) -> Sums {
+        Sums {
+            syn: self.syn - before.syn,
+            rst: self.rst - before.rst,
+            fin: self.fin - before.fin,
+            retransmissions: self.retransmissions - before.retransmissions,
         }
     }
 }
 
-fn parse(frame: &[u8], vip: Ipv4Addr) -> Option<Seen> {
-    let ip = frame.get(14..)?;
-    if frame[12..14] != [8, 0] || *ip.first()? >> 4 != 4 || *ip.get(9)? != 6 {
-        return None;
+impl Sums {
+    /// As the lab prints it.
+    pub fn json(&self) -> Value {
+        json!({"syn": self.syn, "rst": self.rst, "fin": self.fin, "retransmissions": self.retransmissions})
     }
-    let header = usize::from(ip[0] & 15) * 4;
-    let total = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
-    let tcp = ip.get(header..)?;
-    let address = |at: usize| ip.get(at..at + 4)?.first_chunk::<4>().map(|four| Ipv4Addr::from(*four));
-    let port = |at: usize| tcp.get(at..at + 2)?.first_chunk::<2>().map(|two| u16::from_be_bytes(*two));
-    let word = |at: usize| tcp.get(at..at + 4)?.first_chunk::<4>().map(|four| u32::from_be_bytes(*four));
-    let from_client = address(16)? == vip && port(2)? == 1935;
-    let to_client = address(12)? == vip && port(0)? == 1935;
-    if !from_client && !to_client {
-        return None;
-    }
-    let offset = usize::from(*tcp.get(12)? >> 4) * 4;
-    // Offloaded segments may be longer than the field says; zero means "as long as the frame".
-    let all = if total == 0 { ip.len() } else { total };
-    Some(Seen {
-        at: Instant::now(),
+}
+
+fn parse(frame: &[u8], vip: Ipv4Addr, at: Instant) -> Option<Seen> {
+    let segment = wire::segment(frame)?;
+    let from_client = *segment.to.ip() == vip && segment.to.port() == 1935;
+    let to_client = *segment.from.ip() == vip && segment.from.port() == 1935;
+    (from_client || to_client).then_some(Seen {
+        at,
         from_client,
-        port: port(if from_client { 0 } else { 2 })?,
-        mac: *frame.get(6..12)?.first_chunk()?,
-        flags: *tcp.get(13)?,
-        sequence: word(4)?,
-        acknowledges: word(8)?,
-        length: u32::try_from(all.saturating_sub(header + offset)).ok()?,
+        port: if from_client { segment.from.port() } else { segment.to.port() },
+        mac: segment.mac,
+        flags: segment.flags,
+        sequence: segment.sequence,
+        acknowledges: segment.acknowledges,
+        length: u32::try_from(segment.payload.len()).ok()?,
     })
 }

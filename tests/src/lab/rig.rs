@@ -1,12 +1,14 @@
-//! The programs of the lab: two ingest nodes, three relays, one publisher; started, asked, ended.
+//! The programs of the lab: two ingest nodes, three relays, publishers; started, asked, ended.
 
 use super::net::{Net, VIP};
+use super::slow::Slow;
 use crate::child::Child;
 use crate::cluster::program;
 use crate::{feed, http, wait_for};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -24,38 +26,64 @@ pub struct Rig {
     /// The network; last, so that it goes after the programs.
     pub net: Net,
     folder: tempfile::TempDir,
-    key: String,
+    /// Names and keys of the streams; the first is ffmpeg's.
+    pub streams: Vec<(String, String)>,
+    /// The slow way between the nodes, where there is one.
+    pub slow: Option<Slow>,
+}
+
+/// What a rig is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Of both nodes.
+    pub protect: &'a str,
+    /// Publishers.
+    pub streams: usize,
+    /// What the nodes tell each other on the link comes so much later.
+    pub lag: Option<Duration>,
 }
 
 impl Rig {
-    /// Builds the network and starts the programs with this `protect`.
+    /// Builds the network and starts all programs but the nodes.
     ///
     /// # Errors
     /// Missing rights or programs.
-    pub fn start(prefix: &str, protect: &str) -> Result<Rig> {
+    pub fn prepare(prefix: &str, wish: &Wish) -> Result<Rig> {
         let net = Net::build(prefix)?;
         let folder = tempfile::Builder::new().prefix("releve-lab-").tempdir()?;
         let dir = |name: &str| folder.path().join(name);
         let first = dir("a");
         run(Command::new(program("relevectl")?).arg("--dir").arg(&first).arg("init"))?;
-        let mut add = Command::new(program("relevectl")?);
-        let key = run(add.arg("--dir").arg(&first).args(["stream", "add", "demo", "--mark", "off"]))?;
+        let mut streams = Vec::new();
+        for number in 0..wish.streams {
+            let name = if number == 0 { "demo".to_owned() } else { format!("steady-{number}") };
+            let mut add = Command::new(program("relevectl")?);
+            let key = run(add.arg("--dir").arg(&first).args(["stream", "add", &name, "--mark", "off"]))?;
+            streams.push((name, key.trim().to_owned()));
+        }
         for other in ["b", "r"] {
             run(Command::new("cp").arg("-a").arg(&first).arg(dir(other)))?;
         }
         for (place, host) in HOSTS.into_iter().enumerate() {
-            fs::write(dir(&format!("{host}.toml")), config(place, &dir(host), protect))?;
+            fs::write(dir(&format!("{host}.toml")), config(place, &dir(host), wish))?;
         }
-        let mut rig =
-            Rig { nodes: [None, None], relays: Vec::new(), net, folder, key: key.trim().to_owned() };
+        let slow = wish.lag.map(Slow::start).transpose()?;
+        let mut rig = Rig { nodes: [None, None], relays: Vec::new(), net, folder, streams, slow };
         for (number, origins) in [(1, "\"http://10.77.0.1:8090\""), (2, "\"http://10.77.0.2:8090\"")] {
             rig.relay(number, origins)?;
         }
         rig.relay(3, "\"http://10.77.0.1:8090\", \"http://10.77.0.2:8090\"")?;
-        rig.begin(0)?;
-        rig.begin(1)?;
-        rig.await_pair()?;
         Ok(rig)
+    }
+
+    /// Starts the nodes, and waits until they are a pair.
+    ///
+    /// # Errors
+    /// When they do not become one.
+    pub fn pair_up(&mut self) -> Result<usize> {
+        self.begin(0)?;
+        self.begin(1)?;
+        self.await_pair()
     }
 
     /// The folder of states, configurations and logs.
@@ -98,6 +126,25 @@ impl Rig {
         Ok(())
     }
 
+    /// Plugs a host that was struck in again, and starts its node anew; as a supervisor would, not before the former life has
+    /// ended, which takes a busy machine a while.
+    ///
+    /// # Errors
+    /// When that does not end, or it cannot be started.
+    pub fn restart(&mut self, place: usize) -> Result<()> {
+        wait_for("end of the former life", PAIR, || {
+            let running = self.net.running(HOSTS[place], "releve-ingest")?;
+            ensure!(running == 0, "{running} of its processes still run");
+            Ok(())
+        })?;
+        if let Some(mut node) = self.nodes[place].take() {
+            node.kill();
+        }
+        self.net.inside(HOSTS[place], "link set eth0 up")?;
+        self.net.inside(HOSTS[place], "link set eth1 up")?;
+        self.begin(place)
+    }
+
     /// Where a node's operators look.
     pub fn admin(place: usize) -> String {
         format!("http://10.77.0.{}:8091", place + 1)
@@ -111,6 +158,16 @@ impl Rig {
         let text = http::get(&format!("{}/status", Rig::admin(place)))?.ok()?;
         let status: Value = serde_json::from_slice(&text.body)?;
         Ok(status["pair"].clone())
+    }
+
+    /// A metric of a node that has no labels.
+    ///
+    /// # Errors
+    /// When it does not answer, or has none of that name.
+    pub fn metric(&self, place: usize, name: &str) -> Result<u64> {
+        let answer = http::get(&format!("{}/metrics", Rig::admin(place)))?.ok()?;
+        let found = answer.text()?.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        found.with_context(|| format!("no metric {name}"))
     }
 
     fn state(&self, place: usize) -> String {
@@ -158,19 +215,26 @@ impl Rig {
         run(Command::new(program("relevectl")?).arg("--dir").arg(self.dir().join(folder)).args(arguments))
     }
 
-    /// Playlist URLs on the three relays.
+    /// Playlist URLs of a stream on the three relays.
     ///
     /// # Errors
     /// When a relay has not announced itself in time.
-    pub fn urls(&self) -> Result<Vec<String>> {
+    pub fn urls(&self, stream: &str) -> Result<Vec<String>> {
         wait_for("URLs", PAIR, || {
-            let out =
-                self.ctl("r", &["token", "mint", "--stream", "demo", "--viewer", "lab", "--ttl", "3600"])?;
-            let mut urls: Vec<String> = out.lines().map(str::to_owned).collect();
+            let mint = ["token", "mint", "--stream", stream, "--viewer", "lab", "--ttl", "7200"];
+            let mut urls: Vec<String> = self.ctl("r", &mint)?.lines().map(str::to_owned).collect();
             ensure!(urls.len() == 3, "{} relays", urls.len());
             urls.sort();
             Ok(urls)
         })
+    }
+
+    /// Where publishers connect to.
+    ///
+    /// # Errors
+    /// Never, in fact: the address is a constant.
+    pub fn address() -> Result<SocketAddr> {
+        Ok(SocketAddr::new(VIP.parse()?, 1935))
     }
 
     /// Real ffmpeg, pushing to the moving address.
@@ -178,10 +242,11 @@ impl Rig {
     /// # Errors
     /// When the feed or ffmpeg is missing.
     pub fn publish(&self, feed: &str) -> Result<Child> {
+        let (_, key) = self.streams.first().context("a stream for ffmpeg")?;
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-nostdin", "-hide_banner", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]);
         ffmpeg.arg(feed::path(feed)?).args(["-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize"]);
-        ffmpeg.arg(format!("rtmp://{VIP}/live/{}", self.key));
+        ffmpeg.arg(format!("rtmp://{VIP}/live/{key}"));
         Child::start("ffmpeg", &mut ffmpeg, &self.dir().join("ffmpeg.log"))
     }
 
@@ -239,12 +304,16 @@ impl Drop for Rig {
     }
 }
 
-fn config(place: usize, dir: &Path, protect: &str) -> String {
-    let (me, peer) = (place + 1, 2 - place);
+fn config(place: usize, dir: &Path, wish: &Wish) -> String {
+    let (me, peer, protect) = (place + 1, 2 - place, wish.protect);
+    // A slow link goes by way of the publishers' host, where the lab delays it.
+    let link = match wish.lag {
+        Some(_) => format!("link_listen = \"10.77.0.{me}:7400\"\nlink_peer = \"{}\"\n", Slow::to(2 - place)),
+        None => format!("link_listen = \"10.78.0.{me}:7400\"\nlink_peer = \"10.78.0.{peer}:7400\"\n"),
+    };
     format!(
         "name = \"{name}\"\ndir = {dir:?}\norigin_listen = \"10.77.0.{me}:8090\"\nadmin_listen = \"10.77.0.{me}:8091\"\n\
-         [pair]\nprotect = \"{protect}\"\nnode = {me}\npeer = {peer}\n\
-         link_listen = \"10.78.0.{me}:7400\"\nlink_peer = \"10.78.0.{peer}:7400\"\n\
+         [pair]\nprotect = \"{protect}\"\nnode = {me}\npeer = {peer}\n{link}\
          peer_admin = \"http://10.77.0.{peer}:8091\"\n\
          paths = [{{ local = \"10.78.0.{me}:7401\", peer = \"10.78.0.{peer}:7401\" }}, \
                   {{ local = \"10.77.0.{me}:7401\", peer = \"10.77.0.{peer}:7401\" }}]\n\

@@ -1,25 +1,32 @@
-//! What may go wrong, and whether anybody noticed.
+//! Scenarios: who publishes, what goes wrong how often, and whether anybody noticed.
 //!
-//! In: a rig with a pair. Out: a `Run` for each time something was broken: what the publisher's wire showed, what viewers got.
-//! A run is good when the publisher kept its one connection, every message it sent is in the recording, and the playlists of
-//! all relays went on by their rules with the same bytes.
+//! In: a scenario and a count. Out: an `Outcome`: an object for each time something was broken, then one for the whole. It is
+//! good when every publisher kept its one connection, every access unit it sent is in the recording, and the playlists of all
+//! relays went on by their rules with the same bytes. A control is good when somebody noticed.
 
+use super::audience::{Audience, Seat};
 use super::capture::Capture;
-use super::net::VIP;
-use super::rig::{HOSTS, Rig};
-use crate::flv::Feed;
-use crate::viewer::Viewer;
+use super::echo::Echo;
+use super::events::{self, Stage};
+use super::proof::Proof;
+use super::rig::{HOSTS, Rig, Wish};
+use super::{kinds, wrap};
 use crate::{feed, wait_for};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// How long the stream runs before something breaks, and after.
-const BEFORE: Duration = Duration::from_secs(7);
+/// How long the streams run before something breaks.
+const BEFORE: Duration = Duration::from_secs(3);
+/// How long they run on after the last time: as long as a segment takes to be listed everywhere, and more.
 const AFTER: Duration = Duration::from_secs(9);
-/// Between two events on one connection.
-const BETWEEN: Duration = Duration::from_millis(700);
+/// Between two events on one connection, at least; longer by something that nobody can foresee.
+const BETWEEN: Duration = Duration::from_millis(120);
+const BETWEEN_MORE_MS: u128 = 200;
+/// Publishers at once.
+const MANY: usize = 20;
+/// The slow link's delay.
+const LAG: Duration = Duration::from_millis(30);
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +45,31 @@ pub enum Scenario {
     Cut,
     /// The standby is killed.
     Standby,
-    /// The standby is killed again and again, as soon as it is back.
+    /// The standby is killed as soon as it is back, three times.
     Flap,
-    /// As `Power`, with 30 ms of delay on the private wire: what the holder acknowledged late must not be lost.
+    /// Twenty publishers; handover and kill by turns.
+    Publishers,
+    /// Publishers without SACK, timestamps, window scaling, and without all three; handover and kill by turns.
+    Clients,
+    /// A publisher whose sequence numbers begin anew at 0 amid handovers; then a kill.
+    Wrap,
+    /// Handovers while 1, 3 and 5 % of the publishers' frames are lost both ways.
+    Loss,
+    /// `Power`, and what the nodes tell each other comes 30 ms later: what was acknowledged late must not be lost.
     Lag,
+    /// The same past the packet hold: somebody must notice, or `Lag` shows nothing.
+    LagControl,
+    /// Every packet to publishers on the wire compared with every confirmation on the wire, through handovers.
+    CommitProof,
+    /// Handover and kill among replayed and forged heartbeats.
+    Beats,
     /// As `Kill`, without the packet hold: the publisher must notice, or the other scenarios show nothing.
     Control,
 }
 
 impl Scenario {
     /// All of them, by the names of the command line.
-    pub const ALL: [(&'static str, Scenario); 10] = [
+    pub const ALL: [(&'static str, Scenario); 17] = [
         ("handover", Scenario::Handover),
         ("kill", Scenario::Kill),
         ("power", Scenario::Power),
@@ -57,16 +78,45 @@ impl Scenario {
         ("cut", Scenario::Cut),
         ("standby", Scenario::Standby),
         ("flap", Scenario::Flap),
+        ("publishers", Scenario::Publishers),
+        ("clients", Scenario::Clients),
+        ("wrap", Scenario::Wrap),
+        ("loss", Scenario::Loss),
         ("lag", Scenario::Lag),
+        ("lag-control", Scenario::LagControl),
+        ("commit-proof", Scenario::CommitProof),
+        ("beats", Scenario::Beats),
         ("control", Scenario::Control),
     ];
+
+    /// How often it is played when nobody says.
+    pub fn usual(self) -> usize {
+        match self {
+            Scenario::Handover | Scenario::CommitProof => 20,
+            Scenario::Publishers | Scenario::Clients | Scenario::Beats => 4,
+            Scenario::Loss => 15,
+            Scenario::Wrap => 12,
+            Scenario::Cut | Scenario::Standby | Scenario::Flap => 1,
+            Scenario::PauseLong | Scenario::LagControl | Scenario::Control => 1,
+            _ => 5,
+        }
+    }
+
+    /// The feeds of our own publishers, beside ffmpeg.
+    fn steady(self) -> Vec<&'static str> {
+        match self {
+            Scenario::Publishers => vec![feed::SMALL; MANY - 1],
+            Scenario::Clients => vec![feed::SMALL; kinds::ALL.len()],
+            _ => vec![feed::FULL_HD],
+        }
+    }
 }
 
 /// What came of one scenario.
 pub struct Outcome {
-    /// One object for each time something was broken.
+    /// One object for each time something was broken, then one for the whole.
     pub runs: Vec<Value>,
-    /// Whether all of it went unnoticed.
+    /// Whether all of it went unnoticed; of a control, whether it was noticed.
     pub ok: bool,
 }
 
@@ -76,266 +126,201 @@ pub struct Outcome {
 /// When the lab itself does not work; what the programs do wrong is in the outcome.
 pub fn play(prefix: &str, scenario: Scenario, protect: &str, count: usize) -> Result<Outcome> {
     let protect = if scenario == Scenario::Control { "handover" } else { protect };
-    let mut rig = Rig::start(prefix, protect)?;
-    if scenario == Scenario::Lag {
-        for host in HOSTS {
-            if let Err(error) = rig.net.delay(host, "eth1", "30ms") {
-                eprintln!("skipped: lag: {error:#}");
-                return Ok(Outcome { runs: vec![json!({"skipped": format!("{error:#}")})], ok: true });
+    let lag = matches!(scenario, Scenario::Lag | Scenario::LagControl).then_some(LAG);
+    let streams = 1 + scenario.steady().len();
+    let mut rig = Rig::prepare(prefix, &Wish { protect, streams, lag })?;
+    let proof = (scenario == Scenario::CommitProof).then(|| Proof::start(&rig.net)).transpose()?;
+    let echo = (scenario == Scenario::Beats).then(|| Echo::start(&rig.net)).transpose()?;
+    rig.pair_up()?;
+    let mut stage = enter(rig, scenario)?;
+    match watch(&mut stage, scenario, count, proof.as_ref(), echo.as_ref()) {
+        Ok(outcome) if outcome.ok => {
+            if std::env::var_os("RELEVE_LAB_KEEP").is_some() {
+                eprintln!("takeover-lab: see {}", stage.rig.keep().display());
             }
+            Ok(outcome)
         }
-    }
-    match watch(&mut rig, scenario, count) {
-        Ok(outcome) if outcome.ok => Ok(outcome),
         other => {
-            eprintln!("takeover-lab: see {}\n{}", rig.keep().display(), rig.logs());
+            eprintln!("takeover-lab: see {}\n{}", stage.rig.keep().display(), stage.rig.logs());
             other
         }
     }
 }
 
-fn watch(rig: &mut Rig, scenario: Scenario, count: usize) -> Result<Outcome> {
+/// The publishers enter.
+fn enter(rig: Rig, scenario: Scenario) -> Result<Stage> {
     let capture = Capture::start()?;
-    let begun = Instant::now();
-    let mut publisher = rig.publish(feed::HD)?;
-    let urls = rig.urls()?;
-    let mut viewers = Vec::new();
-    for url in &urls {
-        viewers.push(Viewer::enter_when_live(url, Duration::from_secs(20))?);
+    let ffmpeg = rig.publish(feed::HD)?;
+    let (port, _) = wait_for("connection of ffmpeg", Duration::from_secs(10), || capture.newest())?;
+    let mut steady = Vec::new();
+    for (number, name) in scenario.steady().into_iter().enumerate() {
+        let (_, key) = &rig.streams[number + 1];
+        steady.push(match scenario {
+            Scenario::Clients => kinds::start(kinds::ALL[number], name, key)?,
+            Scenario::Wrap => wrap::start(&capture, name, key)?,
+            _ => crate::steady::Steady::start(name, Rig::address()?, key)?,
+        });
     }
-    follow(&mut viewers, BEFORE)?;
+    Ok(Stage { rig, capture, steady, ffmpeg: (ffmpeg, port) })
+}
+
+fn audience(stage: &Stage, scenario: Scenario) -> Result<Audience> {
+    let mut seats = Vec::new();
+    for (number, (name, _)) in stage.rig.streams.iter().enumerate() {
+        let feed = if number == 0 { feed::HD } else { scenario.steady()[number - 1] };
+        for (relay, url) in stage.rig.urls(name)?.into_iter().enumerate() {
+            if relay == 2 || number == 0 {
+                seats.push(Seat { feed, url, may_miss: relay != 2 });
+            }
+        }
+    }
+    Audience::start(seats)
+}
+
+fn watch(
+    stage: &mut Stage,
+    scenario: Scenario,
+    count: usize,
+    proof: Option<&Proof>,
+    echo: Option<&Echo>,
+) -> Result<Outcome> {
+    let audience = audience(stage, scenario)?;
+    let before = stage.capture.sums();
+    std::thread::sleep(BEFORE);
     let mut runs = Vec::new();
     for number in 0..count {
-        let since = Instant::now();
-        let run = match scenario {
-            Scenario::Handover => hand_over(rig),
-            Scenario::Kill => lose(rig, &capture, |rig, place| rig.kill(place)),
-            Scenario::Power | Scenario::Lag => lose(rig, &capture, cut_power),
-            Scenario::Pause => pause(rig, &capture, &mut viewers, Duration::from_millis(300)),
-            Scenario::PauseLong => pause(rig, &capture, &mut viewers, Duration::from_secs(30)),
-            Scenario::Cut => cut(rig),
-            Scenario::Standby => lose_standby(rig),
-            Scenario::Flap => flap(rig),
-            Scenario::Control => unprotected(rig, &mut publisher),
-        };
-        let mut run = run.with_context(|| format!("{scenario:?} {number}\n{}", capture.tail(60)))?;
-        if scenario == Scenario::Control {
-            let sums = capture.sums(since);
-            let noticed = run["publisher_ended"] == true && sums.rst > 0;
-            run["rst"] = json!(sums.rst);
+        let sums = stage.capture.sums();
+        let run = one(stage, scenario, number);
+        let mut run = run.with_context(|| format!("{scenario:?} {number}\n{}", stage.capture.tail(60)))?;
+        if run.get("noticed").is_some() {
+            let noticed = run["noticed"] == true;
             return Ok(Outcome { runs: vec![run], ok: noticed });
         }
-        follow(&mut viewers, if number + 1 < count { BETWEEN } else { AFTER })?;
-        let sums = capture.sums(since);
-        run["retransmissions"] = json!(sums.retransmissions);
+        let more = Instant::now().elapsed().as_nanos() + u128::from(stage.capture.sums().retransmissions);
+        std::thread::sleep(BETWEEN + Duration::from_millis((more % BETWEEN_MORE_MS) as u64));
+        run["retransmissions"] = json!((stage.capture.sums() - sums).retransmissions);
         runs.push(run);
     }
-    follow(&mut viewers, Duration::from_secs(3))?;
-    let alive = publisher.check_alive().err().map(|error| error.to_string());
-    let sums = capture.sums(begun);
-    let mut problems: Vec<String> = alive.into_iter().collect();
-    // A relay that reads one node only sees that node's absence; the third reads both, as relays do.
-    let judged = if scenario == Scenario::Handover { 0 } else { 2 };
-    problems.extend(judge(&mut viewers, judged));
-    let lost = lost_bytes(&viewers, &mut problems)?;
-    // One connection from the first to the last moment, and nobody ever said that it was over.
-    for (what, got, wanted) in [("SYN", sums.syn, 1), ("RST", sums.rst, 0), ("FIN", sums.fin, 0)] {
-        if got != wanted {
-            problems.push(format!("{got} {what} at the publisher, not {wanted}"));
-        }
-    }
-    publisher.kill();
-    let whole = json!({
-        "syn": sums.syn, "rst": sums.rst, "fin": sums.fin, "retransmissions": sums.retransmissions,
-        "bytes_lost": lost, "reconnects": sums.syn.saturating_sub(1), "problems": problems,
-    });
-    let ok = problems.is_empty() && lost == 0;
-    runs.push(whole);
-    Ok(Outcome { runs, ok })
-}
-
-fn follow(viewers: &mut [Viewer], time: Duration) -> Result<()> {
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        for (place, viewer) in viewers.iter_mut().enumerate() {
-            // The first two read one node each, which may be down; the third reads both and must never miss anything.
-            let polled = viewer.poll();
-            if place == 2 {
-                polled?;
-            }
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
-/// What the judge says of each relay's playlists, and where two relays gave different bytes.
-fn judge(viewers: &mut [Viewer], from: usize) -> Vec<String> {
+    std::thread::sleep(AFTER);
     let mut problems = Vec::new();
-    for (place, viewer) in viewers.iter_mut().enumerate().skip(from) {
-        problems.extend(viewer.verdict().err().map(|error| format!("relay {}: {error:#}", place + 1)));
+    problems.extend(stage.ffmpeg.0.check_alive().err().map(|error| error.to_string()));
+    for steady in &mut stage.steady {
+        problems.extend(steady.check_alive().err().map(|error| format!("{error:#}")));
     }
-    for track in 0..2 {
-        let Ok(first) = viewers[2].recording(track) else { continue };
-        for (place, viewer) in viewers.iter().enumerate().take(2) {
-            let Ok(other) = viewer.recording(track) else { continue };
-            let both =
-                first.segments.iter().filter_map(|(n, bytes)| Some((n, bytes, other.segments.get(n)?)));
-            for (number, one, two) in both {
-                if one != two {
-                    problems
-                        .push(format!("segment {number} of track {track} differs at relay {}", place + 1));
-                }
-            }
-        }
-        let numbers: Vec<u64> = first.segments.keys().copied().collect();
-        if numbers.windows(2).any(|two| two[1] != two[0] + 1) {
-            problems.push(format!("track {track} has a hole: {numbers:?}"));
+    // No connection began or ended from the first to the last moment, and nobody ever said that one was over.
+    let sums = stage.capture.sums() - before;
+    for (what, got) in [("SYN", sums.syn), ("RST", sums.rst), ("FIN", sums.fin)] {
+        if got != 0 {
+            problems.push(format!("{got} {what} at the publishers"));
         }
     }
-    problems
+    let mut whole = sums.json();
+    whole["publishers"] = json!(stage.steady.len() + 1);
+    if let Some(proof) = proof {
+        whole["proof"] = prove(stage, proof, &mut problems)?;
+    }
+    if let Some(echo) = echo {
+        whole["strange_beats"] = json!(echo.sent());
+        ensure!(echo.sent() > 1_000, "only {} strange beats were sent", echo.sent());
+    }
+    if scenario == Scenario::Wrap {
+        let behind =
+            |wanted: i64| runs.iter().any(|run| run["behind_wrap"].as_i64().map(i64::signum) == Some(wanted));
+        ensure!(behind(-1) && behind(1), "the numbers did not wrap amid the events: {runs:?}");
+    }
+    // A relay that reads one node only sees that node's absence; the third reads both, as relays do.
+    let strict = matches!(scenario, Scenario::Handover | Scenario::Loss | Scenario::CommitProof);
+    let verdict = audience.judge(strict)?;
+    problems.extend(verdict.problems);
+    whole["bytes_lost"] = json!(verdict.lost);
+    whole["units_compared"] = json!(verdict.compared);
+    whole["problems"] = json!(problems);
+    runs.push(whole);
+    Ok(Outcome { runs, ok: problems.is_empty() && verdict.lost == 0 })
 }
 
-/// Bytes of pictures and sound that the publisher sent and the recording (relay 3, which reads both nodes) does not have.
-fn lost_bytes(viewers: &[Viewer], problems: &mut Vec<String>) -> Result<usize> {
-    let sent = Feed::parse(&std::fs::read(feed::path(feed::HD)?)?)?;
-    let mut lost = 0;
-    for (track, units) in [(0, &sent.video), (1, &sent.audio)] {
-        let samples = viewers.last().context("three viewers")?.recording(track)?.samples()?;
-        let first = samples.first().context("samples")?;
-        let mut at = units.iter().position(|unit| unit.data == first.data).context("not of this feed")?;
-        for sample in &samples {
-            // The feed comes over and over: what lies between is what is missing.
-            let ahead = (0..units.len()).find(|ahead| units[(at + ahead) % units.len()].data == sample.data);
-            let Some(ahead) = ahead else {
-                problems.push(format!("a sample of track {track} is none that was sent"));
-                continue;
-            };
-            lost += (0..ahead).map(|missing| units[(at + missing) % units.len()].data.len()).sum::<usize>();
-            at = (at + ahead + 1) % units.len();
+/// Something breaks.
+fn one(stage: &mut Stage, scenario: Scenario, number: usize) -> Result<Value> {
+    match scenario {
+        Scenario::Handover | Scenario::CommitProof => events::hand_over(stage),
+        Scenario::Kill => events::kill(stage),
+        Scenario::Power | Scenario::Lag => events::power(stage),
+        Scenario::Pause => events::pause(stage, Duration::from_millis(300)),
+        Scenario::PauseLong => events::pause(stage, Duration::from_secs(30)),
+        Scenario::Cut => events::cut(stage),
+        Scenario::Standby => events::lose_standby(stage, 1),
+        Scenario::Flap => events::lose_standby(stage, 3),
+        Scenario::Publishers | Scenario::Clients if number.is_multiple_of(2) => events::hand_over(stage),
+        Scenario::Publishers | Scenario::Clients => events::kill(stage),
+        Scenario::Beats => among_strangers(stage, number),
+        Scenario::Wrap => wrap::one(stage, number),
+        Scenario::Loss => {
+            let percent = [1, 3, 5][number % 3];
+            stage.rig.net.lose(percent)?;
+            let mut run = events::hand_over(stage)?;
+            run["lost_percent"] = json!(percent);
+            Ok(run)
         }
+        Scenario::LagControl => past_the_hold(stage),
+        Scenario::Control => events::unprotected(stage),
     }
-    Ok(lost)
 }
 
-/// The holder's place, once there is a pair.
-fn holder(rig: &mut Rig) -> Result<usize> {
-    rig.await_pair()
-}
-
-fn hand_over(rig: &mut Rig) -> Result<Value> {
-    let from = holder(rig)?;
-    let said = rig.ctl(HOSTS[from], &["failover", "--json", "--admin", &Rig::admin(from)])?;
-    let said: Value = serde_json::from_str(said.trim())?;
-    ensure!(!rig.net.has_vip(HOSTS[from])?, "{VIP} is still on {}", HOSTS[from]);
-    let blackouts: Vec<&Value> = said["took"]["connections"].as_array().into_iter().flatten().collect();
-    let alive = blackouts.iter().all(|one| one["alive"] == true);
-    ensure!(alive && !blackouts.is_empty(), "not every connection lives: {said}");
-    Ok(json!({"blackout_ms": blackouts[0]["blackout_ms"], "epoch": said["took"]["epoch"], "to": said["to"]}))
-}
-
-/// The holder is lost in some way; the other one goes on alone; then the lost one comes back.
-fn lose(
-    rig: &mut Rig,
-    capture: &Capture,
-    strike: impl FnOnce(&mut Rig, usize) -> Result<Instant>,
-) -> Result<Value> {
-    let from = holder(rig)?;
-    let other = 1 - from;
-    let at = strike(rig, from)?;
-    rig.await_state(other, &["solo", "paired"], Duration::from_secs(10))?;
-    let blackout = wait_for("a new byte from the survivor", Duration::from_secs(10), || {
-        capture.first_new_byte(at).context("nobody else acknowledged anything")
-    })?;
-    let status = rig.status(other)?;
-    // Back into the pair, for the next time.
-    if let Some(mut node) = rig.nodes[from].take() {
-        node.kill();
-    }
-    rig.net.inside(HOSTS[from], "link set eth0 up")?;
-    rig.net.inside(HOSTS[from], "link set eth1 up")?;
-    rig.begin(from)?;
-    Ok(json!({"blackout_ms": blackout.as_secs_f64() * 1000.0, "epoch": status["epoch"]}))
-}
-
-fn cut_power(rig: &mut Rig, place: usize) -> Result<Instant> {
-    let at = Instant::now();
-    rig.net.inside(HOSTS[place], "link set eth0 down")?;
-    rig.net.inside(HOSTS[place], "link set eth1 down")?;
-    rig.signal(place, Signal::KILL)?;
-    Ok(at)
-}
-
-/// The holder stands still and wakes as a zombie: it may say nothing more for the address.
-fn pause(rig: &mut Rig, capture: &Capture, viewers: &mut [Viewer], time: Duration) -> Result<Value> {
-    let from = holder(rig)?;
-    let old = capture.speaker(Instant::now()).context("nobody spoke yet")?;
-    let at = Instant::now();
-    rig.signal(from, Signal::STOP)?;
-    follow(viewers, time)?;
-    let woke = Instant::now();
-    rig.signal(from, Signal::CONT)?;
-    let blackout = wait_for("a new byte from the other", Duration::from_secs(10), || {
-        capture.first_new_byte(at).context("nobody else acknowledged anything")
-    })?;
-    rig.await_pair()?;
-    let spoken = capture.spoken_by(old, woke);
-    ensure!(spoken == 0, "the zombie sent {spoken} segments for the address");
-    Ok(json!({"blackout_ms": blackout.as_secs_f64() * 1000.0, "zombie_segments": spoken}))
-}
-
-/// Replication and one path are cut; whoever is granted goes on.
-fn cut(rig: &mut Rig) -> Result<Value> {
-    holder(rig)?;
-    let at = Instant::now();
-    rig.net.inside("a", "link set eth1 down")?;
+/// A second of nothing but strange beats, in which nothing may change; then a handover or a kill among them.
+fn among_strangers(stage: &mut Stage, number: usize) -> Result<Value> {
+    let from = stage.rig.await_pair()?;
+    let look = |stage: &Stage| -> Result<(Value, Value, u64)> {
+        let status = stage.rig.status(from)?;
+        let refused = stage.rig.metric(from, "releve_ingest_pair_refused_datagrams")?;
+        Ok((status["epoch"].clone(), status["takeover_count"].clone(), refused))
+    };
+    let before = look(stage)?;
     std::thread::sleep(Duration::from_secs(1));
-    rig.net.inside("a", "link set eth1 up")?;
-    let with: Vec<&str> = HOSTS.into_iter().filter(|host| rig.net.has_vip(host).unwrap_or(false)).collect();
-    if with.len() != 1 {
-        bail!("{VIP} is on {with:?}");
-    }
-    rig.await_pair()?;
-    Ok(json!({"healed_ms": at.elapsed().as_secs_f64() * 1000.0 - 1000.0}))
+    let after = look(stage)?;
+    ensure!((&before.0, &before.1) == (&after.0, &after.1), "strangers changed {before:?} to {after:?}");
+    ensure!(after.2 > before.2, "no strange beat has arrived");
+    let mut run = if number.is_multiple_of(2) { events::hand_over(stage)? } else { events::kill(stage)? };
+    run["refused_in_a_second"] = json!(after.2 - before.2);
+    Ok(run)
 }
 
-/// The standby dies as soon as it is back, three times; the holder goes on, and does not pair at once with such a one.
-fn flap(rig: &mut Rig) -> Result<Value> {
-    let from = holder(rig)?;
+/// What was heard; and, as a control, the same ears with packets that pass the hold by: they must hear it.
+fn prove(stage: &mut Stage, proof: &Proof, problems: &mut Vec<String>) -> Result<Value> {
+    let heard = proof.heard()?;
+    let early = heard.broken.len();
+    problems.extend(heard.broken.iter().take(5).map(|words| format!("commit: {words}")));
+    let holder = stage.rig.await_pair()?;
+    stage.rig.net.past_the_hold(HOSTS[holder])?;
+    std::thread::sleep(Duration::from_secs(2));
+    let control = proof.heard()?.broken.len() - early;
+    if control == 0 {
+        problems.push("commit: past the hold nothing was heard either: this proves nothing".to_owned());
+    }
+    Ok(json!({
+        "packets_checked": heard.checked, "confirmations": heard.confirmations,
+        "left_too_early": early, "control_left_too_early": control,
+    }))
+}
+
+/// Acknowledged before the standby has it, and then the power goes: the connections cannot go on.
+fn past_the_hold(stage: &mut Stage) -> Result<Value> {
+    for host in HOSTS {
+        stage.rig.net.past_the_hold(host)?;
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let sums = stage.capture.sums();
     let at = Instant::now();
-    for _ in 0..3 {
-        rig.kill(1 - from)?;
-        rig.await_state(from, &["solo"], Duration::from_secs(10))?;
-        if let Some(mut node) = rig.nodes[1 - from].take() {
-            node.kill();
+    match events::power(stage) {
+        Err(why) => {
+            // The last wait was for a byte that never came.
+            let stalled =
+                stage.steady.iter().filter(|one| stage.capture.change(at, one.port).is_err()).count();
+            let rst = (stage.capture.sums() - sums).rst;
+            let noticed = stalled > 0 || rst > 0;
+            Ok(
+                json!({"noticed": noticed, "stalled": stalled, "rst": rst, "why": format!("{why:#}").lines().next()}),
+            )
         }
-        rig.begin(1 - from)?;
-        rig.await_pair()?;
+        Ok(run) => bail!("nothing was lost past the hold, with {LAG:?} between the nodes: {run}"),
     }
-    ensure!(rig.net.has_vip(HOSTS[from])?, "{VIP} left its holder");
-    Ok(json!({"lost": 3, "paired_after_ms": at.elapsed().as_secs_f64() * 1000.0}))
-}
-
-/// Without the packet hold a crash disconnects the publisher: ffmpeg ends.
-fn unprotected(rig: &mut Rig, publisher: &mut crate::Child) -> Result<Value> {
-    let from = holder(rig)?;
-    rig.kill(from)?;
-    rig.await_state(1 - from, &["solo"], Duration::from_secs(10))?;
-    let ended = publisher.wait(Duration::from_secs(20)).is_ok();
-    Ok(json!({"publisher_ended": ended}))
-}
-
-fn lose_standby(rig: &mut Rig) -> Result<Value> {
-    let from = holder(rig)?;
-    let at = rig.kill(1 - from)?;
-    rig.await_state(from, &["solo"], Duration::from_secs(10))?;
-    let solo = at.elapsed();
-    if let Some(mut node) = rig.nodes[1 - from].take() {
-        node.kill();
-    }
-    rig.begin(1 - from)?;
-    rig.await_pair()?;
-    Ok(
-        json!({"solo_seen_after_ms": solo.as_secs_f64() * 1000.0, "paired_after_ms": at.elapsed().as_secs_f64() * 1000.0}),
-    )
 }

@@ -6,6 +6,8 @@
 //! - **zombie**: a node that was paused never acts again under an epoch that was overtaken before it woke; and nobody does
 //!   for longer than it takes to notice
 //! - **lost**: nothing acknowledged is missing at the next holder, unless its only holder died
+//! - **numbers**: no two nodes publish in one epoch, and what relays are offered never goes back: they refuse an epoch below
+//!   the highest they have seen
 //! - **gate**: no node believes more than its election says
 
 use crate::places::{MS, Node, Publisher, Time};
@@ -29,6 +31,12 @@ pub struct Checks {
     pub kept: u64,
     majority: usize,
     stored: BTreeMap<(Epoch, u16, u64), BTreeSet<usize>>,
+    /// Who published in which epoch.
+    publishers: BTreeMap<Epoch, usize>,
+    /// The newest that relays were offered: connection, segment of it.
+    newest: (u64, u64),
+    /// Segments that were offered.
+    pub published: u64,
 }
 
 impl Checks {
@@ -42,6 +50,9 @@ impl Checks {
             kept: 0,
             majority,
             stored: BTreeMap::new(),
+            publishers: BTreeMap::new(),
+            newest: (0, 0),
+            published: 0,
         }
     }
 
@@ -141,6 +152,35 @@ impl Checks {
         }
     }
 
+    /// A node that has a connection up to segment `has` publishes it up to segment `upto`. Without what was published
+    /// before, it would give those numbers to other segments.
+    pub fn publishes(
+        &mut self,
+        at: usize,
+        gate: Gate,
+        connection: u64,
+        (has, upto): (u64, u64),
+        publisher: &Publisher,
+    ) {
+        let (Gate::Alone(epoch) | Gate::Confirmed(epoch)) = gate else { return };
+        let highest = self.publishers.last_key_value().map_or(0, |(epoch, _)| *epoch);
+        if epoch < highest {
+            return; // refused by every relay
+        }
+        let first = *self.publishers.entry(epoch).or_insert(at);
+        if first != at {
+            self.fail(format!("numbers: nodes {first} and {at} publish in epoch {epoch}"));
+        }
+        if (connection, has) < self.newest && !publisher.excused {
+            let newest = self.newest;
+            self.fail(format!("numbers: node {at} has {connection}, {has} and publishes after {newest:?}"));
+        }
+        if (connection, upto) > self.newest {
+            self.newest = (connection, upto);
+            self.published += 1;
+        }
+    }
+
     /// A holder does not know the connection. Excused only if whatever was acknowledged died with its only holder.
     pub fn reset(&mut self, at: usize, publisher: &Publisher) {
         self.resets += 1;
@@ -168,4 +208,18 @@ impl Checks {
             publisher.excused = true;
         }
     }
+}
+
+#[test]
+fn two_publishers_in_an_epoch_and_numbers_that_go_back_are_noticed() {
+    let (publisher, gate) = (Publisher::default(), Gate::Alone(3));
+    let mut checks = Checks::new(2);
+    checks.publishes(0, gate, 1, (5, 5), &publisher);
+    checks.publishes(0, gate, 1, (8, 6), &publisher);
+    checks.publishes(1, Gate::Alone(2), 1, (1, 1), &publisher);
+    assert_eq!((checks.broken.clone(), checks.published), (None, 2));
+    checks.publishes(1, gate, 1, (7, 7), &publisher);
+    assert!(checks.broken.take().is_some_and(|words| words.contains("epoch 3")));
+    checks.publishes(1, Gate::Confirmed(4), 1, (6, 6), &publisher);
+    assert!(checks.broken.take().is_some_and(|words| words.contains("after (1, 7)")));
 }

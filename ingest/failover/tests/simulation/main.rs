@@ -1,6 +1,6 @@
 //! The election in a seeded world: two nodes and their witnesses, every fault we could think of, and checks from above.
 //!
-//! `cargo test -p failover --test simulation` runs 500 seeds. `RELEVE_SIM_SEEDS=100000` runs more (use `--release`),
+//! `cargo test -p failover --test simulation` runs 500 seeds. `scripts/simulate.sh` runs 100,000,
 //! `RELEVE_SIM_SEED=n` runs one and prints its trace. A broken promise names its seed.
 
 #![allow(unreachable_pub)] // A test binary has no outside.
@@ -181,16 +181,17 @@ fn no_seed_breaks_a_promise() {
     }
     let seeds = number("RELEVE_SIM_SEEDS").unwrap_or(500);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    // Seeds, grants used, of these with the connection alive, connections reset.
-    let mut totals = [0; 4];
-    let shares: Vec<[u64; 4]> = std::thread::scope(|scope| {
+    // Seeds, grants used, of these with the connection alive, connections reset, segments published.
+    let mut totals = [0; 5];
+    let shares: Vec<[u64; 5]> = std::thread::scope(|scope| {
         let share = |first: u64| {
-            let mut share = [0; 4];
+            let mut share = [0; 5];
             for seed in (first..seeds).step_by(threads as usize) {
                 let world = run(seed, Broken::default())
                     .unwrap_or_else(|trace| panic!("{trace}\nagain: RELEVE_SIM_SEED={seed}"));
                 let checks = &world.checks;
-                for (sum, part) in share.iter_mut().zip([1, checks.takeovers, checks.kept, checks.resets]) {
+                let parts = [1, checks.takeovers, checks.kept, checks.resets, checks.published];
+                for (sum, part) in share.iter_mut().zip(parts) {
                     *sum += part;
                 }
             }
@@ -204,12 +205,13 @@ fn no_seed_breaks_a_promise() {
             *sum += part;
         }
     }
-    let [done, grants, kept, resets] = totals;
+    let [done, grants, kept, resets, published] = totals;
     println!(
-        "{done} seeds, {grants} grants used, {kept} with the connection alive, {resets} connections reset"
+        "{done} seeds, {grants} grants used, {kept} with the connection alive, {resets} connections reset, \
+         {published} segments published"
     );
     assert_eq!(done, seeds);
-    assert!(grants > seeds && kept * 4 > seeds, "the faults do nothing");
+    assert!(grants > seeds && kept * 4 > seeds && published > seeds * 10, "the faults do nothing");
 }
 
 /// Breaks one rule and says within how many seeds it is noticed.

@@ -178,13 +178,13 @@ impl Holder {
         match read_now(&stream, &mut buffer) {
             Ok(0) => {
                 self.replicate(END, Vec::new());
-                let waited = self.hold.waited();
+                let waits = self.hold.waits();
                 let counts = self.hold.counts();
                 return say(format_args!(
                     "end received={} waited_us={} waited_max_us={} packets={}",
                     self.received,
-                    waited.0.as_micros(),
-                    waited.1.as_micros(),
+                    waits.mean().as_micros(),
+                    waits.longest().as_micros(),
                     counts.left
                 ));
             }

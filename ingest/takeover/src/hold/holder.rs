@@ -9,6 +9,7 @@ use super::flow::{Base, Confirmed, Flow};
 use super::ledger::{Counts, Event, Ledger, Limits, Passage};
 use super::queue::Queue;
 use super::segment::Segment;
+use super::waits::Waits;
 use crate::error::{Purpose, SystemError};
 use crate::realtime;
 use crate::sys::wait::{Bell, readable};
@@ -54,8 +55,7 @@ struct Desk {
     /// Rounds that the thread has ended, verdicts sent.
     rounds: u64,
     counts: Counts,
-    /// Sum and maximum of the time packets waited, and their number.
-    waited: (Duration, Duration, u64),
+    waits: Waits,
     stop: bool,
     broken: Option<SystemError>,
 }
@@ -183,11 +183,9 @@ impl Hold {
         self.shared.desk().counts
     }
 
-    /// Mean and longest time a packet waited, and how many were judged.
-    pub fn waited(&self) -> (Duration, Duration, u64) {
-        let (sum, longest, count) = self.shared.desk().waited;
-        let mean = sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or_default();
-        (mean, longest, count)
+    /// How long packets waited here, from their first sight to their verdict, as of the thread's last round.
+    pub fn waits(&self) -> Waits {
+        self.shared.desk().waits
     }
 
     /// Why the thread has ended by itself. Nothing leaves the address since then: say so loudly.
@@ -215,7 +213,7 @@ fn work(
     shared: &Shared,
     mut on_event: impl FnMut(Event),
 ) -> Result<(), SystemError> {
-    let mut ledger = Ledger::new(limits);
+    let (mut ledger, mut waits) = (Ledger::new(limits), Waits::default());
     let mut obeyed: Option<Box<dyn Fn() -> Passage + Send>> = None;
     loop {
         readable([Some(queue.as_fd()), Some(shared.bell.as_fd())], None).to("wait for packets")?;
@@ -249,17 +247,15 @@ fn work(
         }
         let arrived = Instant::now();
         queue.receive(|id, packet| ledger.offer(Segment::parse(packet), (id, arrived)))?;
-        let mut waited = (Duration::ZERO, Duration::ZERO, 0);
         while let Some(((id, since), verdict)) = ledger.poll_verdict() {
             queue.judge(id, verdict);
-            let time = since.elapsed();
-            waited = (waited.0 + time, waited.1.max(time), waited.2 + 1);
+            waits.note(since.elapsed());
         }
         {
             // Before the verdicts, so that nobody sees a packet leave that is not counted.
             let mut desk = shared.desk();
             desk.counts = ledger.counts();
-            desk.waited = (desk.waited.0 + waited.0, desk.waited.1.max(waited.1), desk.waited.2 + waited.2);
+            desk.waits = waits;
         }
         queue.send()?;
         shared.desk().rounds += 1;

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! `rule.rs` sends the packets into the queue (an nftables table of our own, written over netlink), `queue.rs` is the
-//! kernel's queue, `segment.rs` reads headers, `ledger.rs` decides, `holder.rs` is the thread that ties them together.
+//! kernel's queue, `segment.rs` reads headers, `ledger.rs` decides, `holder.rs` is the thread that ties them together, `waits.rs`
+//! counts what it costs.
 //!
 //! It never fails open: without a listener the kernel drops what it would have queued, and after `kill -9` neither ACK,
 //! FIN nor RST escapes. A full queue drops too. Dropped packets cost a retransmission; leaked ones would cost data.
@@ -22,6 +23,7 @@ mod ledger;
 mod queue;
 mod rule;
 mod segment;
+mod waits;
 
 pub use error::Error;
 pub use flow::{Base, Confirmed, Flow};
@@ -29,3 +31,4 @@ pub use holder::{Hold, Settings};
 pub use ledger::{Counts, Event, Ledger, Limits, Passage, Verdict};
 pub use rule::{Rule, Target, supported_target};
 pub use segment::{Segment, SynAck};
+pub use waits::Waits;

@@ -5,6 +5,9 @@ use crate::places::{Data, MS, Publisher};
 use failover::election::State;
 use failover::{Election, Gate};
 
+/// Bytes of a segment: some are finished between two heartbeats, some last over several.
+const SEGMENT: u64 = 5_000;
+
 impl World {
     pub(super) fn tick(&mut self) {
         self.connect();
@@ -16,6 +19,7 @@ impl World {
             self.serve(at);
         }
         for at in 0..2 {
+            self.publish(at);
             let node = &self.nodes[at];
             let Some(election) = &node.election else { continue };
             let leads = matches!(election.state(), State::Solo { .. } | State::Paired { .. });
@@ -25,6 +29,28 @@ impl World {
             }
         }
         self.at(self.time + 5 * MS, Event::Tick);
+    }
+
+    /// Whoever may publishes the segments that are whole, in commit mode: those that the standby has too.
+    fn publish(&mut self, at: usize) {
+        let now = self.now(at);
+        let node = &self.nodes[at];
+        let (Some(election), Some(data)) = (&node.election, node.data) else { return };
+        let works = node.up(self.time) && node.hung_until <= self.time && node.publishes;
+        if !works || data.connection != self.publisher.connection {
+            return;
+        }
+        let gate = if election.gate(now) == Gate::Held { Gate::Held } else { node.gate };
+        let upto = match gate {
+            Gate::Held => return,
+            Gate::Alone(_) => data.bytes,
+            Gate::Confirmed(_) if node.confirmed.connection == data.connection => {
+                data.bytes.min(node.confirmed.bytes)
+            }
+            Gate::Confirmed(_) => return,
+        };
+        let segments = (data.bytes / SEGMENT, upto / SEGMENT);
+        self.checks.publishes(at, gate, data.connection, segments, &self.publisher);
     }
 
     /// The first thing that runs after a pause may be the data plane, before any socket is read.

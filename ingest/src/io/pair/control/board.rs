@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use takeover::hold::Counts as HoldCounts;
+use takeover::hold::{Counts as HoldCounts, Waits};
 use tracing::{error, info, warn};
 
 /// Takeovers and alarms that are remembered.
@@ -120,6 +120,11 @@ struct OfKind {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQuantile {
+    quantile: &'static str,
+}
+
 #[derive(Clone, Debug)]
 struct Counts {
     state: Family<OfState, Gauge>,
@@ -135,7 +140,7 @@ struct Counts {
     held_now: Gauge,
     held_left: Gauge,
     held_dropped: Family<OfKind, Gauge>,
-    held_mean_us: Gauge,
+    held_us: Family<OfQuantile, Gauge>,
 }
 
 const STATES: [&str; 6] = ["idle", "standby", "solo", "paired", "holding", "fault"];
@@ -157,7 +162,7 @@ impl Board {
             held_now: Gauge::default(),
             held_left: Gauge::default(),
             held_dropped: Family::default(),
-            held_mean_us: Gauge::default(),
+            held_us: Family::default(),
         };
         Board { notes: Mutex::default(), wanted, level, reasons, node, peer, metrics }
     }
@@ -187,7 +192,7 @@ impl Board {
         registry.register("pair_held_packets", "Packets that wait for the standby", m.held_now);
         registry.register("pair_left_packets", "Packets that left", m.held_left);
         registry.register("pair_dropped_packets", "Packets dropped, by reason", m.held_dropped);
-        registry.register("pair_held_mean_us", "Mean time a packet waited", m.held_mean_us);
+        registry.register("pair_held_us", "Time packets waited here, since the start", m.held_us);
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -249,7 +254,7 @@ impl Board {
     }
 
     /// What the packet hold has done.
-    pub(super) fn held(&self, counts: HoldCounts, waited: (Duration, Duration, u64)) {
+    pub(super) fn held(&self, counts: HoldCounts, waits: Waits) {
         let m = &self.metrics;
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         m.held_now.set(gauge(counts.waiting as u64));
@@ -261,7 +266,10 @@ impl Board {
         ] {
             m.held_dropped.get_or_create(&OfKind { kind }).set(gauge(count));
         }
-        m.held_mean_us.set(waited.0.as_micros() as i64);
+        for (quantile, share) in [("0.5", 0.5), ("0.99", 0.99), ("1", 1.0)] {
+            let micros = waits.quantile(share).as_micros();
+            m.held_us.get_or_create(&OfQuantile { quantile }).set(micros as i64);
+        }
     }
 
     /// What is wrong with the packet hold, if anything is.

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use takeover::hold::{Base, Confirmed, Counts, Error, Event, Flow, Hold, Passage, Rule, Settings};
+use takeover::hold::{Base, Confirmed, Counts, Error, Event, Flow, Hold, Passage, Rule, Settings, Waits};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Below the heartbeats.
@@ -93,8 +93,8 @@ impl Held {
         self.hold.counts()
     }
 
-    pub(super) fn waited(&self) -> (Duration, Duration, u64) {
-        self.hold.waited()
+    pub(super) fn waits(&self) -> Waits {
+        self.hold.waits()
     }
 
     /// Why nothing is held, or nothing leaves.

@@ -107,7 +107,7 @@ impl Mover {
         {
             self.rule_looked = Instant::now();
             self.board.hold(held.trouble());
-            self.board.held(held.counts(), held.waited());
+            self.board.held(held.counts(), held.waits());
         }
     }
 
