@@ -8,6 +8,8 @@
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files; RELEVE_BENCH_VIEWERS sets how many
 #   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
+#   tls      processor time per GB through TLS beside plain HTTP and beside nginx, and new connections a second beside paced
+#            viewers, with full handshakes and resumed ones
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
 # Exit 0 without errors. --short is for seeing that it works.
@@ -16,6 +18,9 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 (($# > 0)) || set -- help
 "$here/scripts/setup.sh" build demo bench >&2
+if [[ $1 == tls ]]; then # knows the relay from inside: its threads are counted one by one
+    exec cargo bench --manifest-path "$here/Cargo.toml" --quiet --locked -p releve-relay --bench tls_load -- "${@:2}"
+fi
 cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked \
     -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
 RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
