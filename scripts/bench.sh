@@ -12,6 +12,8 @@
 #   hold     what the packet hold costs publishers of 6 Mb/s each: protect = "commit" beside "handover"; as root, in network
 #            namespaces of its own; RELEVE_BENCH_PUBLISHERS sets how many
 #   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
+#   tls      processor time per GB through TLS beside plain HTTP and beside nginx, and new connections a second beside paced
+#            viewers, with full handshakes and resumed ones
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
 # Exit 0 without errors. --short is for seeing that it works.
@@ -20,6 +22,9 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 (($# > 0)) || set -- help
 "$here/scripts/setup.sh" build demo bench >&2
+if [[ $1 == tls ]]; then # knows the relay from inside: its threads are counted one by one
+    exec cargo bench --manifest-path "$here/Cargo.toml" --quiet --locked -p releve-relay --bench tls_load -- "${@:2}"
+fi
 cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked \
     -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
 RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release

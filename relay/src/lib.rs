@@ -17,6 +17,7 @@ pub mod node;
 pub mod revocation;
 pub mod route;
 pub mod session;
+pub mod tls;
 pub mod token;
 pub mod upstream;
 

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use releve_relay::io::{jwks, key_files, log};
+use releve_relay::tls::Tickets;
 use releve_relay::{Config, Handle, start};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         if let Some(source) = config.jwt_keys.as_deref().and_then(jwks::Source::of) {
             source.check().context("in `jwt_keys`")?;
         }
+        if let Some((_, files)) = config.tls() {
+            files.read(&Tickets::new()?)?;
+        }
         println!("{} is a good configuration", arguments.config.display());
         return Ok(());
     }
@@ -79,7 +83,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Whole or not at all: whoever waits for the file never reads half of it.
 fn write_ready_file(path: &Path, relay: &Handle) -> std::io::Result<()> {
-    let json = serde_json::json!({ "listen": relay.listen.to_string(), "admin": relay.admin.to_string() });
+    let mut json =
+        serde_json::json!({ "listen": relay.listen.to_string(), "admin": relay.admin.to_string() });
+    if let Some(tls) = relay.tls_listen {
+        json["tls_listen"] = tls.to_string().into();
+    }
     let beside = path.with_extension(format!("{}.part", std::process::id()));
     let mut file = std::fs::File::create(&beside)?;
     writeln!(file, "{json}")?;

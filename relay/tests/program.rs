@@ -4,6 +4,7 @@
 mod common;
 
 use common::outside::Outside;
+use common::secure::{Secure, certificate, client, install};
 use common::{Client, token, until};
 use releve_watermark::Key;
 use std::os::unix::fs::PermissionsExt;
@@ -60,6 +61,77 @@ fn a_configuration_is_checked_without_running() {
     write(&dir.path().join("code.key"), "1 00", 0o644);
     let (good, said) = check(&mut relay(dir.path()));
     assert!(!good && said.contains("code.key") && said.contains("chmod 600"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
+    let (certificate, key) = (dir.path().join("relay.pem"), dir.path().join("relay.key"));
+    let check = |all: bool| {
+        let mut command = relay(dir.path());
+        command
+            .env("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0")
+            .env("RELEVE_RELAY_TLS_CERTIFICATE", &certificate);
+        if all {
+            command.env("RELEVE_RELAY_TLS_KEY", &key);
+        }
+        let output = command.arg("--check-config").output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let wrong = |all: bool, wanted: &str| {
+        let (good, said) = check(all);
+        assert!(!good && said.contains(wanted), "{wanted}: {said}");
+    };
+    wrong(false, "TLS needs all three");
+    wrong(true, "relay.pem: No such file");
+    install(dir.path(), "first.pem", "first.key");
+    assert_eq!(check(true), (true, String::new()));
+    install(dir.path(), "first.pem", "second.key");
+    wrong(true, "does not belong to the first certificate");
+    install(dir.path(), "expired.pem", "first.key");
+    wrong(true, "expired on Fri, 31 Jan 2020 00:00:00 GMT");
+    install(dir.path(), "first.key", "first.key");
+    wrong(true, "holds no certificate");
+    install(dir.path(), "first.pem", "first.pem");
+    wrong(true, "holds no private key");
+    install(dir.path(), "first.pem", "first.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    wrong(true, "chmod 640");
+    // Nor does it start, and what it says is the same.
+    let output = relay(dir.path())
+        .env("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0")
+        .env("RELEVE_RELAY_TLS_CERTIFICATE", &certificate)
+        .env("RELEVE_RELAY_TLS_KEY", &key)
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("chmod 640"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_has_the_certificate_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
+    install(dir.path(), "first.pem", "first.key");
+    let ready = dir.path().join("ready.json");
+    let mut child = relay(dir.path())
+        .env("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0")
+        .env("RELEVE_RELAY_TLS_CERTIFICATE", dir.path().join("relay.pem"))
+        .env("RELEVE_RELAY_TLS_KEY", dir.path().join("relay.key"))
+        .arg("--ready-file")
+        .arg(&ready)
+        .spawn()
+        .unwrap();
+    until("the ready file is there", async || ready.exists()).await;
+    let addresses: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+    let address = addresses["tls_listen"].as_str().unwrap().parse().unwrap();
+    let shown = || Secure::connect(address, &client(&[&rustls::version::TLS13])).unwrap().shown();
+    assert_eq!(shown(), certificate("first.pem"));
+    install(dir.path(), "second.pem", "second.key");
+    signal(&child, "-HUP");
+    until("the other one is shown", async || shown() == certificate("second.pem")).await;
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
 }
 
 /// The command of the operators' page, with curl, against the program.

@@ -7,6 +7,7 @@
 
 mod common;
 
+use common::secure::*;
 use common::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -54,21 +55,43 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Asks on a kept connection and reads the whole answer, `len` bytes with its head.
-fn ask(stream: &mut TcpStream, request: &[u8], len: usize, into: &mut [u8]) {
+fn ask(stream: &mut (impl Read + Write), request: &[u8], len: usize, into: &mut [u8]) {
     stream.write_all(request).unwrap();
+    stream.flush().unwrap();
     stream.read_exact(&mut into[..len]).unwrap();
+}
+
+/// Allocations of the relay's threads in so many rounds of requests.
+fn allocated(
+    stream: &mut (impl Read + Write),
+    rounds: usize,
+    requests: &[(&str, Vec<u8>)],
+    lens: &[usize],
+    into: &mut [u8],
+) -> u64 {
+    let before = COUNT.load(Ordering::Relaxed);
+    for _ in 0..rounds {
+        for ((_, request), len) in requests.iter().zip(lens) {
+            ask(stream, request, *len, into);
+        }
+    }
+    COUNT.load(Ordering::Relaxed) - before
 }
 
 /// One test alone in its program, on one thread with the runtime: all other threads but the test runner's are the relay's.
 #[test]
 fn steady_requests_allocate_nothing() {
     LEFT_OUT.set(true);
+    let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (relay, origin, session) = runtime.block_on(async {
         let origin = FakeOrigin::start().await;
         origin.put(Show::sized("demo", 0..6, 5_000));
         let mut config = config(&[origin.url()]);
         config.sessions_per_viewer = 3; // counted all the while
+        install(dir.path(), "first.pem", "first.key");
+        listens(&mut config, dir.path());
+        config.limits.certificate_look = Duration::from_secs(3600); // looking at files allocates
         let relay = Relay::with(config).await;
         let session = relay.enter("demo", "alice").await;
         (relay, origin, session)
@@ -109,19 +132,18 @@ fn steady_requests_allocate_nothing() {
         }
     });
     assert!(lens[2] > 40_000, "{lens:?}");
-    for _ in 0..50 {
-        for ((_, request), len) in requests.iter().zip(lens) {
-            ask(&mut stream, request, len, &mut buffer);
-        }
+    allocated(&mut stream, 50, &requests, &lens, &mut buffer);
+    let plain = allocated(&mut stream, 400, &requests, &lens, &mut buffer);
+    assert_eq!(plain, 0, "in {} requests", 400 * requests.len());
+    // Through TLS it is no different once hands are shaken, in either version.
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let address = relay.handle.tls_listen.unwrap();
+        let mut viewer = Secure::connect(address, &client(&[version])).unwrap();
+        allocated(&mut viewer.stream, 50, &requests, &lens, &mut buffer);
+        let sealed = allocated(&mut viewer.stream, 400, &requests, &lens, &mut buffer);
+        assert_eq!(sealed, 0, "in {} requests through {version:?}", 400 * requests.len());
     }
     let before = COUNT.load(Ordering::Relaxed);
-    for _ in 0..400 {
-        for ((_, request), len) in requests.iter().zip(lens) {
-            ask(&mut stream, request, len, &mut buffer);
-        }
-    }
-    let allocated = COUNT.load(Ordering::Relaxed) - before;
-    assert_eq!(allocated, 0, "in {} requests", 400 * requests.len());
     // The counter counts: what is not steady, a refusal, is rendered for the one who gets it.
     let refused = b"GET /v/x/video.m3u8 HTTP/1.1\r\nhost: relay\r\n\r\n";
     stream.write_all(refused).unwrap();

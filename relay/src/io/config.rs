@@ -23,10 +23,20 @@ pub struct Config {
     /// Where viewers come in. Port 0 lets the system choose.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
+    /// Where viewers come in who speak TLS; with `tls_certificate` and `tls_key`.
+    #[serde(default)]
+    pub tls_listen: Option<SocketAddr>,
+    /// PEM file of the certificate, its issuers behind it.
+    #[serde(default)]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
     /// Where metrics and health are; never the viewers' address.
     #[serde(default = "default_admin_listen")]
     pub admin_listen: SocketAddr,
-    /// Base URL that viewers reach this relay, or the balancer before it, by. Without it: `http://` and the listener.
+    /// Base URL that viewers reach this relay, or the balancer before it, by. Without it: `https://` and
+    /// `tls_listen` if there is one, else `http://` and `listen`.
     #[serde(default)]
     pub public_url: Option<String>,
     /// Base URLs of the ingest nodes, as `http://host:port`.
@@ -151,9 +161,11 @@ impl Config {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
-                "name" | "listen" | "admin_listen" | "witness_listen" | "public_url" | "keys_dir"
-                | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in"
-                | "sessions_when_full" | "log" => Value::String(value),
+                "name" | "listen" | "tls_listen" | "tls_certificate" | "tls_key" | "admin_listen"
+                | "witness_listen" | "public_url" | "keys_dir" | "state" | "jwt_keys" | "jwt_issuer"
+                | "jwt_audience" | "webhook_url" | "session_in" | "sessions_when_full" | "log" => {
+                    Value::String(value)
+                }
                 "origins" => Value::Array(
                     value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
                 ),
@@ -197,10 +209,24 @@ impl Config {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             return wrong("admin_listen", "must differ from listen: viewers may not reach metrics");
         }
+        let tls = [self.tls_listen.is_some(), self.tls_certificate.is_some(), self.tls_key.is_some()];
+        if tls.contains(&true) && tls.contains(&false) {
+            return wrong("tls_listen", "`tls_certificate` and `tls_key` go together: TLS needs all three");
+        }
+        let same = |one: SocketAddr, other: SocketAddr| one == other && one.port() != 0;
+        if self.tls_listen.is_some_and(|tls| same(tls, self.listen) || same(tls, self.admin_listen)) {
+            return wrong("tls_listen", "must differ from listen and admin_listen");
+        }
         if self.witness_listen.is_some() != self.witness_id.is_some() {
             return wrong("witness_id", "and `witness_listen` go together: a witness has both");
         }
         Ok(self)
+    }
+
+    /// Where viewers come in who speak TLS, and the files for it.
+    pub fn tls(&self) -> Option<(SocketAddr, super::certificate::Files)> {
+        let (certificate, key) = self.tls_certificate.clone().zip(self.tls_key.clone())?;
+        Some((self.tls_listen?, super::certificate::Files { certificate, key }))
     }
 
     /// How many sessions of one viewer run at once, if that is limited.
@@ -279,6 +305,9 @@ mod tests {
             &[
                 ("RELEVE_RELAY_NAME", "r2"),
                 ("RELEVE_RELAY_LISTEN", "127.0.0.1:0"),
+                ("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:8443"),
+                ("RELEVE_RELAY_TLS_CERTIFICATE", "c.pem"),
+                ("RELEVE_RELAY_TLS_KEY", "c.key"),
                 ("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:0"),
                 ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
@@ -304,6 +333,8 @@ mod tests {
         assert_eq!(config.public_url.as_deref(), Some("https://tv.example.org"));
         let limit = SeatLimit { seats: 2, when_full: WhenFull::StopOldest, idle_s: 35 };
         assert_eq!((config.seats(), config.session_in), (Some(limit), SessionIn::Query));
+        let (listen, files) = config.tls().unwrap();
+        assert_eq!((listen.port(), files.key), (8443, PathBuf::from("c.key")));
         let witness = config.witness().unwrap();
         assert_eq!((witness.id, witness.cluster, witness.file), (3, 1, PathBuf::from("s.witness-3")));
     }
@@ -332,6 +363,8 @@ mod tests {
         assert!(matches!(outside, ConfigError::Value { key: "jwt_keys", .. }), "{outside}");
         let alone = with("RELEVE_RELAY_JWT_ISSUER", "me");
         assert!(matches!(alone, ConfigError::Value { key: "jwt_keys", .. }), "{alone}");
+        let half = with("RELEVE_RELAY_TLS_KEY", "c.key");
+        assert!(half.to_string().contains("TLS needs all three"), "{half}");
         let half = with("RELEVE_RELAY_WITNESS_ID", "3");
         assert!(half.to_string().contains("witness_listen"), "{half}");
     }

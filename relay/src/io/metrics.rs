@@ -15,6 +15,7 @@ pub struct Metrics {
     denied: Family<ReasonLabels, Counter>,
     sessions: Family<OutcomeLabels, Counter>,
     webhook: Family<OutcomeLabels, Counter>,
+    tls_handshakes: Family<OutcomeLabels, Counter>,
     cache_looks: Family<OutcomeLabels, Counter>,
     flights: Family<OutcomeLabels, Counter>,
     upstream_failed: Family<KindLabels, Counter>,
@@ -25,6 +26,10 @@ pub struct Metrics {
     pub bodies_cut: Counter,
     /// Connections refused with 503 because there are too many.
     pub connections_refused: Counter,
+    /// When the viewers' certificate expires, in Unix seconds; 0 without one.
+    pub tls_certificate_expires: Gauge,
+    /// Certificates that were not good, so that the one before stayed in force.
+    pub tls_certificate_refused: Counter,
     /// Viewers' connections open.
     pub connections: Gauge,
     /// Bytes of objects held.
@@ -102,6 +107,9 @@ impl Metrics {
             denied: Family::default(),
             sessions: Family::default(),
             webhook: Family::default(),
+            tls_handshakes: Family::default(),
+            tls_certificate_expires: Gauge::default(),
+            tls_certificate_refused: Counter::default(),
             cache_looks: Family::default(),
             flights: Family::default(),
             upstream_failed: Family::default(),
@@ -151,6 +159,17 @@ impl Metrics {
         r.register("revoked_viewers", "Viewers revoked", m.revoked_viewers.clone());
         r.register("minted", "Access tokens minted over HTTP", m.minted.clone());
         r.register("webhook", "Verdicts of the webhook, by outcome", m.webhook.clone());
+        r.register("tls_handshakes", "TLS handshakes of viewers, by outcome", m.tls_handshakes.clone());
+        r.register(
+            "tls_certificate_expires",
+            "End of the viewers' certificate in Unix seconds, 0 without one",
+            m.tls_certificate_expires.clone(),
+        );
+        r.register(
+            "tls_certificate_refused",
+            "Certificates refused on reading them again",
+            m.tls_certificate_refused.clone(),
+        );
         r.register("jwt_keys_read", "Readings of JSON web keys", m.jwt_keys_read.clone());
         r.register("jwt_keys_failed", "Readings of JSON web keys that failed", m.jwt_keys_failed.clone());
         r.register("origin_up", "1 while the origin answers", m.origin_up.clone());
@@ -183,6 +202,11 @@ impl Metrics {
     /// One verdict of the webhook, or none.
     pub fn webhook(&self, outcome: &'static str) {
         self.webhook.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One TLS handshake done, failed, or refused because too many were under way.
+    pub fn handshake(&self, outcome: &'static str) {
+        self.tls_handshakes.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// One look into the cache.

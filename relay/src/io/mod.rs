@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! start ─► key_files, config, ledger and coordinator
-//!       ├─► viewers    one thread a core (epoll, `http1`) ─► node.step, or node.answer on the runtime
+//!       ├─► viewers    one thread a core (epoll, `tls`, `http1`) ─► node.step, or node.answer on the runtime
 //!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz, tokens to mint
-//!       ├─► revocations, announce, jwks, sessions    one task each
+//!       ├─► revocations, announce, jwks, sessions, certificate    one task each
 //!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
 //!       └─► (node)     one task an origin of a followed stream, one task a flight ─► origin (hyper client)
 //! ```
 
 pub mod admin;
+pub mod certificate;
 pub mod config;
 pub mod jwks;
 pub mod key_files;

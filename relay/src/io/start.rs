@@ -1,5 +1,6 @@
 //! A relay from its configuration to its last answer.
 
+use super::certificate::{CertificateError, Keeper};
 use super::config::{Config, SessionIn};
 use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
@@ -23,12 +24,15 @@ use tokio::task::JoinHandle;
 pub struct Handle {
     /// Where viewers come in.
     pub listen: SocketAddr,
+    /// Where those come in who speak TLS, if anywhere.
+    pub tls_listen: Option<SocketAddr>,
     /// Where operators come in.
     pub admin: SocketAddr,
     /// Where ingest nodes ask it as a witness, if it is one.
     pub witness: Option<SocketAddr>,
     node: Arc<Node>,
     keys_dir: PathBuf,
+    certificate: Option<Arc<Keeper>>,
     viewers: JoinHandle<()>,
     admin_task: JoinHandle<()>,
     regular: Vec<JoinHandle<()>>,
@@ -92,6 +96,15 @@ pub async fn start_with(
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;
     let listen = listeners.address;
+    let tls = config.tls();
+    let secure = match &tls {
+        Some((address, _)) => Some(
+            viewers::listen(*address)
+                .map_err(|error| StartError::Listen { address: *address, error: error.to_string() })?,
+        ),
+        None => None,
+    };
+    let tls_listen = secure.as_ref().map(|listeners| listeners.address);
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
     let witness = config.witness();
@@ -105,8 +118,15 @@ pub async fn start_with(
         }
         None => None,
     };
+    let certificate = match tls {
+        Some((_, files)) => Some(Arc::new(Keeper::new(files, &node.metrics)?)),
+        None => None,
+    };
     let witness_at = witness.as_ref().map(|witness| witness.listen);
-    let url = config.public_url.unwrap_or_else(|| format!("http://{listen}"));
+    let url = config.public_url.unwrap_or_else(|| match tls_listen {
+        Some(tls) => format!("https://{tls}"),
+        None => format!("http://{listen}"),
+    });
     let mut regular = vec![
         tokio::spawn(read_revocations(node.clone(), signs.clone())),
         tokio::spawn(announce(node.clone(), signs.clone(), url.clone(), format!("http://{admin}"))),
@@ -119,6 +139,9 @@ pub async fn start_with(
         node.jwt.put(rules);
         regular.push(tokio::spawn(jwks::keep(node.clone(), reader)));
     }
+    if let Some(keeper) = &certificate {
+        regular.push(tokio::spawn(keeper.clone().keep(node.clone())));
+    }
     // Viewers come in when the revocations are known, or cannot be known for now: a store that is away at the start must
     // not keep the relay from running, and readiness tells.
     for _ in 0..50 {
@@ -127,15 +150,21 @@ pub async fn start_with(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let viewers = tokio::spawn(viewers::start(listeners, &node).map_err(unheard)?.watch());
+    let secure = secure.zip(certificate.as_ref().map(|keeper| keeper.current.clone()));
+    let viewers = tokio::spawn(viewers::start(listeners, secure, &node).map_err(unheard)?.watch());
     let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url));
+    if let Some(tls) = tls_listen {
+        tracing::info!(listen = %tls, "viewers may come with TLS");
+    }
     tracing::info!(%listen, %admin, name = node.name, "the relay is running");
     Ok(Handle {
         listen,
+        tls_listen,
         admin,
         witness: witness_at,
         node,
         keys_dir: config.keys_dir,
+        certificate,
         viewers,
         admin_task,
         regular,
@@ -150,13 +179,17 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 }
 
 impl Handle {
-    /// Reads the key files again and puts them in force; the old keys stay when one of them is not good.
+    /// Reads the key files and the certificate again and puts them in force; the old keys stay when one of them is not good,
+    /// and the old certificate when the new one is not.
     ///
     /// # Errors
     /// Names the file.
     pub fn reload_keys(&self) -> Result<(), KeysError> {
         if self.node.jwt.rules().is_some() {
             self.node.jwt.reload();
+        }
+        if let Some(keeper) = &self.certificate {
+            keeper.reload(&self.node.metrics);
         }
         self.node.rekey(read_keys(&self.keys_dir)?);
         Ok(())
@@ -192,6 +225,9 @@ pub enum StartError {
     /// A key file.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificate of the viewers' TLS.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The keys of JSON web tokens.
     #[error("in `jwt_keys`: {0}")]
     Jwks(#[from] JwksError),

@@ -56,6 +56,10 @@ pub struct Limits {
     /// Most viewers' connections at once; the process's limit on open files may be lower. A connection that is idle costs
     /// a third of a kilobyte here.
     pub connections_max: usize,
+    /// Most TLS handshakes under way at once: a viewer takes some round trips, the processor makes a few thousand a second.
+    pub handshakes_max: usize,
+    /// How often the certificate files are looked at; a change is in force after two looks.
+    pub certificate_look: Duration,
     /// Whether sessions are carried in the query rather than in the path.
     pub in_query: bool,
     /// Most streams known at once.
@@ -89,6 +93,8 @@ impl Default for Limits {
             write_patience: Duration::from_secs(20),
             stop_patience: Duration::from_secs(5),
             connections_max: 60_000,
+            handshakes_max: 4096,
+            certificate_look: Duration::from_secs(10),
             in_query: false,
             streams_max: 1024,
         }

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod origin;
 pub mod outside;
+pub mod secure;
 
 use bytes::Bytes;
 use ingest_api::access::{self, Claims};

@@ -3,19 +3,27 @@
 //! In: readiness. Out: accepted sockets. The listener is never left standing: without a free descriptor the one kept back is
 //! given up for a moment, so that the connection is told so and closed instead of waiting in the queue.
 
+use crate::tls::Current;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::sync::Arc;
 
 /// What whoever comes in vain is told.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 2\r\n\
     cache-control: no-store\r\nconnection: close\r\n\r\n";
 
 pub(super) struct Door {
+    /// What it is called by in the worker's epoll.
+    pub(super) number: u64,
     listener: TcpListener,
+    /// What whoever comes in is given for TLS; `None` where it is plain.
+    tls: Option<Arc<Current>>,
+    /// It is not listened to until the next tick.
+    pub(super) rests: bool,
     /// A descriptor kept back; `None` while there is none to be had.
     spare: Option<File>,
 }
@@ -31,8 +39,12 @@ pub(super) enum Accepted {
 }
 
 impl Door {
-    pub(super) fn new(listener: TcpListener) -> Door {
-        Door { listener, spare: spare() }
+    pub(super) fn new(number: u64, listener: TcpListener, tls: Option<Arc<Current>>) -> Door {
+        Door { number, listener, tls, rests: false, spare: spare() }
+    }
+
+    pub(super) fn tls(&self) -> Option<&Current> {
+        self.tls.as_deref()
     }
 
     pub(super) fn listener(&self) -> &TcpListener {
@@ -53,7 +65,7 @@ impl Door {
                         return Accepted::Later;
                     }
                     if let Ok(stream) = self.next() {
-                        refuse(stream);
+                        self.refuse(stream);
                     }
                     self.spare = spare();
                 }
@@ -65,6 +77,16 @@ impl Door {
         }
     }
 
+    /// Tells somebody that there is no room, as far as that goes without waiting. What they have said is read first: closing
+    /// over unread bytes would reset the connection before they read the answer. Through TLS there is nothing to be said
+    /// without a handshake.
+    pub(super) fn refuse(&self, mut stream: TcpStream) {
+        if self.tls.is_none() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write(TOO_MANY);
+        }
+    }
+
     fn next(&self) -> Result<TcpStream, Errno> {
         accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).map(TcpStream::from)
     }
@@ -72,11 +94,4 @@ impl Door {
 
 fn spare() -> Option<File> {
     File::open("/dev/null").ok()
-}
-
-/// Tells somebody that there is no room, as far as that goes without waiting. What they have said is read first: closing
-/// over unread bytes would reset the connection before they read the answer.
-pub(super) fn refuse(mut stream: TcpStream) {
-    let _ = stream.read(&mut [0; 4096]);
-    let _ = stream.write(TOO_MANY);
 }

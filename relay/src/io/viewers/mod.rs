@@ -1,7 +1,7 @@
 //! The viewers' front: a thread a core, each with its own listener and its own epoll.
 //!
 //! ```text
-//! kernel (SO_REUSEPORT) ─► worker 0: Door ─► Seat, Seat, … ─► node.step ─► one writev an answer
+//! kernel (SO_REUSEPORT) ─► worker 0: Doors ─► Seat (Wire), … ─► node.step ─► one writev an answer, or one write of 64 KiB
 //!                      └─► worker 1: …                 ├─ may come with the stream ─► parked in its seat until that moves
 //!                                                      └─ ledger, origin ─► task on the runtime: node.answer
 //!                                     mailbox (eventfd) ◄──────── reply ────────┘
@@ -21,10 +21,12 @@
 mod door;
 mod mailbox;
 mod seat;
+mod wire;
 mod worker;
 
 use super::viewers::mailbox::{Letter, Mailbox};
 use crate::node::Node;
+use crate::tls::Current;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -56,6 +58,8 @@ pub(super) struct Shared {
     pub(super) seated: AtomicUsize,
     /// Most of them.
     pub(super) seats: usize,
+    /// Most handshakes under way, on each worker.
+    pub(super) handshakes: usize,
 }
 
 /// Threads that serve viewers.
@@ -93,20 +97,29 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the workers; they answer from now on.
-pub(super) fn start(listeners: Listeners, node: &Arc<Node>) -> io::Result<Front> {
+/// Starts the workers; they answer from now on. `secure`: where viewers come in who speak TLS, and with what.
+pub(super) fn start(
+    listeners: Listeners,
+    secure: Option<(Listeners, Arc<Current>)>,
+    node: &Arc<Node>,
+) -> io::Result<Front> {
     let seats = node.limits.connections_max.min(descriptors().saturating_sub(DESCRIPTORS_KEPT).max(1));
     if seats < node.limits.connections_max {
         tracing::info!(seats, "the limit on open files bounds how many viewers there is room for");
     }
-    let shared = Arc::new(Shared { node: node.clone(), seated: AtomicUsize::new(0), seats });
+    let handshakes = (node.limits.handshakes_max / listeners.listeners.len()).max(1);
+    let shared = Arc::new(Shared { node: node.clone(), seated: AtomicUsize::new(0), seats, handshakes });
+    let (secure, current) = secure.map(|(listeners, current)| (listeners.listeners, current)).unzip();
+    let mut secure = secure.into_iter().flatten();
     let (alive, ended) = mpsc::channel(1);
     let logs = tracing::dispatcher::get_default(Clone::clone);
     let mut front = Front { node: node.clone(), mailboxes: Vec::new(), ended };
     for (number, listener) in listeners.listeners.into_iter().enumerate() {
         let mailbox = Arc::new(Mailbox::new()?);
         front.mailboxes.push(mailbox.clone());
-        let worker = Worker::new(shared.clone(), mailbox, listener, tokio::runtime::Handle::current())?;
+        let secure = secure.next().zip(current.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let worker = Worker::new(shared.clone(), mailbox, listener, secure, runtime)?;
         let (logs, alive) = (logs.clone(), alive.clone());
         std::thread::Builder::new().name(format!("viewers-{number}")).spawn(move || {
             let _alive = alive;

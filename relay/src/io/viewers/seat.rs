@@ -1,26 +1,21 @@
-//! One viewer's connection: the socket between kernel and `http1::Connection`.
+//! One viewer's connection: what its requests are answered, and when it ends.
 //!
-//! In: readiness, replies. Out: bytes, and what is to become of the seat. It never waits. Edges are remembered: a socket is
-//! read until it has nothing more and written until it takes nothing more, so that a request costs one `recv` and one
-//! `writev` and no `epoll_ctl`.
+//! In: readiness, replies. Out: answers, and what is to become of the seat. It never waits; bytes go over its `wire`.
 
 use super::Shared;
 use super::mailbox::{Letter, Mailbox};
+use super::wire::Wire;
 use crate::http1::{Connection, Ending, Kept, Pool, State};
 use crate::node::{Answer, Park, Reply, Step};
 use crate::session::Session;
+use crate::tls;
 use rustix::event::epoll::EventFlags;
-use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// Bytes read at once: a head seldom has more than one.
-pub(super) const READ_BYTES: usize = 16 << 10;
-/// Slices of one write: both sides of eight marked slices in a few GOPs.
-const SLICES_MAX: usize = 64;
 /// Rounds of reading, answering and writing before others have their turn.
 const ROUNDS_MAX: usize = 16;
 
@@ -34,6 +29,9 @@ pub(super) struct Hall {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) runtime: Handle,
     pub(super) pool: Pool,
+    pub(super) tls: tls::Pool,
+    /// Handshakes under way.
+    pub(super) shaking: usize,
     pub(super) scratch: Box<[u8]>,
     /// Who waits for a stream to change, oldest first; some may have been answered since.
     pub(super) parked: Vec<Token>,
@@ -55,16 +53,8 @@ pub(super) enum After {
 }
 
 pub(super) struct Seat {
-    socket: TcpStream,
+    wire: Wire,
     connection: Connection,
-    /// There may be something to read.
-    readable: bool,
-    /// There may be room to write.
-    writable: bool,
-    /// The client's end has come in, though it may not have been read yet.
-    ended: bool,
-    /// Our end has gone out.
-    shut: bool,
     /// There was no room: its first request is answered with 503.
     turned_away: bool,
     /// Whose copy of an object is being sent.
@@ -86,14 +76,10 @@ struct Parked {
 }
 
 impl Seat {
-    pub(super) fn new(socket: TcpStream, pool: &Pool, turned_away: bool) -> Seat {
+    pub(super) fn new(wire: Wire, pool: &Pool, turned_away: bool) -> Seat {
         Seat {
-            socket,
+            wire,
             connection: Connection::new(pool),
-            readable: false,
-            writable: true,
-            ended: false,
-            shut: false,
             turned_away,
             copy_of: None,
             waits_for: None,
@@ -103,7 +89,7 @@ impl Seat {
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+        self.wire.socket()
     }
 
     pub(super) fn is_turned_away(&self) -> bool {
@@ -112,14 +98,7 @@ impl Seat {
 
     /// The kernel says what has changed.
     pub(super) fn ready(&mut self, hall: &mut Hall, token: Token, flags: EventFlags) -> After {
-        if flags.contains(EventFlags::ERR) {
-            return After::Close;
-        }
-        let ends = EventFlags::RDHUP | EventFlags::HUP;
-        self.ended |= flags.intersects(ends);
-        self.readable |= flags.intersects(EventFlags::IN | ends);
-        self.writable |= flags.intersects(EventFlags::OUT);
-        self.go_on(hall, token)
+        if self.wire.ready(flags) { self.go_on(hall, token) } else { After::Close }
     }
 
     /// The request that had to wait has its answer.
@@ -202,10 +181,7 @@ impl Seat {
         if let Some(task) = self.waits_for {
             task.abort();
         }
-        if how == After::Reset {
-            // Should the option fail, the close is an ordinary one: nothing more is written all the same.
-            let _ = socket2::SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO));
-        }
+        self.wire.close(hall, how == After::Close);
         self.connection.close(&mut hall.pool);
     }
 
@@ -219,10 +195,9 @@ impl Seat {
 
     fn go_on(&mut self, hall: &mut Hall, token: Token) -> After {
         for _ in 0..ROUNDS_MAX {
-            let read = match self.readable.then(|| self.read(hall)) {
-                None => false,
-                Some(Ok(moved)) => moved,
-                Some(Err(error)) => {
+            let read = match self.wire.read(hall, &mut self.connection) {
+                Ok(moved) => moved,
+                Err(error) => {
                     tracing::debug!(%error, "connection ended");
                     return After::Close;
                 }
@@ -234,13 +209,11 @@ impl Seat {
             };
             match self.connection.state() {
                 State::Open => {}
-                State::Lingering if !self.shut => {
-                    self.shut = true;
-                    if self.socket.shutdown(Shutdown::Write).is_err() {
+                State::Lingering => {
+                    if self.wire.shut(hall, &mut self.connection).is_err() {
                         return After::Close;
                     }
                 }
-                State::Lingering => {}
                 State::Over(ending) => return after(ending),
             }
             if !(read || answered || wrote) {
@@ -248,33 +221,6 @@ impl Seat {
             }
         }
         After::Again
-    }
-
-    /// Whether something came.
-    fn read(&mut self, hall: &mut Hall) -> std::io::Result<bool> {
-        let room = self.connection.room().min(READ_BYTES);
-        if room == 0 {
-            return Ok(false); // there is some when the answer is sent
-        }
-        match self.socket.read(&mut hall.scratch[..room]) {
-            Ok(0) => {
-                self.readable = false;
-                self.connection.received_end();
-                Ok(true)
-            }
-            Ok(count) => {
-                // Less than asked for is all there was, unless the end came with it.
-                self.readable = count == room || self.ended;
-                self.connection.receive(&mut hall.pool, &hall.scratch[..count]);
-                Ok(true)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.readable = false;
-                Ok(false)
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
-            Err(error) => Err(error),
-        }
     }
 
     /// Answers what has been asked, as far as it is at hand. Whether there was something.
@@ -344,22 +290,12 @@ impl Seat {
     /// Writes what the kernel takes. Whether it took something.
     fn write(&mut self, hall: &mut Hall) -> Result<bool, After> {
         let mut wrote = false;
-        while self.writable && self.connection.unsent_bytes() > 0 {
+        while self.wire.may_write(&self.connection) {
             if !self.may_go_on(hall) {
                 return Err(After::Reset);
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.connection.unsent(&mut slices);
-            let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-            match self.socket.write_vectored(&slices[..filled]) {
-                Ok(count) => {
-                    self.writable = count == offered;
-                    hall.shared.node.metrics.sent_bytes.inc_by(count as u64);
-                    self.connection.wrote(&mut hall.pool, count);
-                    wrote = true;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            match self.wire.write(hall, &mut self.connection) {
+                Ok(moved) => wrote |= moved,
                 Err(error) => {
                     tracing::debug!(%error, "connection ended");
                     return Err(After::Close);

@@ -3,10 +3,12 @@
 //! In: events of the kernel, letters, the time. Out: seats taken, served and left. One thread owns all of it.
 
 use super::Shared;
-use super::door::{Accepted, Door, refuse};
+use super::door::{Accepted, Door};
 use super::mailbox::{Letter, Mailbox};
-use super::seat::{After, Hall, READ_BYTES, Seat, Token, now};
+use super::seat::{After, Hall, Seat, Token, now};
+use super::wire::{READ_BYTES, Wire};
 use crate::http1::{Patience, Pool};
+use crate::tls::{self, Current, Session, TlsError};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use std::collections::VecDeque;
@@ -30,17 +32,19 @@ const TICK: Duration = Duration::from_millis(250);
 const TURNED_AWAY_MAX: usize = 64;
 /// Buffers kept for the next requests: as many as are busy at once in a herd.
 const SPARE_BUFFERS_MAX: usize = 1024;
+/// TLS buffers kept, of each kind: all but a few of the slow give theirs back at once.
+const SPARE_TLS_BUFFERS_MAX: usize = 64;
 
 /// Events that are not a viewer's.
 const DOOR: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
+const TLS_DOOR: u64 = u64::MAX - 2;
 
 pub(super) struct Worker {
     hall: Hall,
     epoll: OwnedFd,
-    door: Option<Door>,
-    /// The door is not listened to until the next tick.
-    door_rests: bool,
+    /// Where viewers come in; none when the relay stops.
+    doors: Vec<Door>,
     places: Vec<Place>,
     free: Vec<u32>,
     turned_away: usize,
@@ -64,12 +68,16 @@ impl Worker {
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
         listener: TcpListener,
+        secure: Option<(TcpListener, Arc<Current>)>,
         runtime: Handle,
     ) -> io::Result<Worker> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
-        let door = Door::new(listener);
-        epoll::add(&epoll, door.listener(), EventData::new_u64(DOOR), EventFlags::IN)?;
+        let mut doors = vec![Door::new(DOOR, listener, None)];
+        doors.extend(secure.map(|(listener, current)| Door::new(TLS_DOOR, listener, Some(current))));
+        for door in &doors {
+            epoll::add(&epoll, door.listener(), EventData::new_u64(door.number), EventFlags::IN)?;
+        }
         let limits = &shared.node.limits;
         let patience = Patience {
             idle: limits.idle_patience,
@@ -84,13 +92,14 @@ impl Worker {
                 mailbox,
                 runtime,
                 pool: Pool::new(now, unix_s, patience, SPARE_BUFFERS_MAX),
+                tls: tls::Pool::new(SPARE_TLS_BUFFERS_MAX),
+                shaking: 0,
                 scratch: vec![0; READ_BYTES].into(),
                 parked: Vec::new(),
                 stopping: false,
             },
             epoll,
-            door: Some(door),
-            door_rests: false,
+            doors,
             places: Vec::new(),
             free: Vec::new(),
             turned_away: 0,
@@ -130,7 +139,7 @@ impl Worker {
             }
             for Event { flags, data, .. } in events.iter().copied() {
                 match data.u64() {
-                    DOOR => self.open_door(),
+                    number @ (DOOR | TLS_DOOR) => self.open_door(number),
                     BELL => {
                         self.hall.mailbox.take(&mut letters);
                         for letter in letters.drain(..) {
@@ -163,7 +172,7 @@ impl Worker {
             Letter::Changed => self.released.extend(self.hall.parked.drain(..)),
             Letter::Look => self.each(|seat, hall, token| seat.look(hall, token)),
             Letter::Stop => {
-                self.door = None;
+                self.doors.clear();
                 self.hall.stopping = true;
                 self.ends = Some(self.hall.pool.now + self.hall.shared.node.limits.stop_patience);
                 self.each(|seat, hall, token| seat.stop(hall, token));
@@ -174,8 +183,10 @@ impl Worker {
     }
 
     fn tick(&mut self) {
-        if self.door_rests {
-            self.listen(true);
+        for at in 0..self.doors.len() {
+            if self.doors[at].rests {
+                self.listen(at, true);
+            }
         }
         self.each(|seat, hall, token| seat.tick(hall, token));
         // While no stream changes, those who have gone stay in the list: it is not let grow beyond twice what it needs.
@@ -189,35 +200,47 @@ impl Worker {
         }
     }
 
-    fn open_door(&mut self) {
+    fn open_door(&mut self, number: u64) {
+        let Some(at) = self.doors.iter().position(|door| door.number == number) else { return };
         for _ in 0..ACCEPTS_MAX {
-            let Some(door) = &mut self.door else { return };
-            match door.accept() {
-                Accepted::Viewer(socket) => self.seat(socket),
+            match self.doors[at].accept() {
+                Accepted::Viewer(socket) => self.seat(socket, at),
                 Accepted::Nobody => return,
-                Accepted::Later => return self.listen(false),
+                Accepted::Later => return self.listen(at, false),
             }
         }
     }
 
-    /// Listens to the door, or lets it rest until the next tick.
-    fn listen(&mut self, to: bool) {
-        let Some(door) = &self.door else { return };
+    /// Listens to a door, or lets it rest until the next tick.
+    fn listen(&mut self, at: usize, to: bool) {
+        let door = &mut self.doors[at];
         let flags = if to { EventFlags::IN } else { EventFlags::empty() };
-        self.door_rests = !to;
-        if let Err(error) = epoll::modify(&self.epoll, door.listener(), EventData::new_u64(DOOR), flags) {
+        door.rests = !to;
+        let number = EventData::new_u64(door.number);
+        if let Err(error) = epoll::modify(&self.epoll, door.listener(), number, flags) {
             tracing::error!(%error, "the listener cannot be watched");
         }
     }
 
-    fn seat(&mut self, socket: TcpStream) {
+    /// What a viewer who came in by this door speaks TLS with; an error if they cannot be taken in.
+    fn tls(&self, at: usize) -> Result<Option<Session>, TlsError> {
+        let Some(current) = self.doors[at].tls() else { return Ok(None) };
+        if self.hall.shaking >= self.hall.shared.handshakes {
+            self.hall.shared.node.metrics.handshake("refused");
+            return Err(TlsError::Over);
+        }
+        Session::new(current.get()).map(Some)
+    }
+
+    fn seat(&mut self, socket: TcpStream, door: usize) {
+        let Ok(tls) = self.tls(door) else { return };
         let shared = &self.hall.shared;
         let turned_away = shared.seated.fetch_add(1, Ordering::Relaxed) >= shared.seats;
         if turned_away {
             shared.seated.fetch_sub(1, Ordering::Relaxed);
             shared.node.metrics.connections_refused.inc();
             if self.turned_away >= TURNED_AWAY_MAX {
-                return refuse(socket);
+                return self.doors[door].refuse(socket);
             }
             self.turned_away += 1;
         } else {
@@ -228,7 +251,8 @@ impl Worker {
             self.places.len() as u32 - 1 // there are fewer descriptors than that
         });
         let token = self.token(place);
-        let seat = Seat::new(socket, &self.hall.pool, turned_away);
+        self.hall.shaking += usize::from(tls.is_some());
+        let seat = Seat::new(Wire::new(socket, tls), &self.hall.pool, turned_away);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         let watched = epoll::add(&self.epoll, seat.socket(), EventData::new_u64(token.0), flags);
         self.places[place as usize].seat = Some(seat);
