@@ -55,17 +55,17 @@ impl Steady {
     /// # Errors
     /// When the feed is missing, or the server does not let it publish.
     pub fn start(name: &str, to: SocketAddr, key: &str) -> Result<Steady> {
-        Steady::start_from(name, to, key, 0)
+        Steady::over(connect(to, 0)?, name, key)
     }
 
-    /// The same from this port.
+    /// Publishes over a connection that is there already.
     ///
     /// # Errors
-    /// As `start`, or when the port is taken.
-    pub fn start_from(name: &str, to: SocketAddr, key: &str, port: u16) -> Result<Steady> {
+    /// When the feed is missing, or the server does not let it publish.
+    pub fn over(mut socket: TcpStream, name: &str, key: &str) -> Result<Steady> {
         let feed = Feed::parse(&std::fs::read(feed::path(name)?)?)?;
-        let mut socket = connect(to, port)?;
         let port = socket.local_addr()?.port();
+        let to = socket.peer_addr()?;
         begin(&mut socket, to, key, &feed).context("cannot publish")?;
         let mut reel = Reel::of(&feed)?;
         let stop = Arc::new(AtomicBool::new(false));

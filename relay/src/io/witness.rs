@@ -1,29 +1,25 @@
 //! This relay as a witness: it grants epochs to ingest nodes that lost their peer, one owner each.
 //!
-//! In: sealed asks on a UDP socket of its own. Out: sealed answers, each only after what it grants is durable (written
-//! beside its name, synced, renamed, folder synced). One thread of its own: a busy runtime delays no grant, a full disk no
-//! viewer. The rules are `failover::witness`'s; this file carries them out.
-//!
-//! ```text
-//! highest EPOCH                       the file, STATE.witness-ID beside the state database
-//! lock EPOCH NODE INCARNATION
-//! before EPOCH NODE INCARNATION
-//! ```
+//! In: sealed asks on a UDP socket of its own. Out: sealed answers, each only after what it grants is durable
+//! (`witness/store.rs`). One thread of its own: a busy runtime delays no grant, a full disk no viewer. The rules are
+//! `failover::witness`'s; this file carries them out.
+
+mod store;
 
 use super::metrics::WitnessCounts;
 use failover::rule::Broken;
-use failover::vote::{Ask, Lock};
+use failover::vote::Ask;
 use failover::witness::{Action, Record, Witness};
 use failover::{ClusterId, WitnessId};
 use releve_watermark::KeyRing;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use store::Store;
 use thiserror::Error;
 
 /// How often the thread looks whether it is to end.
@@ -110,10 +106,8 @@ pub fn start(
     counts: WitnessCounts,
 ) -> Result<Running, WitnessError> {
     let failed = |error| WitnessError::Listen(settings.listen, error);
-    let durable = read(&settings.file)?;
-    // Now rather than at the first grant: a folder that cannot be written is said at the start.
-    write(&settings.file, &durable)
-        .map_err(|error| WitnessError::Record { path: settings.file.clone(), why: error.to_string() })?;
+    // Written now rather than at the first grant: a folder that cannot be written is said at the start.
+    let (store, durable) = Store::open(&settings.file)?;
     let socket = UdpSocket::bind(settings.listen).map_err(failed)?;
     socket.set_read_timeout(Some(LOOK_EVERY)).map_err(failed)?;
     let listen = socket.local_addr().map_err(failed)?;
@@ -124,6 +118,7 @@ pub fn start(
         witness: Witness::new(WitnessId(id), durable, Broken::default()),
         settings,
         socket,
+        store,
         durable,
         shown: record.clone(),
         counts,
@@ -145,6 +140,7 @@ struct Desk {
     settings: Settings,
     socket: UdpSocket,
     witness: Witness,
+    store: Store,
     durable: Record,
     shown: Arc<Mutex<Record>>,
     counts: WitnessCounts,
@@ -180,7 +176,7 @@ impl Desk {
         while let Some(action) = self.witness.poll_action() {
             match action {
                 Action::Persist(record) => {
-                    if let Err(error) = write(&self.settings.file, &record) {
+                    if let Err(error) = self.store.keep(&record) {
                         tracing::error!(%error, file = %self.settings.file.display(), "the witness cannot store its record: it grants nothing");
                         self.counts.asked("not-stored");
                         // Whatever the store holds now, nothing was said: the next ask is judged by what was durable.
@@ -209,68 +205,5 @@ impl Desk {
                 tracing::info!(epoch = ask.wanted, node = ask.node.0, base = ask.base, "an epoch is granted")
             }
         }
-    }
-}
-
-/// The durable record; none the very first time.
-fn read(path: &Path) -> Result<Record, WitnessError> {
-    let wrong = |why: String| WitnessError::Record { path: path.to_owned(), why };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
-        Err(error) => return Err(wrong(error.to_string())),
-    };
-    parse(&text).ok_or_else(|| wrong("this is no witness's record".to_owned()))
-}
-
-fn parse(text: &str) -> Option<Record> {
-    let mut lines = text.lines();
-    let highest = lines.next()?.strip_prefix("highest ")?.parse().ok()?;
-    let mut lock = |name: &str| {
-        let mut words = lines.next()?.strip_prefix(name)?.split(' ');
-        let lock = Lock {
-            epoch: words.next()?.parse().ok()?,
-            node: words.next()?.parse().ok()?,
-            incarnation: words.next()?.parse().ok()?,
-        };
-        words.next().is_none().then_some(lock)
-    };
-    let (lock, before) = (lock("lock ")?, lock("before ")?);
-    (text.ends_with('\n') && lines.next().is_none()).then_some(Record { highest, lock, before })
-}
-
-/// Whole or not at all, and on the disk when this returns.
-fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let words = |lock: &Lock| format!("{} {} {}", lock.epoch, lock.node, lock.incarnation);
-    let (lock, before) = (words(&record.lock), words(&record.before));
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let mut file = File::create(&beside)?;
-    write!(file, "highest {}\nlock {lock}\nbefore {before}\n", record.highest)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_reads_back_and_a_torn_one_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r");
-        assert_eq!(read(&path).unwrap(), Record::default());
-        let lock = |epoch| Lock { epoch, node: 2, incarnation: 1_763_000_000 };
-        let record = Record { highest: 12, lock: lock(11), before: lock(9) };
-        write(&path, &record).unwrap();
-        assert_eq!(read(&path).unwrap(), record);
-        let text = fs::read_to_string(&path).unwrap();
-        for cut in 0..text.len() {
-            assert_eq!(parse(&text[..cut]), None, "cut at {cut}");
-        }
-        fs::write(&path, "highest x\n").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("witness_id"));
     }
 }

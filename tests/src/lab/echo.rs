@@ -41,10 +41,11 @@ impl Echo {
         for name in HOSTS {
             let kept = said.clone();
             ears.push(Ear::open(Some(&net.name(name)), move |frame| {
-                let Some((_, to, bytes)) = wire::datagram(frame).filter(|(_, to, _)| to.port() == BEATS)
-                else {
+                // Of the nodes: what this echo says comes from another port.
+                let Some((from, to, bytes)) = wire::datagram(frame) else { return };
+                if from.port() != BEATS || to.port() != BEATS {
                     return;
-                };
+                }
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 // Later epochs find room too: every other one of the newer half makes it.
                 if kept.len() == KEPT {

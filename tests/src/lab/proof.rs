@@ -117,7 +117,8 @@ impl Host {
             self.ways.insert(key, Way { next, bytes: Vec::new(), role: None });
             return;
         }
-        let Some(way) = self.ways.get_mut(&key) else { return };
+        // Behind a FIN there are numbers without bytes.
+        let Some(way) = self.ways.get_mut(&key).filter(|_| !segment.payload.is_empty()) else { return };
         let known = way.next.wrapping_sub(segment.sequence) as i32;
         if known < 0 {
             book.heard.broken.push("the link was not heard whole: nothing is proved".to_owned());

@@ -20,6 +20,9 @@ const NS_A_NUMBER: u64 = 64;
 const AHEAD: u32 = 9 << 20;
 /// As good as hit: some 60 ms.
 const NEAR: u32 = 1 << 20;
+/// Before this event the wrap is awaited, until it is some 250 ms away.
+const ON_THE_BRINK: usize = 3;
+const BRINK: u32 = 192 << 10;
 /// Ports that are tried; the first then comes within some seconds.
 const PORTS: usize = 48;
 /// A wait that is not worth it.
@@ -53,7 +56,8 @@ pub fn start(capture: &Capture, feed: &str, key: &str) -> Result<Steady> {
     let left = due.saturating_duration_since(Instant::now());
     ensure!(left < WAIT_MAX, "the first of {PORTS} ports comes in {left:?}");
     std::thread::sleep(left);
-    let publisher = Steady::start_from(feed, to, key, port)?;
+    let socket = steady::connect(to, port)?;
+    let publisher = Steady::over(socket, feed, key)?;
     let (seen, begun) = capture.newest()?;
     let off = begun.wrapping_sub(goal).wrapping_add(NEAR);
     ensure!(seen == port && off < 2 * NEAR, "port {seen} began at {begun}, not near {goal}");
@@ -65,10 +69,18 @@ pub fn start(capture: &Capture, feed: &str, key: &str) -> Result<Steady> {
 /// # Errors
 /// As a handover or a kill.
 pub fn one(stage: &mut Stage, number: usize) -> Result<Value> {
+    let behind = |stage: &Stage| -> i64 {
+        let port = stage.steady.first().map_or(0, |one| one.port);
+        i64::from(stage.capture.acknowledged(port).unwrap_or(0) as i32)
+    };
+    if number == ON_THE_BRINK {
+        wait_for("wrap", WAIT_MAX, || {
+            let behind = behind(stage);
+            ensure!(behind > -i64::from(BRINK), "{behind} bytes behind");
+            Ok(())
+        })?;
+    }
     let mut run = if number % 6 == 5 { events::kill(stage)? } else { events::hand_over(stage)? };
-    let port = stage.steady.first().map_or(0, |one| one.port);
-    let at = stage.capture.acknowledged(port).unwrap_or(0);
-    run["acknowledged"] = json!(at);
-    run["behind_wrap"] = json!(i64::from(at as i32));
+    run["behind_wrap"] = json!(behind(stage));
     Ok(run)
 }

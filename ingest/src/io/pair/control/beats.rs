@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use takeover::realtime;
 use takeover::wait::Bell;
 use tracing::warn;
@@ -51,8 +51,9 @@ pub(super) enum Input {
 /// What is to be done, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// The election's word, the epoch it is spoken in, and whether the peer lives and hands over (else it is lost).
-    Act(Action, Epoch, bool),
+    /// The election's word, the epoch it is spoken in, whether the peer lives and hands over (else it is lost), and when it
+    /// was spoken.
+    Act(Action, Epoch, bool, Instant),
     /// Keep a link in this role and epoch.
     Link(Role, Epoch),
 }
@@ -232,7 +233,7 @@ impl Turner {
             }
             self.told |= matches!(action, Action::TellPaired(_));
             let planned = matches!(self.election.state(), State::Paired { .. } | State::Standby);
-            (self.hand_on)(Work::Act(action, self.election.epoch(), planned));
+            (self.hand_on)(Work::Act(action, self.election.epoch(), planned, Instant::now()));
         }
         let wanted = self.wanted_link();
         if wanted != self.link
@@ -259,7 +260,7 @@ impl Turner {
         {
             self.told = true;
             let epoch = self.election.epoch();
-            (self.hand_on)(Work::Act(Action::TellPaired(epoch), epoch, true));
+            (self.hand_on)(Work::Act(Action::TellPaired(epoch), epoch, true, Instant::now()));
         }
     }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -79,6 +79,9 @@ pub struct Takeover {
     pub at_unix_ms: u64,
     /// From the first action to the last, in milliseconds.
     pub took_ms: f64,
+    /// Where the time went, only at the taker: milliseconds from its decision until each step was done. `open`: packets may
+    /// leave again; after a loss that needs the witnesses' grant, after a handover each still waits for the new standby.
+    pub steps_ms: BTreeMap<&'static str, f64>,
     /// Its connections.
     pub connections: Vec<Moved>,
     /// What went wrong, if anything did.
@@ -250,6 +253,13 @@ impl Board {
         notes.takeovers.push_back(takeover);
         if notes.takeovers.len() > KEPT {
             notes.takeovers.pop_front();
+        }
+    }
+
+    /// The last takeover's packets may leave.
+    pub(super) fn opened(&self, ms: f64) {
+        if let Some(last) = self.notes().takeovers.back_mut() {
+            last.steps_ms.insert("open", ms);
         }
     }
 

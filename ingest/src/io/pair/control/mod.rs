@@ -39,7 +39,7 @@ use held::{Held, Outlet};
 use keep::{Keep, KeepError};
 use mover::{Mover, Task};
 use releve_watermark::KeyRing;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -229,6 +229,9 @@ pub fn start(
         ready: Vec::new(),
         given: Vec::new(),
         begun: None,
+        decided: Instant::now(),
+        steps: BTreeMap::new(),
+        shut_since: None,
         lost: Vec::new(),
         trouble: Vec::new(),
         claims: 0,

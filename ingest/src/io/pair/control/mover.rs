@@ -13,7 +13,7 @@ use crate::io::pair::orders::{Order, Report, Resumed, Socket};
 use crate::io::pair::pulse::Pulse;
 use failover::{Action, Epoch, Gate, Loss};
 use mirror::{ConnectionId, Survived};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -56,10 +56,20 @@ pub(super) struct Mover {
     /// Frozen and dumped: waits for the point of no return, or for the way back.
     pub(super) given: Vec<Given>,
     pub(super) begun: Option<(Instant, bool)>,
+    /// When the election decided what is being done now.
+    pub(super) decided: Instant,
+    /// Steps of a takeover that are done, milliseconds since it was decided.
+    pub(super) steps: BTreeMap<&'static str, f64>,
+    /// When a takeover was decided whose packets do not leave yet.
+    pub(super) shut_since: Option<Instant>,
     pub(super) lost: Vec<Moved>,
     pub(super) trouble: Vec<String>,
     pub(super) claims: u64,
     pub(super) rule_looked: Instant,
+}
+
+fn ms_since(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1000.0
 }
 
 impl Mover {
@@ -140,7 +150,10 @@ impl Mover {
     fn carry_out(&mut self, work: Work) {
         let (action, epoch, planned) = match work {
             Work::Link(role, epoch) => return self.order(Order::OpenLink(role, epoch)),
-            Work::Act(action, epoch, planned) => (action, epoch, planned),
+            Work::Act(action, epoch, planned, decided) => {
+                self.decided = decided;
+                (action, epoch, planned)
+            }
         };
         debug!(?action, epoch, "action");
         match action {
@@ -180,6 +193,17 @@ impl Mover {
             warn!("the packet hold does not react");
         }
         self.order(Order::Gate(gate));
+        if gate != Gate::Held
+            && let Some(decided) = self.shut_since.take()
+        {
+            self.board.opened(ms_since(decided));
+        }
+    }
+
+    fn step(&mut self, name: &'static str) {
+        if let Some((begun, _)) = self.begun {
+            self.steps.insert(name, ms_since(begun));
+        }
     }
 
     fn announce(&self) {
@@ -190,8 +214,10 @@ impl Mover {
 
     /// Builds what was mirrored, in silence.
     fn restore(&mut self, planned: bool) {
-        self.begun = Some((Instant::now(), planned));
+        self.begun = Some((self.decided, planned));
         (self.ready, self.lost, self.trouble) = (Vec::new(), Vec::new(), Vec::new());
+        self.steps.clear();
+        self.step("begun");
         self.order(Order::TakeOver);
         let survived = self.await_report(ANSWER_MAX, |report| match report {
             Report::Survived(survived) => Ok(survived),
@@ -205,6 +231,7 @@ impl Mover {
                 Vec::new()
             }
         };
+        self.step("survived");
         // After a crash only a hold makes sure that nothing was acknowledged beyond what is here.
         let whole = planned || self.level == Level::Commit;
         let now = self.pulse.now();
@@ -231,18 +258,20 @@ impl Mover {
                 }
             }
         }
+        self.step("restored");
     }
 
     /// The sockets are there: now the address, then they speak.
     fn take_address(&mut self, epoch: Epoch) {
-        let (begun, planned) = self.begun.take().unwrap_or((Instant::now(), false));
         let mut trouble = std::mem::take(&mut self.trouble);
         if let Some(addresses) = &self.addresses {
             trouble.extend(addresses.take(epoch));
         }
+        self.step("address");
         let offset = self.offset.load(Ordering::Relaxed);
         let mut connections = std::mem::take(&mut self.lost);
         let mut resumed = Vec::new();
+        let planned = self.begun.is_some_and(|(_, planned)| planned);
         for ready in std::mem::take(&mut self.ready) {
             let (moved, live) = shift::go_live(ready, planned, &self.pulse, offset);
             connections.push(moved);
@@ -252,16 +281,30 @@ impl Mover {
             }
         }
         self.order(Order::Resume(resumed));
+        self.step("live");
         self.announce();
         if let Some(held) = &self.held {
             held.strangers_may_reset(true);
         }
-        let took_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        let (begun, planned) = self.begun.take().unwrap_or((Instant::now(), false));
+        let steps_ms = std::mem::take(&mut self.steps);
+        let took_ms = ms_since(begun);
         let at_unix_ms = unix_ms();
-        self.board.took(Takeover { what: "took", planned, epoch, at_unix_ms, took_ms, connections, trouble });
+        self.shut_since = Some(begun);
+        self.board.took(Takeover {
+            what: "took",
+            planned,
+            epoch,
+            at_unix_ms,
+            took_ms,
+            steps_ms,
+            connections,
+            trouble,
+        });
     }
 
     fn drop_address(&mut self, epoch: Epoch) {
+        self.shut_since = None;
         if let Some(held) = &self.held {
             held.strangers_may_reset(false);
         }
@@ -385,6 +428,7 @@ impl Mover {
             epoch,
             at_unix_ms,
             took_ms,
+            steps_ms: BTreeMap::new(),
             connections,
             trouble,
         });
@@ -421,6 +465,7 @@ impl Mover {
             epoch,
             at_unix_ms,
             took_ms,
+            steps_ms: BTreeMap::new(),
             connections,
             trouble,
         });

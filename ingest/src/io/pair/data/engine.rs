@@ -58,6 +58,8 @@ pub(super) struct Engine {
     /// The link that is wanted.
     wanted: Option<(Role, Epoch)>,
     seekers: JoinSet<io::Result<Proven>>,
+    /// Dialled before this node was to listen: after a handover the former holder is the faster one.
+    early: Option<TcpStream>,
     wire: Option<Wire>,
     promise: Option<Promise>,
     /// A link whose epoch has ended with a handover, open until the other end has read it.
@@ -86,6 +88,7 @@ impl Engine {
             listener,
             wanted: None,
             seekers: JoinSet::new(),
+            early: None,
             wire: None,
             promise: None,
             parting: None,
@@ -134,15 +137,23 @@ impl Engine {
     }
 
     fn stranger(&mut self, stream: TcpStream) {
-        if let Some((Role::Holder, epoch)) = self.wanted
-            && self.seekers.len() < STRANGERS_MAX
-        {
-            let identity = self.identity(Role::Holder, epoch);
-            self.seekers.spawn(link::prove(stream, identity, self.config.keys.clone()));
+        match self.wanted {
+            Some((Role::Holder, epoch)) if self.seekers.len() < STRANGERS_MAX => {
+                let identity = self.identity(Role::Holder, epoch);
+                self.seekers.spawn(link::prove(stream, identity, self.config.keys.clone()));
+            }
+            Some((Role::Holder, _)) => {}
+            // One place, for the last who came. Whoever is put out dials again.
+            _ => self.early = Some(stream),
         }
     }
 
     fn seek(&mut self) {
+        if let Some(stream) = self.early.take()
+            && matches!(self.wanted, Some((Role::Holder, _)))
+        {
+            self.stranger(stream);
+        }
         if let Some((Role::Standby, epoch)) = self.wanted {
             let identity = self.identity(Role::Standby, epoch);
             self.seekers.spawn(link::dial(self.config.dial, identity, self.config.keys.clone()));
