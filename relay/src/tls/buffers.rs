@@ -7,7 +7,7 @@ use super::record::{PLAIN_BYTES_MAX, RECORD_BYTES_MAX};
 use std::ops::Range;
 
 /// Records sealed before they are sent: one write for so many costs less than one for each.
-const RECORDS_AT_ONCE: usize = 4;
+const RECORDS_AT_ONCE: usize = 8;
 /// Plaintext sealed at once, and so what a slow viewer makes the relay hold at most, in bytes, beside a hundredth for
 /// headers and tags and what the kernel's own buffer takes.
 pub const SEALED_BYTES_MAX: usize = RECORDS_AT_ONCE * PLAIN_BYTES_MAX;
@@ -82,6 +82,11 @@ impl Inbound {
     /// Records, the last one perhaps incomplete.
     pub(super) fn raw(&mut self) -> &mut [u8] {
         &mut self.bytes[self.raw.clone()]
+    }
+
+    /// The same, to look at.
+    pub(super) fn raw_bytes(&self) -> &[u8] {
+        &self.bytes[self.raw.clone()]
     }
 
     /// Room for what comes next. None while plaintext waits for a taker.

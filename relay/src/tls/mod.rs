@@ -12,7 +12,7 @@
 //! for a record, no second copy of a segment is made, and an idle connection holds its keys and nothing else. rustls itself
 //! would allocate for each record, in either of its interfaces.
 //!
-//! What a connection holds is bounded: one buffer of a record while one is incomplete, and one of `SEALED_BYTES_MAX` while
+//! What a connection holds is bounded: one buffer of a record while more than a few bytes of one have come, and one of `SEALED_BYTES_MAX` while
 //! the kernel has not taken everything. RFC 8446, RFC 5246, RFC 5288, RFC 7905.
 //!
 //! - `session`: one connection, from the first byte to close_notify.

@@ -16,9 +16,14 @@ use std::sync::Arc;
 pub struct Session {
     stage: Stage,
     inbound: Option<Box<Inbound>>,
+    /// The beginning of a record, while no more of it comes: so short that a buffer for it would be a waste.
+    begun: Vec<u8>,
     outbound: Option<Box<Outbound>>,
     ended: bool,
 }
+
+/// Bytes of an incomplete record that are kept without a buffer: whoever sends a few bytes and waits holds those few.
+const BEGUN_BYTES_MAX: usize = 2 << 10;
 
 enum Stage {
     Handshake(Box<handshake::Handshake>),
@@ -44,7 +49,7 @@ impl Session {
     /// When rustls refuses the configuration.
     pub fn new(config: Arc<ServerConfig>) -> Result<Session, TlsError> {
         let stage = Stage::Handshake(Box::new(handshake::Handshake::new(config)?));
-        Ok(Session { stage, inbound: None, outbound: None, ended: false })
+        Ok(Session { stage, inbound: None, begun: Vec::new(), outbound: None, ended: false })
     }
 
     /// Whether answers can be sealed.
@@ -59,7 +64,14 @@ impl Session {
 
     /// Room for bytes that come. None while plaintext waits for a taker.
     pub fn room(&mut self, pool: &mut Pool) -> &mut [u8] {
-        self.inbound.get_or_insert_with(|| pool.lend_inbound()).room()
+        let begun = &mut self.begun;
+        let inbound = self.inbound.get_or_insert_with(|| {
+            let (mut inbound, begun) = (pool.lend_inbound(), std::mem::take(begun));
+            inbound.room()[..begun.len()].copy_from_slice(&begun);
+            inbound.received(begun.len());
+            inbound
+        });
+        inbound.room()
     }
 
     /// `count` bytes have come into the room.
@@ -151,6 +163,16 @@ impl Session {
     /// The last call: gives the buffers back.
     pub fn close(mut self, pool: &mut Pool) {
         pool.take_back(self.inbound.take(), self.outbound.take());
+    }
+
+    /// No more comes for now: what is incomplete and short needs no buffer meanwhile.
+    pub fn rest(&mut self, pool: &mut Pool) {
+        if let Some(inbound) =
+            self.inbound.take_if(|held| held.plain.is_empty() && held.raw().len() <= BEGUN_BYTES_MAX)
+        {
+            self.begun.extend_from_slice(inbound.raw_bytes());
+            pool.take_back(Some(inbound), None);
+        }
     }
 
     fn give_back(&mut self, pool: &mut Pool) {

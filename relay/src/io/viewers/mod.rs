@@ -1,7 +1,7 @@
 //! The viewers' front: a thread a core, each with its own listener and its own epoll.
 //!
 //! ```text
-//! kernel (SO_REUSEPORT) ─► worker 0: Doors ─► Seat (Wire), … ─► node.step ─► one writev an answer, or one write of 64 KiB
+//! kernel (SO_REUSEPORT) ─► worker 0: Doors ─► Seat (Wire), … ─► node.step ─► one writev an answer, or one write of 128 KiB
 //!                      └─► worker 1: …                 ├─ may come with the stream ─► parked in its seat until that moves
 //!                                                      └─ ledger, origin ─► task on the runtime: node.answer
 //!                                     mailbox (eventfd) ◄──────── reply ────────┘

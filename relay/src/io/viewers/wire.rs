@@ -63,7 +63,11 @@ impl Wire {
     /// Reads what there is, once. Whether something came.
     pub(super) fn read(&mut self, hall: &mut Hall, connection: &mut Connection) -> io::Result<bool> {
         if self.tls.is_some() {
-            return self.read_sealed(hall, connection);
+            let read = self.read_sealed(hall, connection);
+            if let Some(tls) = self.tls.as_mut().filter(|_| !self.readable) {
+                tls.rest(&mut hall.tls);
+            }
+            return read;
         }
         let room = connection.room().min(READ_BYTES);
         if room == 0 || !self.readable {
