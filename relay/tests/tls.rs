@@ -248,9 +248,8 @@ async fn who_finds_no_seat_is_told_so_through_tls() {
     }
 }
 
-fn tool(name: &str) -> bool {
-    let there =
-        Command::new(name).arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+fn tool(name: &str, version: &str) -> bool {
+    let there = Command::new(name).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     assert!(there || std::env::var_os("RELEVE_REQUIRE_TOOLS").is_none(), "{name} is wanted");
     if !there {
         eprintln!("skipped: there is no {name}");
@@ -261,7 +260,7 @@ fn tool(name: &str) -> bool {
 /// Debian's openssl: both versions, and a ticket of each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openssl_connects_and_resumes() {
-    if !tool("openssl") {
+    if !tool("openssl", "version") {
         return;
     }
     let stage = Stage::with(Show::new("demo", 0..3), |_| {}).await;
@@ -304,7 +303,7 @@ async fn openssl_connects_and_resumes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_gets_its_copy() {
-    if !tool("curl") {
+    if !tool("curl", "--version") {
         return;
     }
     let stage = Stage::with(Show::sized("demo", 0..3, 90_000), |_| {}).await;
