@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 /// The pair has this long to deal with anything.
 const DEALT: Duration = Duration::from_secs(10);
 
+/// What a node listed while it was alone is on that node only, until relays have it: within a segment's time and a fetch. A
+/// second crash before that is the loss of both nodes (`ingest/docs/takeover.md`, "Not covered").
+const SEGMENT: Duration = Duration::from_secs(3);
+
 /// Everything that runs.
 pub struct Stage {
     /// Nodes, relays, network.
@@ -116,6 +120,8 @@ fn survive(stage: &mut Stage, from: usize, at: Instant) -> Result<Value> {
     stage.record(other, &mut run)?;
     // Back into the pair, for the next time.
     stage.rig.restart(from)?;
+    stage.rig.await_pair()?;
+    std::thread::sleep(SEGMENT);
     Ok(run)
 }
 
