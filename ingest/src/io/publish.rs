@@ -21,7 +21,7 @@ use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
 use releve_state::Blobs;
-use releve_state::coordinator::{Coordinator, Error as StateError};
+use releve_state::coordinator::{Coordinator, Error as StateError, Fence};
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::MediaKind;
 use std::collections::{BTreeSet, VecDeque};
@@ -286,8 +286,10 @@ impl Stream {
         let epoch = state.advance_epoch(stream, state.epoch(stream).await?).await?;
         let last = state.last_segment(stream).await?;
         if let (Some(last), Some(run), false) = (&last, state.latest_run(stream).await?, late) {
-            let ended_unix_ms = last.date_unix_ms + last.duration_90k / 90;
-            let within_grace = (now_unix_ms - ended_unix_ms).max(0) < self.context.grace.as_millis() as i64;
+            // Not the date of its media: that falls behind the clock by every pause the slot has waited through.
+            let committed_unix_ms = state.last_commit_unix_ms(stream).await?.unwrap_or(i64::MIN);
+            let within_grace =
+                now_unix_ms.saturating_sub(committed_unix_ms) < self.context.grace.as_millis() as i64;
             if last.run == run.id && within_grace && run.target_duration_s == *target_duration_s {
                 info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
                 let segmenter = Segmenter::resume(run.clone(), last);
@@ -434,13 +436,9 @@ impl Stream {
     /// Not under an epoch that has ended: whoever raised it goes on from the last record.
     async fn record(&mut self, segment: &Segment) -> Result<(), StateError> {
         self.raise().await?;
+        let fence = if self.follows { Fence::Follows(self.epoch) } else { Fence::Holds(self.epoch) };
         let Context { stream, state, .. } = &self.context;
-        match state.epoch(stream).await? {
-            // Whoever follows is not fenced: its segments are the holder's.
-            epoch if self.follows && epoch >= self.epoch => state.commit_segment(stream, segment).await,
-            epoch if epoch == self.epoch => state.commit_segment(stream, segment).await,
-            epoch => Err(StateError::Stale(epoch)),
-        }
+        state.commit_segment(stream, segment, fence, unix_ms()).await
     }
 
     /// Another publisher takes the slot, or the slot is gone. What was taken from the last one is published first.

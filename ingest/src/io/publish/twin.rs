@@ -3,7 +3,7 @@
 //! In: what the holder's stream began with, moments at which a standby joins, the pair's word on finished segments. Out: the
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
-use super::{Context, Made, MadePart, Stream, Waiting};
+use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
 use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
 use ingest_api::Track;
 use ingest_api::window::{Part, Segment};
@@ -64,7 +64,7 @@ impl Stream {
             // What we made ourselves, and list when the holder's word comes, is recorded then.
             if self.made.back().is_none_or(|made| made.number() < last.number) {
                 self.made.clear();
-                state.adopt_segment(stream, last).await.map_err(text)?;
+                state.adopt_segment(stream, last, unix_ms()).await.map_err(text)?;
             }
         }
         self.made.retain(|made| made.number() < segmenter.next_number());
@@ -213,7 +213,8 @@ impl Stream {
     /// The holder made another segment than this node, and the holder's is the one that counts: its number is used, its bytes
     /// are not here. What is listed goes, since a playlist cannot name a hole; the next equal segment begins it again.
     pub(super) async fn leave_out(&mut self, theirs: &Segment) {
-        if let Err(error) = self.context.state.adopt_segment(&self.context.stream, theirs).await {
+        let adopted = self.context.state.adopt_segment(&self.context.stream, theirs, unix_ms());
+        if let Err(error) = adopted.await {
             self.report("state-away", &format!("the holder's segment {}: {error}", theirs.number));
         }
         if let Some(run) = &self.whole_run {
