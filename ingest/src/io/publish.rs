@@ -10,7 +10,7 @@ mod twin;
 use crate::io::archive::Archive;
 use crate::io::marking::{Marking, Refusal, Voice};
 use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
-use crate::io::streams::{Begin, Kick, Queued};
+use crate::io::streams::{Begin, Kick, Kicks, Queued};
 use crate::metrics::{Metrics, OfStream, OfStreamAnd};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Run, RunId, StreamName};
@@ -129,7 +129,7 @@ async fn next(live: &mut Option<Live>) -> Option<Queued> {
 struct Live {
     feed: Feed,
     media: mpsc::Receiver<Queued>,
-    kick: watch::Sender<Option<Kick>>,
+    kick: Kicks,
     moved: Arc<AtomicBool>,
     voice: Voice,
     /// Where it has a twin.
@@ -234,7 +234,7 @@ impl Stream {
                 }
                 Err(error) => {
                     error!(stream = %self.context.stream, %error, "no run can begin, publisher closed");
-                    begin.kick.send_replace(Some(Kick::NoState));
+                    begin.kick.send(Kick::NoState);
                     return;
                 }
             }
@@ -492,7 +492,7 @@ impl Stream {
 
     fn kick(&self, kick: Kick) {
         if let Some(live) = &self.live {
-            live.kick.send_replace(Some(kick));
+            live.kick.send(kick);
         }
     }
 
