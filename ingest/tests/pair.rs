@@ -360,6 +360,28 @@ async fn both_nodes_list_the_same_marks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_cannot_mark_is_given_the_holders_slices() {
+    for mark in [MarkPolicy::Require, MarkPolicy::Prefer] {
+        let first = Lab::new(mark).await;
+        let mut second = first.twin().await;
+        second.marker = "/nonexistent/marker".into();
+        let (a, b) = (free_address(), free_address());
+        let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+        pair.join().await;
+        let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+        encoder.send(&seconds(0..5)).await;
+        // The holder keeps nothing of a publisher that has left.
+        pair.alike(0, 4).await;
+        encoder.leaves().await;
+        let segments = pair.alike(0, 5).await;
+        assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
+        let facts = pair.standby.node.pair_status().unwrap().streams;
+        assert!(facts.values().all(|facts| facts.differing == 0), "{facts:?}");
+        pair.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_holder_does_not_show_in_the_stream() {
     let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
     let cable = Cable::to(&pair.holder.node).await;
@@ -470,8 +492,7 @@ async fn a_difference_is_named_and_the_holders_counts() {
     pair.join().await;
     let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
     encoder.send(&seconds(0..3)).await;
-    encoder.leaves().await;
-    let holder = pair.holder.lab.listed(&pair.holder.node, 3).await;
+    let holder = pair.holder.lab.listed(&pair.holder.node, 2).await;
     for side in [&mut pair.holder, &mut pair.standby] {
         let diverged = |report| match report {
             Report::Diverged(words) => Some(words),
@@ -480,6 +501,14 @@ async fn a_difference_is_named_and_the_holders_counts() {
         let words = side.hears(diverged).await;
         assert!(words.contains("segment 0 (video)") && words.contains("station Marked"), "{words}");
     }
+    let byte = |report| match report {
+        Report::Diverged(words) if words.contains("the first byte that differs is") => Some(words),
+        _ => None,
+    };
+    let words = pair.standby.hears(byte).await;
+    assert!(words.contains("stream demo, segment 0 (video)") && words.contains("at the holder"), "{words}");
+    encoder.leaves().await;
+    let holder = pair.holder.lab.listed(&pair.holder.node, holder.segments.len().max(3)).await;
     let standby = &pair.standby;
     let adopted = async {
         while standby.lab.state.last_segment(&stream()).await.unwrap().is_none_or(|last| last.number < 2) {

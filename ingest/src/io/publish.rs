@@ -377,7 +377,7 @@ impl Stream {
                     }
                 }
                 Output::Segment { record, video, audio } => {
-                    let compared = self.tell(&record);
+                    let compared = self.tell(&record, video.as_ref(), audio.as_ref());
                     let made = Made { record, video, audio, compared };
                     self.made.push_back(Waiting::Segment(Box::new(made)));
                     self.release().await;

@@ -45,12 +45,18 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it never came")
 }
 
+fn marker() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"))
+}
+
 /// A state folder with one stream.
 pub struct Lab {
     pub folder: TempDir,
     pub state: Sqlite,
     pub key: String,
     pub cluster: KeyRing,
+    /// The program that marks.
+    pub marker: PathBuf,
 }
 
 impl Lab {
@@ -61,7 +67,7 @@ impl Lab {
         let state = Sqlite::open(&dir.database()).unwrap();
         let (key, record) = new_key(mark);
         state.add_stream(record).await.unwrap();
-        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key }
+        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key, marker: marker() }
     }
 
     /// The folder of the other node of a pair: its own records, the same keys.
@@ -74,7 +80,7 @@ impl Lab {
             std::fs::copy(file.path(), folder.path().join("keys").join(file.file_name())).unwrap();
         }
         let state = Sqlite::open(&dir.database()).unwrap();
-        Lab { cluster: self.cluster.clone(), folder, state, key: self.key.clone() }
+        Lab { cluster: self.cluster.clone(), folder, state, key: self.key.clone(), marker: marker() }
     }
 
     /// A node on this folder; several may run.
@@ -100,7 +106,7 @@ impl Lab {
              rtmp_listen = {listen}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}"
         );
         let config = Config::parse(&text, []).unwrap();
-        let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));
+        let marker = self.marker.clone();
         node::start_with(config, Settings { grace, marker, pair, control: None }).await.unwrap()
     }
 

@@ -5,8 +5,8 @@
 
 use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
 use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
-use ingest_api::Track;
 use ingest_api::window::{Part, Segment};
+use ingest_api::{Object, Track};
 use media::segment::Segmenter;
 use mirror::PartDigest;
 use mirror::compare::Chain;
@@ -105,12 +105,15 @@ impl Stream {
     }
 
     /// Tells the other node what was made here. `false` where there is none.
-    pub(super) fn tell(&mut self, record: &Segment) -> bool {
+    pub(super) fn tell(&mut self, record: &Segment, video: Option<&Object>, audio: Option<&Object>) -> bool {
         let (Some(pair), Some(chain)) = (&self.context.pair, &mut self.chain) else { return false };
         let mut chain = std::mem::take(chain);
         pass::record(&mut chain, record);
         if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()) {
             twin.tap.made(record);
+            for (track, object) in [(Track::Video, video), (Track::Audio, audio)] {
+                object.into_iter().for_each(|object| twin.tap.keep(record.number, track, object));
+            }
         }
         pair.made(&self.context.stream, record, &chain.finish());
         self.told_records.push_back(record.clone());
