@@ -623,6 +623,9 @@ async fn a_survivor_that_cannot_be_resumed_has_left_and_may_come_back() {
     encoder.send(&seconds(0..3)).await;
     let listed = pair.alike(0, 2).await;
     let standby = &mut pair.standby;
+    // The third one has begun there too.
+    let third = |now: &Snapshot| now.open.as_ref().is_some_and(|open| open.number == 2 && open.parts() > 0);
+    standby.lab.window(&standby.node, third).await;
     let refused = Encoder::publish(&standby.node, &standby.lab.key).await;
     refused.closed().await;
     standby.order(Order::CloseLink);
