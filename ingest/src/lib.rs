@@ -6,13 +6,14 @@
 //! ```
 //!
 //! The pure rooms are packages of their own (`rtmp`, `media`, `mark`'s core); here are the decisions of a node (`config`,
-//! `slot`, `state_dir`) and, under `io`, the tasks that carry bytes between sockets, rooms and the state store.
+//! `slot`, `merge`, `state_dir`) and, under `io`, the tasks that carry bytes between sockets, rooms and the state store.
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod io;
 pub mod key_change;
 pub mod log;
+pub mod merge;
 pub mod metrics;
 pub mod operator;
 pub mod slot;

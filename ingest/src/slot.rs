@@ -10,6 +10,33 @@ use std::net::IpAddr;
 /// a slow feed (2 frames a second).
 pub const STALE_MS: u64 = 2_000;
 
+/// Which of a feed's two copies a publisher sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// The feed.
+    Primary = 0,
+    /// The same feed again, by another way: it says so with `backup=1`.
+    Backup = 1,
+}
+
+impl Push {
+    /// What the query of the stream name says, or that of the application: encoders put it behind either.
+    pub fn of(app: &str, name: &str) -> Push {
+        let says = |text: &str| {
+            text.split_once('?').is_some_and(|(_, query)| query.split('&').any(|word| word == "backup=1"))
+        };
+        if says(app) || says(name) { Push::Backup } else { Push::Primary }
+    }
+
+    /// The other copy.
+    pub fn other(self) -> Push {
+        match self {
+            Push::Primary => Push::Backup,
+            Push::Backup => Push::Primary,
+        }
+    }
+}
+
 /// Who holds a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -43,6 +70,17 @@ pub fn decide(holder: Option<Holder>, newcomer: IpAddr, now_ms: u64) -> Decision
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_says_so_in_a_query() {
+        for (app, name) in [("live", "key?backup=1"), ("live2?backup=1", "key"), ("live", "key?x=2&backup=1")]
+        {
+            assert_eq!(Push::of(app, name), Push::Backup, "{app} {name}");
+        }
+        for name in ["key", "key?backup=0", "key?backup=10", "keybackup=1", "key?nobackup=1"] {
+            assert_eq!(Push::of("live", name), Push::Primary, "{name}");
+        }
+    }
 
     #[test]
     fn a_live_holder_stays_and_a_stale_one_goes() {

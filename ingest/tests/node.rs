@@ -11,7 +11,8 @@ use ingest_api::{Object, Snapshot, Track};
 use releve_ingest::io::publish::GRACE;
 use releve_state::Coordinator;
 use releve_state::coordinator::MarkPolicy;
-use std::time::Duration;
+use rtmp::amf::Value;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn numbers(snapshot: &Snapshot) -> Vec<u64> {
     snapshot.segments.iter().map(|segment| segment.number).collect()
@@ -208,6 +209,7 @@ async fn a_node_that_stops_records_what_it_took_and_takes_no_more() {
     let waiting = Route::Window { stream: stream(), after: Some(before.version), wait_ms: 30_000 };
     let (stopped, ended, ()) = tokio::join!(soon(node.stop()), lab.ask(origin, waiting), async {
         encoder.hears("the server is stopping").await;
+        assert!(!encoder.has_heard("ReconnectRequest"), "it did not say that it understands this");
         encoder.closed().await;
     });
     let ((), (status, body)) = (stopped, ended.unwrap());
@@ -221,6 +223,35 @@ async fn a_node_that_stops_records_what_it_took_and_takes_no_more() {
         "relays hear of the last segment before the origin closes"
     );
     assert!(tokio::net::TcpStream::connect(rtmp).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_asks_whoever_understands_it_to_reconnect_and_takes_its_last_words() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let reconnect = [("capsEx", Value::Number(1.0))];
+    let mut encoder = Encoder::publish_with(node.rtmp, &lab.key, &reconnect).await;
+    encoder.send(&seconds(0..2)).await;
+    lab.listed(&node, 1).await;
+    tokio::join!(soon(node.stop()), async {
+        encoder.hears("NetConnection.Connect.ReconnectRequest").await;
+        // Up to the next IDR picture, as the specification wants it.
+        encoder.send(&seconds(2..3)).await;
+        assert!(!encoder.has_heard("NetConnection.Connect.Closed"));
+        encoder.leaves().await;
+    });
+    let recorded = lab.state.last_segment(&stream()).await.unwrap().unwrap();
+    assert_eq!(recorded.number, 2, "what it sent to its end is recorded");
+
+    let node = lab.node(GRACE).await;
+    let mut stays = Encoder::publish_with(node.rtmp, &lab.key, &reconnect).await;
+    stays.send(&seconds(0..2)).await;
+    lab.listed(&node, 1).await;
+    tokio::join!(soon(node.stop()), async {
+        stays.hears("NetConnection.Connect.ReconnectRequest").await;
+        stays.hears("NetConnection.Connect.Closed").await;
+        stays.closed().await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,6 +269,41 @@ async fn a_restart_within_the_grace_time_is_no_discontinuity() {
             assert_seamless(last, &snapshot.segments[0]);
         }
         last = snapshot.segments.last().cloned();
+        soon(node.stop()).await;
+    }
+}
+
+/// A stream's media falls behind the clock by every pause its slot has waited through, and runs ahead of it where an encoder
+/// pushes a file: the grace time counts from the moment of the last commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grace_time_counts_from_the_last_commit_not_from_the_medias_date() {
+    let first = Lab::new(MarkPolicy::Off).await;
+    let node = first.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &first.key).await;
+    encoder.send(&seconds(0..2)).await;
+    encoder.leaves().await;
+    first.ended(&node).await;
+    soon(node.stop()).await;
+    let run = first.state.latest_run(&stream()).await.unwrap().unwrap();
+    let last = first.state.last_segment(&stream()).await.unwrap().unwrap();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    for (media_behind_ms, committed_ago_ms, goes_on) in [(600_000, 0, true), (-600_000, 31_000, false)] {
+        let lab = first.twin().await;
+        for record in first.state.streams().await.unwrap() {
+            lab.state.add_stream(record).await.unwrap();
+        }
+        let mut run = run.clone();
+        run.anchor_unix_ms = now() - media_behind_ms;
+        let mut last = last.clone();
+        last.date_unix_ms = run.anchor_unix_ms + last.start_90k / 90;
+        lab.state.begin_run(&run).await.unwrap();
+        lab.state.adopt_segment(&stream(), &last, now() - committed_ago_ms).await.unwrap();
+        let node = lab.node(GRACE).await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&seconds(0..2)).await;
+        encoder.leaves().await;
+        let next = lab.ended(&node).await.segments.remove(0);
+        assert_eq!((next.number, next.run == run.id), (last.number + 1, goes_on), "{media_behind_ms}");
         soon(node.stop()).await;
     }
 }

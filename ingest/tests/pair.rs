@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{Encoder, Lab, seconds, soon, stream};
+use common::{Encoder, Lab, alone, hashes, seconds, soon, stream};
 use failover::{Epoch, Gate};
 use ingest_api::origin::Route;
-use ingest_api::window::{Marking, Segment, Sha256};
+use ingest_api::window::{Marking, Segment};
 use ingest_api::{Snapshot, Track};
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
@@ -158,22 +158,6 @@ impl Cable {
         self.next.send((far, received)).unwrap();
         near.into_std().unwrap()
     }
-}
-
-/// What a node alone makes of these seconds: hashes of every track.
-async fn alone(seconds_of: std::ops::Range<u32>) -> Vec<Sha256> {
-    let lab = Lab::new(MarkPolicy::Off).await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    encoder.send(&seconds(seconds_of)).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    soon(node.stop()).await;
-    hashes(&snapshot.segments)
-}
-
-fn hashes(segments: &[Segment]) -> Vec<Sha256> {
-    segments.iter().flat_map(|segment| segment.tracks.iter().map(|track| track.sha256)).collect()
 }
 
 /// A holder and its standby.
@@ -376,6 +360,28 @@ async fn both_nodes_list_the_same_marks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_cannot_mark_is_given_the_holders_slices() {
+    for mark in [MarkPolicy::Require, MarkPolicy::Prefer] {
+        let first = Lab::new(mark).await;
+        let mut second = first.twin().await;
+        second.marker = "/nonexistent/marker".into();
+        let (a, b) = (free_address(), free_address());
+        let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+        pair.join().await;
+        let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+        encoder.send(&seconds(0..5)).await;
+        // The holder keeps nothing of a publisher that has left.
+        pair.alike(0, 4).await;
+        encoder.leaves().await;
+        let segments = pair.alike(0, 5).await;
+        assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
+        let facts = pair.standby.node.pair_status().unwrap().streams;
+        assert!(facts.values().all(|facts| facts.differing == 0), "{facts:?}");
+        pair.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_holder_does_not_show_in_the_stream() {
     let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
     let cable = Cable::to(&pair.holder.node).await;
@@ -392,7 +398,7 @@ async fn a_crash_of_the_holder_does_not_show_in_the_stream() {
     encoder.leaves().await;
     let snapshot = pair.standby.lab.ended(&pair.standby.node).await;
     assert_eq!(snapshot.segments[..3], listed, "what was listed stays as it was");
-    assert_eq!(hashes(&snapshot.segments), alone(0..6).await, "not a byte is missing");
+    assert_eq!(hashes(&snapshot.segments), alone(&seconds(0..6)).await, "not a byte is missing");
     let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
     assert_eq!(facts, (0..6).map(|number| (number, listed[0].run, 0)).collect::<Vec<_>>());
     assert_eq!(snapshot.epoch, 2, "whoever held the stream before is fenced");
@@ -431,7 +437,7 @@ async fn a_planned_handover_does_not_show_and_goes_back_and_forth() {
     }
     encoder.leaves().await;
     let segments = pair.alike(0, 8).await;
-    assert_eq!(hashes(&segments), alone(0..8).await, "not a byte is missing");
+    assert_eq!(hashes(&segments), alone(&seconds(0..8)).await, "not a byte is missing");
     assert!(segments.iter().all(|segment| (segment.run, segment.discontinuity) == (segments[0].run, 0)));
     pair.stop().await;
 }
@@ -486,8 +492,7 @@ async fn a_difference_is_named_and_the_holders_counts() {
     pair.join().await;
     let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
     encoder.send(&seconds(0..3)).await;
-    encoder.leaves().await;
-    let holder = pair.holder.lab.listed(&pair.holder.node, 3).await;
+    let holder = pair.holder.lab.listed(&pair.holder.node, 2).await;
     for side in [&mut pair.holder, &mut pair.standby] {
         let diverged = |report| match report {
             Report::Diverged(words) => Some(words),
@@ -496,6 +501,14 @@ async fn a_difference_is_named_and_the_holders_counts() {
         let words = side.hears(diverged).await;
         assert!(words.contains("segment 0 (video)") && words.contains("station Marked"), "{words}");
     }
+    let byte = |report| match report {
+        Report::Diverged(words) if words.contains("the first byte that differs is") => Some(words),
+        _ => None,
+    };
+    let words = pair.standby.hears(byte).await;
+    assert!(words.contains("stream demo, segment 0 (video)") && words.contains("at the holder"), "{words}");
+    encoder.leaves().await;
+    let holder = pair.holder.lab.listed(&pair.holder.node, holder.segments.len().max(3)).await;
     let standby = &pair.standby;
     let adopted = async {
         while standby.lab.state.last_segment(&stream()).await.unwrap().is_none_or(|last| last.number < 2) {
@@ -610,6 +623,9 @@ async fn a_survivor_that_cannot_be_resumed_has_left_and_may_come_back() {
     encoder.send(&seconds(0..3)).await;
     let listed = pair.alike(0, 2).await;
     let standby = &mut pair.standby;
+    // The third one has begun there too.
+    let third = |now: &Snapshot| now.open.as_ref().is_some_and(|open| open.number == 2 && open.parts() > 0);
+    standby.lab.window(&standby.node, third).await;
     let refused = Encoder::publish(&standby.node, &standby.lab.key).await;
     refused.closed().await;
     standby.order(Order::CloseLink);
@@ -625,5 +641,21 @@ async fn a_survivor_that_cannot_be_resumed_has_left_and_may_come_back() {
     let snapshot = standby.lab.window(&standby.node, |now| !now.live && now.segments.len() == 5).await;
     let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
     assert_eq!(facts, (0..5).map(|number| (number, listed[0].run, 0)).collect::<Vec<_>>());
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_says_that_it_takes_no_backup_and_its_publisher_stays() {
+    let pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let (node, key) = (&pair.holder.node, &pair.holder.lab.key);
+    let mut encoder = Encoder::accepted(node, key).await;
+    encoder.send(&seconds(0..2)).await;
+    let mut backup = Encoder::publish(node, &format!("{key}?backup=1")).await;
+    backup.hears("a pair takes no backup push").await;
+    backup.closed().await;
+    encoder.send(&seconds(2..3)).await;
+    encoder.leaves().await;
+    let segments = pair.alike(0, 3).await;
+    assert_eq!(hashes(&segments), alone(&seconds(0..3)).await);
     pair.stop().await;
 }

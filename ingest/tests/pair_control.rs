@@ -11,15 +11,23 @@ use ingest_api::node_auth::sign_request;
 use mirror::Role;
 use releve_ingest::config::Config;
 use releve_ingest::config::pair::{BeatPath, Pair, WitnessAt};
+use releve_ingest::io::admin::Admin;
+use releve_ingest::io::http;
 use releve_ingest::io::pair::control::{self, Control, Kernel};
 use releve_ingest::io::pair::operate::Operate;
 use releve_ingest::io::pair::orders::{Order, Report};
+use releve_ingest::io::streams::Streams;
+use releve_ingest::metrics::Metrics;
+use releve_ingest::state_dir::{KeyKind, StateDir};
+use releve_state::memory::Memory;
+use releve_state::sqlite::Sqlite;
 use releve_watermark::{Key, KeyRing};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 
 fn keys() -> KeyRing {
     KeyRing::of(Key::new(1, [7; 32]))
@@ -129,7 +137,10 @@ impl Node {
     }
 
     fn die(&mut self) {
-        drop(self.control.take());
+        // An admin listener may have it too.
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
         self.stop.store(true, Ordering::Relaxed);
         if let Some(data) = self.data.take() {
             data.join().unwrap();
@@ -147,7 +158,8 @@ struct Lab {
     nodes: [Node; 2],
     witnesses: Vec<(Arc<AtomicBool>, Option<JoinHandle<()>>)>,
     folder: tempfile::TempDir,
-    pair: Pair,
+    pairs: [Pair; 2],
+    wire: Arc<Mutex<Wire>>,
 }
 
 impl Drop for Lab {
@@ -190,8 +202,14 @@ impl Lab {
             ..Config::parse(text, []).unwrap().pair.unwrap()
         };
         let wire = Arc::new(Mutex::new(Wire::default()));
-        let nodes = [0, 1].map(|me| Node::start(me, &pair(me), folder.path(), wire.clone()));
-        Lab { nodes, witnesses, folder, pair: pair(0) }
+        let pairs = [pair(0), pair(1)];
+        let nodes = [0, 1].map(|me| Node::start(me, &pairs[me], folder.path(), wire.clone()));
+        Lab { nodes, witnesses, folder, pairs, wire }
+    }
+
+    /// A node's next life.
+    fn start_again(&mut self, me: usize) {
+        self.nodes[me] = Node::start(me, &self.pairs[me], self.folder.path(), self.wire.clone());
     }
 
     fn soon(&self, what: &str, holds: impl Fn(&Lab) -> bool) {
@@ -265,7 +283,7 @@ async fn commands_are_signed_count_once_and_are_noted() {
     let audit = lab.folder.path().join("audit.jsonl");
     let holder = lab.nodes[lab.holder()].control.clone().unwrap();
     let standby = lab.nodes[1 - lab.holder()].control.clone().unwrap();
-    let operate = |control| Arc::new(Operate::new(control, &lab.pair, keys(), audit.clone()));
+    let operate = |control| Arc::new(Operate::new(control, &lab.pairs[0], keys(), audit.clone()));
     let (at_holder, at_standby) = (operate(holder), operate(standby));
     let sign = |path: &str, nonce| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -297,4 +315,79 @@ async fn commands_are_signed_count_once_and_are_noted() {
     let noted = std::fs::read_to_string(&audit).unwrap();
     assert_eq!(noted.lines().count(), 2, "before and after: {noted}");
     assert!(noted.lines().all(|line| line.contains("failover")), "{noted}");
+}
+
+/// The admin listener of a node that has no streams.
+async fn admin(lab: &Lab, me: usize, cluster: KeyRing) -> (String, watch::Sender<bool>) {
+    let control = lab.nodes[me].control.clone().unwrap();
+    let audit = lab.folder.path().join("audit.jsonl");
+    let (metrics, registry) = Metrics::new();
+    let state = Arc::new(Memory::default());
+    let admin = Arc::new(Admin {
+        node: "n".into(),
+        registry,
+        streams: Arc::new(Streams::new(state.clone(), metrics, Box::new(|_, _| unreachable!("no streams")))),
+        state,
+        recording: Arc::new(AtomicBool::new(true)),
+        pair: Some(Arc::new(Operate::new(control, &lab.pairs[me], cluster, audit))),
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(http::serve(listener, stopping, move |request| admin.clone().answer(request)));
+    (url, stop)
+}
+
+/// The program itself, with a state folder of its own: whether it succeeded, and what it said.
+async fn failover_force(dir: &std::path::Path, admin: &str) -> (bool, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_relevectl"));
+    command.arg("--dir").arg(dir).args(["failover", "--force", "--admin", admin]);
+    let output = command.output().await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_not_start_alone_serves_when_an_operator_vouches_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = StateDir::at(folder.path());
+    dir.init().unwrap();
+    drop(Sqlite::open(&dir.database()).unwrap());
+    let cluster = dir.keys(KeyKind::Cluster).unwrap();
+    let mut lab = Lab::start();
+    lab.soon("a pair", |lab| {
+        let states = [lab.nodes[0].state(), lab.nodes[1].state()];
+        states.contains(&"paired".into()) && states.contains(&"standby".into())
+    });
+    let holder = lab.holder();
+    let (url, stop) = admin(&lab, holder, cluster.clone()).await;
+    let (done, said) = failover_force(folder.path(), &url).await;
+    assert!(!done && said.contains("no node waits for it"), "a pair that works needs no force: {said}");
+    let epoch = lab.nodes[holder].epoch();
+    stop.send_replace(true);
+
+    // Both go, and only the former holder comes back: the other one may have acknowledged more, alone.
+    lab.nodes.iter_mut().for_each(Node::die);
+    lab.start_again(holder);
+    let board = |lab: &Lab| lab.nodes[holder].control.as_ref().unwrap().board.status();
+    lab.soon("needs force", |lab| board(lab)["needs_force"] == true);
+    assert_eq!(lab.nodes[holder].control.as_ref().unwrap().gate_epoch(), 0, "it publishes nothing");
+    let (url, _stop) = admin(&lab, holder, cluster.clone()).await;
+    let stranger = tempfile::tempdir().unwrap();
+    let strange = StateDir::at(stranger.path());
+    strange.init().unwrap();
+    drop(Sqlite::open(&strange.database()).unwrap());
+    let (done, said) = failover_force(stranger.path(), &url).await;
+    assert!(!done && said.contains("forbidden"), "signed with another cluster's key: {said}");
+    assert!(board(&lab)["needs_force"] == true && !lab.folder.path().join("audit.jsonl").exists());
+
+    let (done, said) = failover_force(folder.path(), &url).await;
+    assert!(done && said.contains("forced"), "{said}");
+    lab.soon("alone", |lab| lab.nodes[holder].state() == "solo");
+    let control = lab.nodes[holder].control.as_ref().unwrap();
+    lab.soon("its gate opens", |_| control.gate_epoch() > epoch);
+    assert_eq!(board(&lab)["needs_force"], false);
+    assert!(control.board.unready().is_none());
+    let noted = std::fs::read_to_string(lab.folder.path().join("audit.jsonl")).unwrap();
+    assert!(noted.lines().count() == 1 && noted.contains("force"), "{noted}");
 }

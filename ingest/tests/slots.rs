@@ -81,11 +81,11 @@ impl Lab {
 #[tokio::test]
 async fn what_waits_of_a_replaced_publisher_is_published_before_the_next_one_begins() {
     let lab = lab(true).await;
-    let (_, first) = lab.streams.claim(&lab.key, HERE).await.unwrap();
+    let (_, mut first) = lab.streams.claim(&lab.key, HERE).await.unwrap();
     for message in seconds(0..3) {
         assert!(first.send(message).await);
     }
-    let (_, second) = lab.streams.claim(&lab.key, HERE).await.unwrap();
+    let (_, mut second) = lab.streams.claim(&lab.key, HERE).await.unwrap();
     assert_eq!(*first.kicked.borrow(), Some(Kick::Replaced));
     for message in seconds(0..2) {
         assert!(second.send(message).await);
@@ -99,7 +99,7 @@ async fn what_waits_of_a_replaced_publisher_is_published_before_the_next_one_beg
 #[tokio::test]
 async fn what_waits_when_a_stream_is_removed_is_recorded() {
     let lab = lab(true).await;
-    let (_, claim) = lab.streams.claim(&lab.key, HERE).await.unwrap();
+    let (_, mut claim) = lab.streams.claim(&lab.key, HERE).await.unwrap();
     for message in seconds(0..3) {
         assert!(claim.send(message).await);
     }
@@ -115,7 +115,7 @@ async fn what_waits_when_a_stream_is_removed_is_recorded() {
 #[tokio::test]
 async fn a_publisher_that_waits_for_us_is_not_stale() {
     let lab = lab(false).await;
-    let (_, claim) = lab.streams.claim(&lab.key, HERE).await.unwrap();
+    let (_, mut claim) = lab.streams.claim(&lab.key, HERE).await.unwrap();
     let mut large = seconds(0..1).remove(0);
     large.payload = vec![0; QUEUE_BYTES].into();
     assert!(claim.send(large.clone()).await);
@@ -146,7 +146,7 @@ async fn publishers_that_replace_each_other_are_heard_of_in_that_order_and_are_b
     let kicked: Vec<_> = claims.iter().map(|claim| claim.kicked.borrow().is_some()).collect();
     assert_eq!(kicked, [true, true, true, false], "who is refused takes nothing from the holder");
     let mut queue = lab.begins.lock().unwrap().remove(0);
-    for claim in claims {
+    for mut claim in claims {
         assert!(claim.send(seconds(0..1).remove(0)).await);
         let mut begin = queue.recv().await.unwrap();
         drop(claim);

@@ -3,7 +3,7 @@
 
 use ingest_api::window::{Gop, Marking, Segment};
 use ingest_api::{Run, RunId, StreamName};
-use releve_state::coordinator::{MarkPolicy, StreamRecord};
+use releve_state::coordinator::{Fence, MarkPolicy, StreamRecord};
 use releve_state::ledger::SessionRecord;
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, KeyHash, Ledger, StreamKey};
@@ -75,7 +75,7 @@ async fn folder() -> (tempfile::TempDir, Sqlite) {
     let two_marked = [0, 2].map(|index| gop(4, index, Marking::Marked, 2));
     let gops = vec![two_marked[0].clone(), gop(4, 1, Marking::Unmarked, 0), two_marked[1].clone()];
     for segment in [segment(4, gops), segment(5, vec![gop(5, 0, Marking::Marked, 1)]), segment(6, vec![])] {
-        state.commit_segment(&name("demo"), &segment).await.unwrap();
+        state.commit_segment(&name("demo"), &segment, Fence::Holds(0), 0).await.unwrap();
     }
     let session = SessionRecord {
         session: [1; 16],
@@ -185,8 +185,8 @@ async fn what_is_missing_is_said_with_its_place() {
     assert!(!empty.path().join("state.db").exists(), "reading makes no file");
 
     let other = rusqlite::Connection::open(empty.path().join("state.db")).unwrap();
-    other.pragma_update(None, "user_version", 4).unwrap();
-    assert!(fails(empty.path(), "demo", "4").contains("has layout 4, this program reads 3"));
+    other.pragma_update(None, "user_version", 5).unwrap();
+    assert!(fails(empty.path(), "demo", "4").contains("has layout 5, this program reads 4"));
 
     std::fs::write(keys.join("code.key"), code(2).to_line()).unwrap();
     let said = fails(dir, "demo", "5");

@@ -16,6 +16,8 @@ pub const PAYLOAD_MAX: usize = 32 << 10;
 pub const TCP_MAX: usize = 4 << 10;
 /// Bytes of a run record: with the newest segment's record and two init sections some kilobytes.
 pub const RECORD_MAX: usize = 16 << 10;
+/// Bytes of a standby's question.
+pub const ASK_MAX: usize = 256;
 /// Bytes of a frame's body.
 pub const BODY_MAX: usize = PAYLOAD_MAX + 64;
 
@@ -143,6 +145,13 @@ pub enum Frame {
         /// What the shell says, at most [`PAYLOAD_MAX`] bytes.
         bytes: Bytes,
     },
+    /// Standby: a word of its shell to the holder's, at most [`ASK_MAX`] bytes.
+    Ask {
+        /// Which connection it is about.
+        connection: ConnectionId,
+        /// What the shell says.
+        bytes: Bytes,
+    },
     /// Standby: has read the newest `Tcp` of the connection, one answer for each.
     TcpSeen {
         /// Which connection.
@@ -176,6 +185,7 @@ impl Frame {
             Frame::Note { .. } => (16, "Note"),
             Frame::TcpSeen { .. } => (17, "TcpSeen"),
             Frame::PartHash(_) => (18, "PartHash"),
+            Frame::Ask { .. } => (19, "Ask"),
         }
     }
 
@@ -215,7 +225,7 @@ impl Frame {
                 put.words(&[connection.0, *input, *output]);
             }
             Frame::Forgotten { connection } | Frame::TcpSeen { connection } => put.words(&[connection.0]),
-            Frame::Note { connection, bytes } => {
+            Frame::Note { connection, bytes } | Frame::Ask { connection, bytes } => {
                 put.words(&[connection.0]);
                 put.bytes(bytes);
             }
@@ -358,6 +368,7 @@ impl Take {
                 let sha256 = Sha256(self.array()?);
                 Frame::PartHash(PartDigest { stream, run, number, index, track, sha256 })
             }
+            19 => Frame::Ask { connection: self.connection()?, bytes: self.bytes(ASK_MAX)? },
             _ => return None,
         })
     }
@@ -374,7 +385,7 @@ mod tests {
 
     fn frames() -> impl Strategy<Value = Frame> {
         let name = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}".prop_map(|name| name.parse::<StreamName>().unwrap());
-        (0..17_u8, any::<[u64; 4]>(), bytes(2_000), name, any::<bool>()).prop_map(
+        (0..18_u8, any::<[u64; 4]>(), bytes(2_000), name, any::<bool>()).prop_map(
             |(kind, [id, a, b, c], bytes, stream, flag)| {
                 let connection = ConnectionId(id);
                 let run = RunId(a.to_be_bytes());
@@ -405,6 +416,7 @@ mod tests {
                         let sha256 = Sha256([b as u8; 32]);
                         Frame::PartHash(PartDigest { stream, run, number: c, index: b as u32, track, sha256 })
                     }
+                    16 => Frame::Ask { connection, bytes: bytes.slice(..bytes.len().min(ASK_MAX)) },
                     _ => {
                         let track = if flag { Track::Audio } else { Track::Video };
                         let stations = Stations([a, b, c, id].map(|word| [word as u8; 16]));
@@ -428,7 +440,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_error_or_the_one_form_of_a_frame(kind in 0..21_u8, rest: Vec<u8>) {
+        fn any_bytes_are_an_error_or_the_one_form_of_a_frame(kind in 0..22_u8, rest: Vec<u8>) {
             let body = [&[kind][..], &rest].concat();
             if let Ok(frame) = Frame::read(body.clone().into()) {
                 let mut again = Vec::new();

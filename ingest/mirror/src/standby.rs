@@ -8,8 +8,8 @@
 //! A byte that does not follow the last one is an error with connection and offset: on an ordered link that is a fault of
 //! one of the nodes, and the only cure is to join anew.
 
-use crate::frame::{Frame, Publishes};
-use crate::holder::{CONNECTIONS_MAX, OUTPUT_MAX, SNAPSHOT_MAX};
+use crate::frame::{ASK_MAX, Frame, Publishes};
+use crate::holder::{CONNECTIONS_MAX, OUTPUT_MAX, SNAPSHOT_MAX, check_length};
 use crate::link::Link;
 use crate::log::Log;
 use crate::rule::{Rule, broken};
@@ -398,6 +398,18 @@ impl Standby {
     /// This node has made a part.
     pub fn part(&mut self, digest: PartDigest) {
         self.link.send(Frame::PartHash(digest));
+    }
+
+    /// A question of this shell to the holder's; the answer comes as notes, or not at all. At most
+    /// [`ASK_MAX`](crate::frame::ASK_MAX) bytes.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::Length`].
+    pub fn ask(&mut self, connection: ConnectionId, bytes: Bytes) -> Result<(), Error> {
+        check_length("question", bytes.len(), ASK_MAX)?;
+        self.entry(connection)?;
+        self.link.send(Frame::Ask { connection, bytes });
+        Ok(())
     }
 
     /// Every connection that was there before us has arrived, and was taken at least as far as it was then: what the

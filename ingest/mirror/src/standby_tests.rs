@@ -216,6 +216,50 @@ fn a_connection_that_was_only_written_to_needs_a_snapshot_not_its_first_state() 
 }
 
 #[test]
+fn a_question_of_the_standby_reaches_the_holder_and_one_of_a_connection_that_is_over_does_not() {
+    let (mut holder, mut standby) = pair();
+    let question = Bytes::from_static(b"what was it?");
+    standby.ask(C, question.clone()).unwrap();
+    talk(&mut holder, &mut standby);
+    let asked = Event::Asked { connection: C, bytes: question.clone() };
+    assert!(std::iter::from_fn(|| holder.poll_event()).any(|event| event == asked));
+    let stranger = ConnectionId(9);
+    assert_eq!(standby.ask(stranger, question.clone()), Err(Error::Unknown { connection: stranger }));
+    let long = Bytes::from(vec![0; ASK_MAX + 1]);
+    assert!(matches!(standby.ask(C, long), Err(Error::Length { .. })));
+    assert_eq!(
+        told([Frame::Ask { connection: C, bytes: question.clone() }]).1,
+        Err(Error::Direction { name: "Ask" })
+    );
+
+    // It is closed while the question is under way.
+    standby.ask(C, question).unwrap();
+    holder.close(C).unwrap();
+    talk(&mut holder, &mut standby);
+    talk(&mut holder, &mut standby);
+    let all: Vec<_> = std::iter::from_fn(|| holder.poll_event()).collect();
+    assert!(all.contains(&Event::Finished(C)), "{all:?}");
+    assert_eq!(holder.open(ConnectionId(4), Bytes::new()), Ok(()), "the link is as it was");
+}
+
+#[test]
+fn nothing_is_said_of_a_connection_behind_its_end() {
+    let (mut holder, mut standby) = pair();
+    holder.output(C, Bytes::from_static(b"refused")).unwrap();
+    talk(&mut holder, &mut standby);
+    holder.close(C).unwrap();
+    // Its socket and its task have not ended yet.
+    holder.acked_output(C, 7).unwrap();
+    holder.set_tcp(C, Bytes::new()).unwrap();
+    holder.note(C, Bytes::from_static(b"word")).unwrap();
+    let (stream, run) = ("demo".parse().unwrap(), ingest_api::RunId([1; 8]));
+    holder.publish(C, Publishes { stream, run, record: Bytes::new() }).unwrap();
+    talk(&mut holder, &mut standby);
+    assert_eq!(std::iter::from_fn(|| standby.poll_step()).last(), None, "all was taken");
+    assert!(std::iter::from_fn(|| holder.poll_event()).any(|event| event == Event::Finished(C)));
+}
+
+#[test]
 fn nothing_counts_as_confirmed_without_a_link() {
     let (mut holder, _) = pair();
     holder.close(C).unwrap();

@@ -16,6 +16,7 @@
 //! | digest in the handshake                 | not in the specification; de facto, see `digest`   |
 //! | AMF0                                    | Adobe AMF0 (2007)                                  |
 //! | `fourCcList`, `capsEx` in `connect`     | Enhanced RTMP v2                                   |
+//! | `ReconnectRequest`                      | Enhanced RTMP v2                                   |
 //! | aggregate messages                      | Adobe RTMP 1.0, section 7.1.6; FLV 10.1, annex E   |
 //!
 //! # The contract

@@ -64,3 +64,6 @@ pub const CREATED_STREAMS_MAX: u32 = 16;
 
 /// `publish` commands on one connection that the shell may refuse before the session ends.
 pub const REJECTS_MAX: u8 = 3;
+
+/// Bit of `capsEx`: the peer understands `NetConnection.Connect.ReconnectRequest`.
+pub(crate) const CAPS_EX_RECONNECT: u32 = 1;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::amf::Value;
 use crate::chunk::{Writer, kind};
 use crate::snapshot::{Load, Save};
-use crate::{Config, FourCc, RestoreError, control};
+use crate::{Config, FourCc, RestoreError, control, limits};
 
 /// Chunk stream of protocol control and user control messages.
 const CONTROL: u8 = 2;
@@ -41,8 +41,8 @@ impl Replies {
         self.control(kind::USER_CONTROL, &control::ping_response(timestamp));
     }
 
-    /// `connect` succeeded. Enhanced RTMP codecs are named only if we offer them and the peer asked.
-    pub(crate) fn connected(&mut self, config: &Config, transaction: f64, asked: &[FourCc]) {
+    /// `connect` succeeded. Enhanced RTMP codecs and capabilities are named only if we have them and the peer asked.
+    pub(crate) fn connected(&mut self, config: &Config, transaction: f64, asked: &[FourCc], caps_ex: u32) {
         let window = config.window_ack_size.to_be_bytes();
         self.control(kind::WINDOW_ACK_SIZE, &window);
         let bandwidth = [window[0], window[1], window[2], window[3], DYNAMIC];
@@ -58,6 +58,10 @@ impl Replies {
         let offer: Vec<Value> = config.fourcc_offer.iter().filter(shared).map(fourcc).collect();
         if !offer.is_empty() {
             properties.push(("fourCcList".to_owned(), Value::StrictArray(offer)));
+        }
+        let shared = caps_ex & limits::CAPS_EX_RECONNECT;
+        if shared != 0 {
+            properties.push(("capsEx".to_owned(), Value::Number(f64::from(shared))));
         }
         let info = Value::Object(vec![
             ("level".to_owned(), Value::text("status")),

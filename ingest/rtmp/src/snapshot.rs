@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{Event, FourCc, MediaKind, Message, PublishKind, RestoreError, StreamKeyText, limits};
 
 pub(crate) const MAGIC: &[u8; 4] = b"RTMS";
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 pub(crate) struct Save(pub(crate) Vec<u8>);
 

@@ -112,7 +112,7 @@ fn snapshots_are_not_trusted() {
     assert_eq!(Session::restore(b"").unwrap_err(), RestoreError::Magic);
     assert_eq!(Session::restore(b"RTMX\x01").unwrap_err(), RestoreError::Magic);
     let version = Session::restore(b"RTMS\x63").unwrap_err();
-    assert_eq!(version, RestoreError::Version { version: 0x63, ours: 1 });
+    assert_eq!(version, RestoreError::Version { version: 0x63, ours: 2 });
     for cut in 5..good.len() {
         assert!(Session::restore(&good[..cut]).is_err(), "cut at {cut}");
     }

@@ -348,13 +348,67 @@ fn enhanced_rtmp_is_read_and_only_the_truth_is_answered() {
     let Event::Connect { fourcc_list, caps_ex, .. } = &plain.events[0] else { panic!() };
     assert_eq!(*caps_ex, 7);
     assert_eq!(*fourcc_list, [FourCc(*b"av01"), FourCc(*b"hvc1"), FourCc::ANY, FourCc(*b"vp09")]);
-    assert!(!contains(&plain.sent, b"fourCcList") && !contains(&plain.sent, b"capsEx"));
+    assert!(!contains(&plain.sent, b"fourCcList"));
+    assert!(contains(&plain.sent, b"\0\x06capsEx\0\x3f\xf0\0\0\0\0\0\0"), "of 1, 2 and 4 we have 1");
 
     let config = Config { fourcc_offer: vec![FourCc(*b"avc1")], ..Config::default() };
     let offered = run_on(Session::new(config.clone(), 0, [0; 1528]), &wire.bytes);
     assert!(contains(&offered.sent, b"fourCcList\x0a\0\0\0\x01\x02\0\x04avc1"));
     let classic = run_on(Session::new(config, 0, [0; 1528]), &Wire::created().bytes);
     assert!(!contains(&classic.sent, b"fourCcList"), "a peer that did not ask is not told");
+    assert!(!contains(&classic.sent, b"capsEx"), "nor of what we could do");
+}
+
+/// A publish of a peer with these Enhanced RTMP capabilities.
+fn publishing_with(caps_ex: f64) -> Wire {
+    let object =
+        Value::Object(vec![("app".into(), Value::text("live")), ("capsEx".into(), Value::Number(caps_ex))]);
+    let mut wire = Wire::greeted();
+    wire.command(0, "connect", 1.0, &[object]).command(0, "createStream", 4.0, &[Value::Null]).publish();
+    wire
+}
+
+#[test]
+fn a_peer_that_announced_it_is_asked_to_reconnect_and_sends_on() {
+    for caps_ex in [1.0, 7.0] {
+        let mut run = run(&publishing_with(caps_ex));
+        assert!(run.session.request_reconnect("the server is stopping"));
+        let asked = run.session.poll_transmit().unwrap();
+        let mut payload = Vec::new();
+        Value::text("onStatus").encode(&mut payload);
+        Value::Number(0.0).encode(&mut payload);
+        Value::Null.encode(&mut payload);
+        let info = [
+            ("level", "status"),
+            ("code", "NetConnection.Connect.ReconnectRequest"),
+            ("description", "the server is stopping"),
+        ];
+        Value::Object(info.map(|(name, text)| (name.to_owned(), Value::text(text))).to_vec())
+            .encode(&mut payload);
+        // One chunk: type 0 on chunk stream 3, time 0, the length, a command, message stream 0.
+        let mut chunk = vec![3, 0, 0, 0, 0, 0, payload.len() as u8, kind::COMMAND, 0, 0, 0, 0];
+        chunk.extend(payload);
+        assert_eq!(asked, chunk);
+        let mut restored = Session::restore(&run.session.snapshot()).unwrap();
+        assert!(restored.request_reconnect("again"), "a twin on another node knows it too");
+        let mut more = Wire::default();
+        run.session.handle_input(2, &more.media(1).bytes).unwrap();
+        assert!(
+            std::iter::from_fn(|| run.session.poll_event()).any(|event| matches!(event, Event::Media(_)))
+        );
+    }
+}
+
+#[test]
+fn nobody_else_is_asked_to_reconnect() {
+    for wire in [publishing_with(0.0), publishing_with(6.0), Wire::publishing()] {
+        let mut run = run(&wire);
+        assert!(!run.session.request_reconnect("the server is stopping"));
+        assert_eq!(run.session.poll_transmit(), None);
+    }
+    let mut ended = run(publishing_with(1.0).goodbye());
+    assert!(!ended.session.request_reconnect("it does not publish"));
+    assert_eq!(ended.session.poll_transmit(), None);
 }
 
 #[test]

@@ -53,19 +53,22 @@ pub enum Voice {
 }
 
 impl Voice {
-    /// The record that counts, given what this node made of the GOP; `true` when the holder marked it and this node did
-    /// not: it has no such slices, so its own record stays.
-    async fn decide(&mut self, ours: Gop) -> (Gop, bool) {
-        match self {
-            Voice::Own => (ours, false),
-            Voice::Paired(tap, decisions) => match tap.agree(&ours, decisions).await {
-                Some(theirs) if theirs.marking == Outcome::Marked => {
-                    let lacks = ours.marking != Outcome::Marked;
-                    (ours, lacks)
+    /// The record that counts, and its slices where it is marked, given what this node made of the GOP. `true` when the
+    /// holder marked it, this node could not, and the holder's slices did not come: then its own record stays.
+    async fn decide(&mut self, ours: Gop, pieces: Option<Vec<Piece>>) -> (Gop, Option<Vec<Piece>>, bool) {
+        let Voice::Paired(tap, decisions) = self else { return (ours, pieces, false) };
+        if let Some(pieces) = &pieces {
+            tap.marked(ours.start_90k, pieces);
+        }
+        match tap.agree(&ours, decisions).await {
+            Some(theirs) if theirs.marking == Outcome::Marked && pieces.is_none() => {
+                match tap.slices(theirs.start_90k).await {
+                    Some(pieces) => (theirs, Some(pieces), false),
+                    None => (ours, None, true),
                 }
-                Some(theirs) => (theirs, false),
-                None => (ours, false),
-            },
+            }
+            Some(theirs) if theirs.marking != Outcome::Marked => (theirs, None, false),
+            _ => (ours, pieces, false),
         }
     }
 }
@@ -284,13 +287,14 @@ impl Marking {
         }
         if self.policy != MarkPolicy::Off {
             let lacks;
-            (record, lacks) = voice.decide(record).await;
+            (record, marked, lacks) = voice.decide(record, marked).await;
             if lacks {
-                let text = "the holder marked a GOP and this node could not: their segments differ";
+                let text =
+                    "the holder marked a GOP and this node neither could nor was given it: they differ";
                 self.reports.push(("slices-missing", text.to_owned()));
             }
         }
-        if let Some(pieces) = marked.filter(|_| record.marking == Outcome::Marked) {
+        if let Some(pieces) = marked {
             picture.pieces = pieces;
         }
         picture.gop = Some(record);

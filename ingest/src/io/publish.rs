@@ -10,7 +10,7 @@ mod twin;
 use crate::io::archive::Archive;
 use crate::io::marking::{Marking, Refusal, Voice};
 use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
-use crate::io::streams::{Begin, Kick, Queued};
+use crate::io::streams::{Begin, Kick, Kicks, Queued};
 use crate::metrics::{Metrics, OfStream, OfStreamAnd};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Run, RunId, StreamName};
@@ -21,7 +21,7 @@ use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
 use releve_state::Blobs;
-use releve_state::coordinator::{Coordinator, Error as StateError};
+use releve_state::coordinator::{Coordinator, Error as StateError, Fence};
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::MediaKind;
 use std::collections::{BTreeSet, VecDeque};
@@ -129,7 +129,7 @@ async fn next(live: &mut Option<Live>) -> Option<Queued> {
 struct Live {
     feed: Feed,
     media: mpsc::Receiver<Queued>,
-    kick: watch::Sender<Option<Kick>>,
+    kick: Kicks,
     moved: Arc<AtomicBool>,
     voice: Voice,
     /// Where it has a twin.
@@ -234,7 +234,7 @@ impl Stream {
                 }
                 Err(error) => {
                     error!(stream = %self.context.stream, %error, "no run can begin, publisher closed");
-                    begin.kick.send_replace(Some(Kick::NoState));
+                    begin.kick.send(Kick::NoState);
                     return;
                 }
             }
@@ -286,8 +286,10 @@ impl Stream {
         let epoch = state.advance_epoch(stream, state.epoch(stream).await?).await?;
         let last = state.last_segment(stream).await?;
         if let (Some(last), Some(run), false) = (&last, state.latest_run(stream).await?, late) {
-            let ended_unix_ms = last.date_unix_ms + last.duration_90k / 90;
-            let within_grace = (now_unix_ms - ended_unix_ms).max(0) < self.context.grace.as_millis() as i64;
+            // Not the date of its media: that falls behind the clock by every pause the slot has waited through.
+            let committed_unix_ms = state.last_commit_unix_ms(stream).await?.unwrap_or(i64::MIN);
+            let within_grace =
+                now_unix_ms.saturating_sub(committed_unix_ms) < self.context.grace.as_millis() as i64;
             if last.run == run.id && within_grace && run.target_duration_s == *target_duration_s {
                 info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
                 let segmenter = Segmenter::resume(run.clone(), last);
@@ -375,7 +377,7 @@ impl Stream {
                     }
                 }
                 Output::Segment { record, video, audio } => {
-                    let compared = self.tell(&record);
+                    let compared = self.tell(&record, video.as_ref(), audio.as_ref());
                     let made = Made { record, video, audio, compared };
                     self.made.push_back(Waiting::Segment(Box::new(made)));
                     self.release().await;
@@ -434,13 +436,9 @@ impl Stream {
     /// Not under an epoch that has ended: whoever raised it goes on from the last record.
     async fn record(&mut self, segment: &Segment) -> Result<(), StateError> {
         self.raise().await?;
+        let fence = if self.follows { Fence::Follows(self.epoch) } else { Fence::Holds(self.epoch) };
         let Context { stream, state, .. } = &self.context;
-        match state.epoch(stream).await? {
-            // Whoever follows is not fenced: its segments are the holder's.
-            epoch if self.follows && epoch >= self.epoch => state.commit_segment(stream, segment).await,
-            epoch if epoch == self.epoch => state.commit_segment(stream, segment).await,
-            epoch => Err(StateError::Stale(epoch)),
-        }
+        state.commit_segment(stream, segment, fence, unix_ms()).await
     }
 
     /// Another publisher takes the slot, or the slot is gone. What was taken from the last one is published first.
@@ -494,7 +492,7 @@ impl Stream {
 
     fn kick(&self, kick: Kick) {
         if let Some(live) = &self.live {
-            live.kick.send_replace(Some(kick));
+            live.kick.send(kick);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::io::pair::data::Data;
 use crate::io::streams::{Claim, ClaimError, Kick, Streams};
 use crate::log::Gate;
 use crate::metrics::{Because, Metrics};
+use crate::slot::Push;
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::{Event, Reject, Session};
 use std::net::SocketAddr;
@@ -23,6 +24,9 @@ use tracing::{debug, info, warn};
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// A peer that does not take our few bytes for this long is gone.
 const WRITE_MAX: Duration = Duration::from_secs(10);
+/// A publisher that was asked to connect anew has this long to come to an end: a long GOP, within the time that a node takes
+/// to stop.
+pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(3);
 /// A wrong key costs this long, so that guessing is slow: 64 connections an address make 64 guesses a second at the most.
 const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
 /// One read: 20 ms of 25 Mb/s.
@@ -92,6 +96,7 @@ impl Door {
                     ClaimError::WrongKey => "wrong-key",
                     ClaimError::InUse(_) => "in-use",
                     ClaimError::Busy(_) => "busy",
+                    ClaimError::BackupToPair(_) => "backup-to-pair",
                     ClaimError::State(_) => "no-state",
                     ClaimError::Stopping => "stopping",
                 };
@@ -134,9 +139,10 @@ async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: D
         Ok(()) => {
             let start = Instant::now();
             let session = Session::new(rtmp::Config::default(), 0, random);
-            Connection { session, start, peer, pass: Some(pass), claim: None, ended: false, door: &door }
-                .run(&mut socket)
-                .await
+            let (pass, claim) = (Some(pass), None);
+            let connection =
+                Connection { session, start, peer, pass, claim, ended: false, parting: false, door: &door };
+            connection.run(&mut socket).await
         }
         Err(_) => (End::Socket(std::io::Error::other("the system gave no random bytes")), false),
     };
@@ -153,6 +159,8 @@ struct Connection<'a> {
     claim: Option<Claim>,
     /// Its last publish ended in good order.
     ended: bool,
+    /// It was asked to connect anew, and goes on until it does.
+    parting: bool,
     door: &'a Door,
 }
 
@@ -167,13 +175,28 @@ impl Connection<'_> {
             Ok(()) => End::Left,
             Err(end) => end,
         };
-        if let End::Kicked(kick) = &end {
+        if let End::Kicked(kick) = end {
+            self.part(socket, kick).await;
             self.session.close(kick.words().0);
         }
         // The last status may be on its way out; whoever does not take it does not get it.
         let _ = timeout(Duration::from_secs(1), self.transmit(socket)).await;
         let _ = timeout(Duration::from_secs(1), socket.shutdown()).await;
         (end, self.pass.is_none())
+    }
+
+    /// Asks a publisher that understands it to connect anew, and takes what it sends until it does.
+    async fn part(&mut self, socket: &mut TcpStream, kick: Kick) {
+        if !kick.wants_reconnect() || !self.session.request_reconnect(kick.words().0) {
+            return;
+        }
+        self.parting = true;
+        let parting = async {
+            self.write(socket).await?;
+            self.steps(socket).await
+        };
+        // However it ended, it is closed now.
+        let _ = timeout(RECONNECT_MAX, parting).await;
     }
 
     async fn steps(&mut self, socket: &mut TcpStream) -> Result<(), End> {
@@ -184,7 +207,7 @@ impl Connection<'_> {
             });
             let read = tokio::select! {
                 read = timeout(due, socket.read(&mut buffer)) => read,
-                kick = kicked(self.claim.as_mut()) => return Err(End::Kicked(kick)),
+                kick = kicked(self.claim.as_mut()), if !self.parting => return Err(End::Kicked(kick)),
             };
             match read {
                 Ok(Ok(0)) => return Ok(()),
@@ -216,7 +239,9 @@ impl Connection<'_> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Connect { .. } => {}
-                Event::Publish { name, .. } => self.publish(socket, name.expose()).await?,
+                Event::Publish { app, name, .. } => {
+                    self.publish(socket, name.expose(), Push::of(&app, name.expose())).await?;
+                }
                 Event::Media(message) => {
                     let Some(claim) = &mut self.claim else { continue };
                     if !claim.send(message).await {
@@ -232,12 +257,12 @@ impl Connection<'_> {
         Ok(())
     }
 
-    async fn publish(&mut self, socket: &mut TcpStream, key: &str) -> Result<(), End> {
+    async fn publish(&mut self, socket: &mut TcpStream, key: &str, push: Push) -> Result<(), End> {
         self.claim = None;
         self.ended = false;
-        match self.door.streams.claim(bare(key), self.peer.ip()).await {
-            Ok((stream, claim)) => {
-                info!(peer = %self.peer, %stream, "publisher accepted");
+        match self.door.streams.claim_for(bare(key), push, self.peer.ip(), |_| None).await {
+            Ok((record, claim)) => {
+                info!(peer = %self.peer, stream = %record.name, ?push, "publisher accepted");
                 self.claim = Some(claim);
                 self.pass = None;
                 self.session.accept_publish();
@@ -279,6 +304,9 @@ pub(crate) async fn refuse(session: &mut Session, error: &ClaimError) {
         }
         ClaimError::InUse(_) => session.reject_publish(Reject::InUse),
         ClaimError::Busy(_) | ClaimError::State(_) => session.close("the server cannot take a publish now"),
+        ClaimError::BackupToPair(_) => {
+            session.close("a pair takes no backup push: push once, to its shared address")
+        }
         ClaimError::Stopping => session.close(Kick::Stopping.words().0),
     }
 }

@@ -1,11 +1,18 @@
 //! The streams of this node: their slots, and who holds them.
 //!
 //! In: a publisher with a stream key. Out: a `Claim` on the stream's slot, or why not. Each stream has one `publish` task;
-//! a claim is the sending end of its queue. Touches the state store (stream records) and memory.
+//! a claim is the sending end of its queue. A slot has one publisher, or the primary and the backup of one feed. Touches the
+//! state store (stream records) and memory.
+
+mod claim;
+
+pub use claim::{Claim, Kicks};
 
 use crate::io::pair::data::{Moment, Pairing};
+use crate::merge::Merge;
 use crate::metrics::Metrics;
-use crate::slot::{self, Decision, Holder};
+use crate::slot::{self, Decision, Holder, Push};
+use claim::{Inlet, Parts};
 use ingest_api::StreamName;
 use media::window::Window;
 use releve_state::coordinator::{Coordinator, Error as StateError, MarkPolicy, StreamRecord};
@@ -13,11 +20,11 @@ use releve_state::stream_key::{self, StreamKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 /// Media bytes of one publisher that may wait for its stream's task: two key pictures of 100 Mb/s video while the one
 /// before them is being marked. A full queue makes the publisher's connection wait.
@@ -57,6 +64,11 @@ impl Kick {
             Kick::Stopping => ("the server is stopping", "stopping"),
         }
     }
+
+    /// Whether the publisher would be served again if it connected anew: to this node's next life, or to another node.
+    pub fn wants_reconnect(self) -> bool {
+        matches!(self, Kick::Stopping | Kick::Fenced)
+    }
 }
 
 /// What is on its way to the stream's task.
@@ -71,8 +83,8 @@ pub enum Queued {
 pub struct Begin {
     /// The publisher's messages; ends when it leaves.
     pub media: mpsc::Receiver<Queued>,
-    /// Closes the publisher's connection.
-    pub kick: watch::Sender<Option<Kick>>,
+    /// Closes the publisher's connection, the backup's too.
+    pub kick: Kicks,
     /// What to do about marking while this publisher is here.
     pub mark: MarkPolicy,
     /// Turns true when the publisher lives on elsewhere: nothing of it is to be ended here.
@@ -90,27 +102,30 @@ pub struct Slot {
     pub window: watch::Receiver<Arc<Window>>,
 }
 
+/// The publishers of a slot.
 struct Held {
-    claim: u64,
-    peer: IpAddr,
-    last_media_ms: Arc<AtomicU64>,
-    kick: watch::Sender<Option<Kick>>,
+    /// Primary and backup; one of them at least.
+    seats: [Option<Seat>; 2],
+    inlet: Arc<Inlet>,
+    /// It has a twin on the other node of the pair, and so no second publisher.
+    twinned: bool,
     /// The other node of the pair has its connection, and decides over it.
     mirrored: bool,
 }
 
-/// A publisher's hold on a slot; dropping it frees the slot.
-pub struct Claim {
-    id: u64,
-    slot: Arc<Slot>,
-    started: Instant,
+struct Seat {
+    claim: u64,
+    peer: IpAddr,
     last_media_ms: Arc<AtomicU64>,
-    bytes: Arc<Semaphore>,
-    moved: Arc<AtomicBool>,
-    media: mpsc::Sender<Queued>,
-    metrics: Metrics,
-    /// Turns to `Some` when the connection must close.
-    pub kicked: watch::Receiver<Option<Kick>>,
+    kick: watch::Sender<Option<Kick>>,
+}
+
+impl Held {
+    fn kick(&self, kick: Kick) {
+        self.seats.iter().flatten().for_each(|seat| {
+            seat.kick.send_replace(Some(kick));
+        });
+    }
 }
 
 /// Why a publisher gets no slot.
@@ -125,6 +140,11 @@ pub enum ClaimError {
     /// The stream's task has not got round to the publishers before this one.
     #[error("`{0}` is still busy with the publishers before this one")]
     Busy(StreamName),
+    /// A pair mirrors one connection a stream.
+    #[error(
+        "`{0}` is published to a pair of nodes, which takes no backup push: push once, to the shared address"
+    )]
+    BackupToPair(StreamName),
     /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -222,17 +242,18 @@ impl Streams {
     /// # Errors
     /// `ClaimError`; the slot's holder is untouched then.
     pub async fn claim(&self, key: &str, peer: IpAddr) -> Result<(StreamName, Claim), ClaimError> {
-        let (record, claim) = self.claim_for(key, peer, |_| None).await?;
+        let (record, claim) = self.claim_for(key, Push::Primary, peer, |_| None).await?;
         Ok((record.name, claim))
     }
 
-    /// The same for a publisher that has a twin.
+    /// The same for a publisher that may be a backup, or have a twin.
     ///
     /// # Errors
     /// As `claim`.
     pub async fn claim_for(
         &self,
         key: &str,
+        push: Push,
         peer: IpAddr,
         pairing: impl FnOnce(&StreamRecord) -> Option<Pairing>,
     ) -> Result<(StreamRecord, Claim), ClaimError> {
@@ -254,7 +275,11 @@ impl Streams {
                 continue;
             }
             let slot = self.renew(&mut slots, &record);
-            let claim = self.hold(&slot, &record, peer, false, pairing(&record))?;
+            let pairing = pairing(&record);
+            if push == Push::Backup && pairing.is_some() {
+                return Err(ClaimError::BackupToPair(record.name));
+            }
+            let claim = self.hold(&slot, &record, (push, peer), false, pairing)?;
             return Ok((record, claim));
         }
     }
@@ -280,7 +305,7 @@ impl Streams {
             return Err(ClaimError::Stopping);
         }
         let slot = self.renew(&mut slots, record);
-        self.hold(&slot, record, peer, true, Some(pairing))
+        self.hold(&slot, record, (Push::Primary, peer), true, Some(pairing))
     }
 
     /// The slot of a record, up to date.
@@ -296,58 +321,68 @@ impl Streams {
     }
 
     /// Takes the slot for a newcomer and tells its task; both under one lock, so that the task hears of publishers in the
-    /// order in which they replace each other.
+    /// order in which they replace each other. A primary that finds a backup joins it, and the other way round: the task
+    /// hears nothing then.
     fn hold(
         &self,
         slot: &Arc<Slot>,
         record: &StreamRecord,
-        peer: IpAddr,
+        (push, peer): (Push, IpAddr),
         mirrored: bool,
         pairing: Option<Pairing>,
     ) -> Result<Claim, ClaimError> {
         let now_ms = self.started.elapsed().as_millis() as u64;
-        let mut holder = slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = holder.as_ref().map(|held| Holder {
-            peer: held.peer,
-            last_media_ms: held.last_media_ms.load(Ordering::Relaxed),
+        let mut holder = slot.holder();
+        let twinned = pairing.is_some();
+        let shared = |held: &Held| !twinned && !held.twinned;
+        let current = holder.as_ref().and_then(|held| match shared(held) {
+            true => held.seats[push as usize].as_ref(),
+            false => held.seats.iter().flatten().next(),
+        });
+        let current = current.map(|seat| Holder {
+            peer: seat.peer,
+            last_media_ms: seat.last_media_ms.load(Ordering::Relaxed),
         });
         let decision = slot::decide(current, peer, now_ms);
         let theirs = holder.as_ref().is_some_and(|held| held.mirrored);
         if !mirrored && (decision == Decision::Refuse || theirs) {
             return Err(ClaimError::InUse(record.name.clone()));
         }
+        let id = self.next_claim.fetch_add(1, Ordering::Relaxed);
+        let last_media_ms = Arc::new(AtomicU64::new(now_ms));
+        let seat = |kick| Seat { claim: id, peer, last_media_ms: last_media_ms.clone(), kick };
+        let parts = |inlet, leads, moved, kicked| {
+            let (slot, started, last_media_ms) = (slot.clone(), self.started, last_media_ms.clone());
+            Parts { id, slot, started, last_media_ms, inlet, leads, moved, kicked }
+        };
+        if let Some(held) = holder.as_mut()
+            && shared(held)
+            && held.seats[push.other() as usize].is_some()
+        {
+            let (kick, kicked) = held.inlet.kicks.add();
+            if let Some(before) = held.seats[push as usize].replace(seat(kick)) {
+                before.kick.send_replace(Some(Kick::Replaced));
+            }
+            let parts = parts(held.inlet.clone(), false, Arc::default(), kicked);
+            return Ok(Claim::new(parts, self.metrics.clone()));
+        }
         let begin = slot.begin.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => ClaimError::Busy(record.name.clone()),
             TrySendError::Closed(()) => ClaimError::Stopping,
         })?;
         if let Some(held) = holder.take() {
-            held.kick.send_replace(Some(Kick::Replaced));
+            held.kick(Kick::Replaced);
         }
-        let id = self.next_claim.fetch_add(1, Ordering::Relaxed);
-        let (kick, kicked) = watch::channel(None);
         let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
-        let last_media_ms = Arc::new(AtomicU64::new(now_ms));
+        let inlet = Arc::new(Inlet::new(sender, (!twinned).then(|| Merge::new(now_ms))));
+        let (kick, kicked) = inlet.kicks.add();
         let moved = Arc::<AtomicBool>::default();
-        *holder = Some(Held {
-            claim: id,
-            peer,
-            last_media_ms: last_media_ms.clone(),
-            kick: kick.clone(),
-            mirrored,
-        });
+        let mut seats = [None, None];
+        seats[push as usize] = Some(seat(kick));
+        *holder = Some(Held { seats, inlet: inlet.clone(), twinned, mirrored });
+        let kick = inlet.kicks.clone();
         begin.send(Begin { media, kick, mark: record.mark, moved: moved.clone(), pairing });
-        self.metrics.publishers.inc();
-        Ok(Claim {
-            id,
-            slot: slot.clone(),
-            started: self.started,
-            last_media_ms,
-            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
-            moved,
-            media: sender,
-            metrics: self.metrics.clone(),
-            kicked,
-        })
+        Ok(Claim::new(parts(inlet, true, moved, kicked), self.metrics.clone()))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Slots> {
@@ -376,62 +411,49 @@ impl Slot {
     }
 
     fn close(&self, kick: Kick) {
-        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holder = self.holder();
         if let Some(held) = holder.take_if(|held| !held.mirrored || kick == Kick::Stopping) {
-            held.kick.send_replace(Some(kick));
+            held.kick(kick);
         }
     }
 
     fn is_mirrored(&self) -> bool {
-        let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        holder.as_ref().is_some_and(|held| held.mirrored)
+        self.holder().as_ref().is_some_and(|held| held.mirrored)
     }
 
     /// Whether a publisher holds the slot.
     pub fn is_held(&self) -> bool {
-        self.holder.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-}
-
-impl Claim {
-    /// Queues a message for the stream; waits while the queue is full. `false` when the stream no longer takes any.
-    pub async fn send(&self, message: rtmp::Message) -> bool {
-        // While it waits here it is not the publisher that is slow, and nobody may take it for stale.
-        self.last_media_ms.store(u64::MAX, Ordering::Relaxed);
-        let cost = message.payload.len().clamp(1, QUEUE_BYTES) as u32;
-        let sent = match self.bytes.clone().acquire_many_owned(cost).await {
-            Ok(permit) => self.media.send(Queued::Media(message, permit)).await.is_ok(),
-            Err(_) => false,
-        };
-        self.last_media_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
-        sent
+        self.holder().is_some()
     }
 
-    /// Queues a moment behind the messages before it. `false` when the stream no longer takes any.
-    pub async fn send_moment(&self, moment: Moment) -> bool {
-        self.media.send(Queued::Moment(Box::new(moment))).await.is_ok()
+    fn holder(&self) -> MutexGuard<'_, Option<Held>> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the other node of the pair has the publisher's connection, and decides over the slot.
-    pub fn set_mirrored(&self, mirrored: bool) {
-        let mut holder = self.slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = holder.as_mut().filter(|held| held.claim == self.id) {
-            held.mirrored = mirrored;
+    /// A claim of the slot that waited as a spare is its publisher from now on; the other one goes. `false`: it is none of
+    /// the slot's any more, or the stream's task has not got round to those before it.
+    fn anew(&self, claim: &mut Claim, merge: Merge) -> bool {
+        let mut holder = self.holder();
+        let Some(held) = holder.as_mut().filter(|held| held.has(claim.id)) else { return false };
+        let Ok(begin) = self.begin.try_reserve() else { return false };
+        let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
+        let inlet = Arc::new(Inlet::new(sender, Some(merge)));
+        let (kick, kicked) = inlet.kicks.add();
+        for seat in &mut held.seats {
+            match seat {
+                Some(seat) if seat.claim == claim.id => seat.kick = kick.clone(),
+                seat => {
+                    if let Some(other) = seat.take() {
+                        other.kick.send_replace(Some(Kick::Replaced));
+                    }
+                }
+            }
         }
-    }
-
-    /// Gives the slot up without an end: the publisher lives on elsewhere.
-    pub fn moved(self) {
-        self.moved.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut holder = self.slot.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        if holder.as_ref().is_some_and(|held| held.claim == self.id) {
-            *holder = None;
-        }
-        self.metrics.publishers.dec();
+        held.inlet = inlet.clone();
+        let (mark, moved) = (self.record.read().unwrap_or_else(PoisonError::into_inner).mark, Arc::default());
+        claim.turn_to(inlet.clone(), Arc::clone(&moved), kicked);
+        let kick = inlet.kicks.clone();
+        begin.send(Begin { media, kick, mark, moved, pairing: None });
+        true
     }
 }

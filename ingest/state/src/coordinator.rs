@@ -71,6 +71,26 @@ pub enum NodeRole {
     Relay,
 }
 
+/// Under which of a stream's fencing terms a segment is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Under this one and no other: whoever raised it goes on from the last record.
+    Holds(u64),
+    /// Under this one or a later one: the committer follows the holder, and its segments are the holder's.
+    Follows(u64),
+}
+
+impl Fence {
+    /// Whether it lets pass while the stream's epoch is this. Shared by the back-ends.
+    pub(crate) fn check(self, epoch: u64) -> Result<(), Error> {
+        let passes = match self {
+            Fence::Holds(term) => epoch == term,
+            Fence::Follows(term) => epoch >= term,
+        };
+        if passes { Ok(()) } else { Err(Error::Stale(epoch)) }
+    }
+}
+
 /// Shared state of the cluster's control side.
 #[async_trait]
 pub trait Coordinator: Seats {
@@ -97,15 +117,30 @@ pub trait Coordinator: Seats {
     async fn begin_run(&self, run: &Run) -> Result<(), Error>;
     /// The stream's newest run.
     async fn latest_run(&self, stream: &StreamName) -> Result<Option<Run>, Error>;
-    /// Records a segment before it is listed, with its GOPs. The same record again is `Ok`; another one under a used
-    /// number, a number that is not the next, or one of a run that is not the newest, is `Error::Conflict`.
-    async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error>;
+    /// Records a segment before it is listed, with its GOPs, at `now_unix_ms` of the caller's clock. The fence is checked and
+    /// the record written in one step: `Error::Stale` when the stream's epoch is another. The same record again is `Ok` and
+    /// leaves the time as it was; another one under a used number, a number that is not the next, or one of a run that is not
+    /// the newest, is `Error::Conflict`.
+    async fn commit_segment(
+        &self,
+        stream: &StreamName,
+        segment: &Segment,
+        fence: Fence,
+        now_unix_ms: i64,
+    ) -> Result<(), Error>;
     /// Records a segment that another node published and this store has not seen: numbers before it may be missing here.
     /// The same record again, or one below the highest, is `Ok`; one of a run that is not the newest, or another record
     /// under the highest number, is `Error::Conflict`.
-    async fn adopt_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error>;
+    async fn adopt_segment(
+        &self,
+        stream: &StreamName,
+        segment: &Segment,
+        now_unix_ms: i64,
+    ) -> Result<(), Error>;
     /// The stream's highest committed segment.
     async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error>;
+    /// When that one was committed or adopted, Unix milliseconds of whoever did.
+    async fn last_commit_unix_ms(&self, stream: &StreamName) -> Result<Option<i64>, Error>;
     /// The record of one committed segment.
     async fn segment(&self, stream: &StreamName, number: u64) -> Result<Option<Segment>, Error>;
     /// Forgets a stream's oldest segments, with their GOPs: those of a date before this, up to the first that is not, and at
@@ -132,7 +167,7 @@ pub enum Error {
     /// There is nothing of that name.
     #[error("there is no {0}")]
     NotFound(String),
-    /// Somebody else was faster; the fencing term is this one now.
+    /// Somebody else was faster; the fencing term is this one.
     #[error("the epoch is {0} already")]
     Stale(u64),
     /// The record contradicts one that is durable.

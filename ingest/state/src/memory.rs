@@ -3,7 +3,7 @@
 //! Nothing is durable; otherwise every answer is the one the traits promise.
 
 use crate::blobs::{Blobs, check_blob_name};
-use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
+use crate::coordinator::{Coordinator, Error, Fence, NodeRecord, Revocation, StreamRecord};
 use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use crate::seats::{EndedSession, Held, Seat, SeatLimit, Seats, settle};
@@ -26,7 +26,8 @@ struct State {
     streams: BTreeMap<StreamName, StreamRecord>,
     epochs: BTreeMap<StreamName, u64>,
     runs: Vec<Run>,
-    segments: BTreeMap<(StreamName, u64), Segment>,
+    /// Each with the time of its commit.
+    segments: BTreeMap<(StreamName, u64), (Segment, i64)>,
     revocations: Vec<Revocation>,
     seats: Vec<(WatermarkId, Held)>,
     ended: BTreeMap<u64, EndedSession>,
@@ -48,8 +49,12 @@ impl State {
         self.runs.iter().rev().find(|run| &run.stream == stream)
     }
 
-    fn last(&self, stream: &StreamName) -> Option<&Segment> {
+    fn last_commit(&self, stream: &StreamName) -> Option<&(Segment, i64)> {
         self.segments.range((stream.clone(), 0)..=(stream.clone(), u64::MAX)).next_back().map(|(_, s)| s)
+    }
+
+    fn last(&self, stream: &StreamName) -> Option<&Segment> {
+        self.last_commit(stream).map(|(segment, _)| segment)
     }
 }
 
@@ -123,20 +128,32 @@ impl Coordinator for Memory {
         Ok(self.state().latest_run(stream).cloned())
     }
 
-    async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+    async fn commit_segment(
+        &self,
+        stream: &StreamName,
+        segment: &Segment,
+        fence: Fence,
+        now_unix_ms: i64,
+    ) -> Result<(), Error> {
         let mut state = self.state();
+        fence.check(state.epochs.get(stream).copied().unwrap_or(0))?;
         let place = (stream.clone(), segment.number);
-        let known = state.segments.get(&place);
+        let known = state.segments.get(&place).map(|(segment, _)| segment);
         if check_next(segment, known, state.last(stream), state.latest_run(stream))? {
-            state.segments.insert(place, segment.clone());
+            state.segments.insert(place, (segment.clone(), now_unix_ms));
         }
         Ok(())
     }
 
-    async fn adopt_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+    async fn adopt_segment(
+        &self,
+        stream: &StreamName,
+        segment: &Segment,
+        now_unix_ms: i64,
+    ) -> Result<(), Error> {
         let mut state = self.state();
         if check_adopted(segment, state.last(stream), state.latest_run(stream))? {
-            state.segments.insert((stream.clone(), segment.number), segment.clone());
+            state.segments.insert((stream.clone(), segment.number), (segment.clone(), now_unix_ms));
         }
         Ok(())
     }
@@ -145,15 +162,19 @@ impl Coordinator for Memory {
         Ok(self.state().last(stream).cloned())
     }
 
+    async fn last_commit_unix_ms(&self, stream: &StreamName) -> Result<Option<i64>, Error> {
+        Ok(self.state().last_commit(stream).map(|(_, at)| *at))
+    }
+
     async fn segment(&self, stream: &StreamName, number: u64) -> Result<Option<Segment>, Error> {
-        Ok(self.state().segments.get(&(stream.clone(), number)).cloned())
+        Ok(self.state().segments.get(&(stream.clone(), number)).map(|(segment, _)| segment.clone()))
     }
 
     async fn forget_segments(&self, stream: &StreamName, before_unix_ms: i64) -> Result<usize, Error> {
         let mut state = self.state();
         let last = state.last(stream).map_or(0, |last| last.number);
         let all = state.segments.range((stream.clone(), 0)..(stream.clone(), last));
-        let old = all.take_while(|(_, segment)| segment.date_unix_ms < before_unix_ms).take(FORGET_MAX);
+        let old = all.take_while(|(_, (segment, _))| segment.date_unix_ms < before_unix_ms).take(FORGET_MAX);
         let old: Vec<_> = old.map(|(place, _)| place.clone()).collect();
         old.iter().for_each(|place| drop(state.segments.remove(place)));
         Ok(old.len())

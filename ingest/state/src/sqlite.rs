@@ -12,7 +12,7 @@ mod thread;
 use self::rows::{change, count, damaged, execute, integer, json, natural, record, records, rows};
 use self::rows::{store, watermark_of, watermark_text};
 use self::thread::Thread;
-use crate::coordinator::{Coordinator, Error, NodeRecord, Revocation, StreamRecord};
+use crate::coordinator::{Coordinator, Error, Fence, NodeRecord, Revocation, StreamRecord};
 use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
@@ -134,27 +134,39 @@ impl Coordinator for Sqlite {
         self.reads.call(move |db| latest_run(db, &stream)).await
     }
 
-    async fn commit_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+    async fn commit_segment(
+        &self,
+        stream: &StreamName,
+        segment: &Segment,
+        fence: Fence,
+        now_unix_ms: i64,
+    ) -> Result<(), Error> {
         let (stream, segment) = (stream.clone(), segment.clone());
         self.writes
             .call(move |db| {
+                fence.check(epoch(db, &stream)?)?;
                 let known = segment_at(db, &stream, segment.number)?;
                 let (last, run) = (last_segment(db, &stream)?, latest_run(db, &stream)?);
                 if check_next(&segment, known.as_ref(), last.as_ref(), run.as_ref())? {
-                    insert_segment(db, &stream, &segment)?;
+                    insert_segment(db, &stream, &segment, now_unix_ms)?;
                 }
                 Ok(())
             })
             .await
     }
 
-    async fn adopt_segment(&self, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+    async fn adopt_segment(
+        &self,
+        stream: &StreamName,
+        segment: &Segment,
+        now_unix_ms: i64,
+    ) -> Result<(), Error> {
         let (stream, segment) = (stream.clone(), segment.clone());
         self.writes
             .call(move |db| {
                 let (last, run) = (last_segment(db, &stream)?, latest_run(db, &stream)?);
                 if check_adopted(&segment, last.as_ref(), run.as_ref())? {
-                    insert_segment(db, &stream, &segment)?;
+                    insert_segment(db, &stream, &segment, now_unix_ms)?;
                 }
                 Ok(())
             })
@@ -164,6 +176,12 @@ impl Coordinator for Sqlite {
     async fn last_segment(&self, stream: &StreamName) -> Result<Option<Segment>, Error> {
         let stream = stream.clone();
         self.reads.call(move |db| last_segment(db, &stream)).await
+    }
+
+    async fn last_commit_unix_ms(&self, stream: &StreamName) -> Result<Option<i64>, Error> {
+        let stream = stream.clone();
+        let sql = "SELECT committed_unix_ms FROM segments WHERE stream = ?1 ORDER BY number DESC LIMIT 1";
+        self.reads.call(move |db| Ok(rows(db, sql, [stream.as_str()], |row| row.get(0))?.pop())).await
     }
 
     async fn segment(&self, stream: &StreamName, number: u64) -> Result<Option<Segment>, Error> {
@@ -320,10 +338,17 @@ fn segment_at(db: &Connection, stream: &StreamName, number: u64) -> Result<Optio
     record(db, sql, params![stream.as_str(), integer(number)])
 }
 
-fn insert_segment(db: &Connection, stream: &StreamName, segment: &Segment) -> Result<(), Error> {
+fn insert_segment(
+    db: &Connection,
+    stream: &StreamName,
+    segment: &Segment,
+    now_unix_ms: i64,
+) -> Result<(), Error> {
     let number = integer(segment.number);
-    let sql = "INSERT INTO segments (stream, number, run, record) VALUES (?1, ?2, ?3, ?4)";
-    execute(db, sql, params![stream.as_str(), number, segment.run.to_string(), json(segment)?])?;
+    let sql =
+        "INSERT INTO segments (stream, number, run, record, committed_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (run, record) = (segment.run.to_string(), json(segment)?);
+    execute(db, sql, params![stream.as_str(), number, run, record, now_unix_ms])?;
     for (index, gop) in (0i64..).zip(&segment.gops) {
         let marking = serde_json::to_value(gop.marking).map_err(damaged)?;
         let sql = "INSERT INTO gops (stream, segment, idx, gop_id, start_90k, marking, slices, pattern_key, code_key, bias_key)

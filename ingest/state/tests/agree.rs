@@ -5,7 +5,7 @@ mod common;
 
 use common::{key, name, node, run, segment, session, stream};
 use proptest::prelude::*;
-use releve_state::coordinator::{MarkPolicy, NodeRole, Revocation};
+use releve_state::coordinator::{Fence, MarkPolicy, NodeRole, Revocation};
 use releve_state::memory::Memory;
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, Ledger};
@@ -18,7 +18,7 @@ enum Call {
     RemoveStream(&'static str),
     Advance(&'static str, u64),
     BeginRun(&'static str, u8, u64),
-    Commit(&'static str, u8, u64, u8),
+    Commit(&'static str, (u8, u64, u8), Fence, i64),
     Forget(&'static str, i64),
     Revoke(u64),
     Announce(&'static str, u64),
@@ -32,13 +32,15 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     let edge =
         prop_oneof![4 => 0u64..3, 1 => (i64::MAX as u64 - 2)..=(i64::MAX as u64 + 1), 1 => Just(u64::MAX)];
     let number = prop_oneof![9 => 0u64..6, 1 => edge.clone()];
+    let fence = prop_oneof![(0u64..3).prop_map(Fence::Holds), (0u64..3).prop_map(Fence::Follows)];
     let call = prop_oneof![
         1 => (stream(), 0u8..4).prop_map(|(name, key)| Call::AddStream(name, key)),
         1 => (stream(), 0u8..4).prop_map(|(name, key)| Call::UpdateStream(name, key)),
         1 => stream().prop_map(Call::RemoveStream),
         1 => (stream(), 0u64..3).prop_map(|(name, from)| Call::Advance(name, from)),
         3 => (stream(), 0u8..4, number.clone()).prop_map(|(name, id, first)| Call::BeginRun(name, id, first)),
-        8 => (stream(), 0u8..4, number, 0u8..2).prop_map(|(name, run, number, flavour)| Call::Commit(name, run, number, flavour)),
+        8 => (stream(), (0u8..4, number, 0u8..2), fence, any::<i64>())
+            .prop_map(|(name, segment, fence, at)| Call::Commit(name, segment, fence, at)),
         1 => (stream(), 0i64..7).prop_map(|(name, segments)| Call::Forget(name, segments)),
         1 => edge.clone().prop_map(Call::Revoke),
         1 => (prop::sample::select(vec!["n", "m"]), edge.clone()).prop_map(|(name, seen)| Call::Announce(name, seen)),
@@ -65,8 +67,9 @@ async fn answer(state: &(impl Coordinator + Ledger), call: &Call) -> String {
         Call::BeginRun(stream, id, first) => {
             format!("{:?}", state.begin_run(&run(stream, *id, *first)).await)
         }
-        Call::Commit(stream, run, number, flavour) => {
-            format!("{:?}", state.commit_segment(&name(stream), &segment(*run, *number, *flavour)).await)
+        Call::Commit(stream, (run, number, flavour), fence, at) => {
+            let segment = segment(*run, *number, *flavour);
+            format!("{:?}", state.commit_segment(&name(stream), &segment, *fence, *at).await)
         }
         Call::Forget(stream, segments) => {
             // Segment n of the tests begins 2 n seconds after this date.
@@ -93,11 +96,12 @@ async fn contents(state: &(impl Coordinator + Ledger)) -> String {
         format!("{:?}{:?}{:?}", state.streams().await, state.nodes().await, state.register().await);
     for stream in ["a", "B", "a-2"].map(name) {
         text += &format!(
-            "{:?}{:?}{:?}{:?}",
+            "{:?}{:?}{:?}{:?}{:?}",
             state.stream(&stream).await,
             state.epoch(&stream).await,
             state.latest_run(&stream).await,
-            state.last_segment(&stream).await
+            state.last_segment(&stream).await,
+            state.last_commit_unix_ms(&stream).await
         );
         for number in 0..6 {
             text += &format!("{:?}", state.segment(&stream, number).await);

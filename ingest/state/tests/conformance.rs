@@ -6,8 +6,8 @@
 mod common;
 
 use bytes::Bytes;
-use common::{key, name, node, run, segment, session, stream};
-use releve_state::coordinator::{Error, MarkPolicy, NodeRole, Revocation};
+use common::{commit, key, name, node, run, segment, session, stream};
+use releve_state::coordinator::{Error, Fence, MarkPolicy, NodeRole, Revocation};
 use releve_state::local::Local;
 use releve_state::memory::Memory;
 use releve_state::seats::{EndedSession, Seat, SeatLimit, WhenFull};
@@ -78,23 +78,23 @@ async fn an_epoch_is_granted_once(state: Arc<dyn State>) {
 
 async fn numbers_never_go_back_or_skip(state: Arc<dyn State>) {
     let demo = name("demo");
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 5, 0)).await), "no run has begun");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 5, 0)).await), "no run has begun");
     assert_eq!(state.latest_run(&demo).await, Ok(None));
     state.begin_run(&run("demo", 1, 5)).await.unwrap();
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 6, 0)).await), "5 is the next");
-    assert!(is_conflict(state.commit_segment(&demo, &segment(2, 5, 0)).await), "run 2 is unknown");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 6, 0)).await), "5 is the next");
+    assert!(is_conflict(commit(&*state, &demo, &segment(2, 5, 0)).await), "run 2 is unknown");
     assert!(
-        is_conflict(state.commit_segment(&name("other"), &segment(1, 5, 0)).await),
+        is_conflict(commit(&*state, &name("other"), &segment(1, 5, 0)).await),
         "run 1 is not of that stream"
     );
     assert_eq!(state.last_segment(&demo).await, Ok(None));
     for number in 5..8 {
-        state.commit_segment(&demo, &segment(1, number, 0)).await.unwrap();
+        commit(&*state, &demo, &segment(1, number, 0)).await.unwrap();
     }
-    state.commit_segment(&demo, &segment(1, 6, 0)).await.expect("the same again, later");
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 6, 1)).await), "6 is used");
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 4, 0)).await), "back");
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 9, 0)).await), "8 is the next");
+    commit(&*state, &demo, &segment(1, 6, 0)).await.expect("the same again, later");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 6, 1)).await), "6 is used");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 4, 0)).await), "back");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 9, 0)).await), "8 is the next");
     assert_eq!(state.last_segment(&demo).await, Ok(Some(segment(1, 7, 0))));
     assert_eq!(state.segment(&demo, 6).await, Ok(Some(segment(1, 6, 0))));
     assert_eq!(state.segment(&demo, 8).await, Ok(None));
@@ -107,32 +107,83 @@ async fn old_segments_are_forgotten_but_their_numbers_stay_used(state: Arc<dyn S
     assert_eq!(state.forget_segments(&demo, i64::MAX).await, Ok(0));
     state.begin_run(&run("demo", 1, 5)).await.unwrap();
     for number in 5..10 {
-        state.commit_segment(&demo, &segment(1, number, 0)).await.unwrap();
+        commit(&*state, &demo, &segment(1, number, 0)).await.unwrap();
     }
     let seven = segment(1, 7, 0).date_unix_ms;
     assert_eq!(state.forget_segments(&name("other"), i64::MAX).await, Ok(0));
     assert_eq!(state.forget_segments(&demo, seven).await, Ok(2));
     assert_eq!(state.segment(&demo, 6).await, Ok(None));
     assert_eq!(state.segment(&demo, 7).await, Ok(Some(segment(1, 7, 0))));
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 6, 0)).await), "6 stays used");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 6, 0)).await), "6 stays used");
     assert_eq!(state.forget_segments(&demo, i64::MAX).await, Ok(2));
     assert_eq!(state.last_segment(&demo).await, Ok(Some(segment(1, 9, 0))), "the newest stays");
-    state.commit_segment(&demo, &segment(1, 10, 0)).await.expect("the next");
+    commit(&*state, &demo, &segment(1, 10, 0)).await.expect("the next");
 }
 
 async fn a_peers_segment_is_adopted_over_a_hole_and_never_back(state: Arc<dyn State>) {
     let demo = name("demo");
-    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 5, 0)).await), "no run has begun");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 5, 0), 0).await), "no run has begun");
     state.begin_run(&run("demo", 1, 5)).await.unwrap();
-    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 4, 0)).await), "before the run");
-    state.adopt_segment(&demo, &segment(1, 9, 0)).await.unwrap();
-    state.adopt_segment(&demo, &segment(1, 9, 0)).await.expect("the same again");
-    state.adopt_segment(&demo, &segment(1, 7, 1)).await.expect("older ones say nothing new");
-    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 9, 1)).await), "9 is used");
-    assert!(is_conflict(state.adopt_segment(&demo, &segment(2, 10, 0)).await), "run 2 is unknown");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 4, 0), 0).await), "before the run");
+    state.adopt_segment(&demo, &segment(1, 9, 0), 0).await.unwrap();
+    state.adopt_segment(&demo, &segment(1, 9, 0), 0).await.expect("the same again");
+    state.adopt_segment(&demo, &segment(1, 7, 1), 0).await.expect("older ones say nothing new");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(1, 9, 1), 0).await), "9 is used");
+    assert!(is_conflict(state.adopt_segment(&demo, &segment(2, 10, 0), 0).await), "run 2 is unknown");
     assert_eq!(state.segment(&demo, 7).await, Ok(None));
-    state.commit_segment(&demo, &segment(1, 10, 0)).await.expect("goes on behind it");
+    commit(&*state, &demo, &segment(1, 10, 0)).await.expect("goes on behind it");
     assert_eq!(state.last_segment(&demo).await, Ok(Some(segment(1, 10, 0))));
+}
+
+async fn a_segment_is_committed_under_its_fence_or_not_at_all(state: Arc<dyn State>) {
+    let demo = name("demo");
+    state.begin_run(&run("demo", 1, 0)).await.unwrap();
+    let commit =
+        async |number, fence, at| state.commit_segment(&demo, &segment(1, number, 0), fence, at).await;
+    assert_eq!(state.last_commit_unix_ms(&demo).await, Ok(None));
+    assert_eq!(commit(0, Fence::Holds(1), 5).await, Err(Error::Stale(0)), "nobody granted that");
+    assert_eq!(commit(0, Fence::Follows(1), 5).await, Err(Error::Stale(0)));
+    assert_eq!(state.last_segment(&demo).await, Ok(None), "nothing was written");
+    commit(0, Fence::Holds(0), 1_000).await.unwrap();
+    state.advance_epoch(&demo, 0).await.unwrap();
+    state.advance_epoch(&demo, 1).await.unwrap();
+    assert_eq!(commit(1, Fence::Holds(1), 5).await, Err(Error::Stale(2)), "another one holds it");
+    assert_eq!(commit(0, Fence::Holds(1), 5).await, Err(Error::Stale(2)), "even what is there");
+    commit(1, Fence::Follows(1), 2_000).await.expect("who follows is not fenced");
+    commit(2, Fence::Holds(2), 3_000).await.unwrap();
+    commit(2, Fence::Holds(2), 9_000).await.expect("the same again");
+    assert_eq!(state.last_commit_unix_ms(&demo).await, Ok(Some(3_000)), "as it was");
+    state.adopt_segment(&demo, &segment(1, 7, 0), 4_000).await.unwrap();
+    assert_eq!(state.last_commit_unix_ms(&demo).await, Ok(Some(4_000)));
+    state.forget_segments(&demo, i64::MAX).await.unwrap();
+    assert_eq!(state.last_commit_unix_ms(&demo).await, Ok(Some(4_000)), "the newest stays");
+    assert_eq!(state.last_commit_unix_ms(&name("other")).await, Ok(None));
+}
+
+/// Of many that commit and one that fences, all at once: what is there afterwards was written before the fence.
+async fn a_fence_comes_before_a_commit_or_behind_it(state: Arc<dyn State>) {
+    let demo = name("demo");
+    state.begin_run(&run("demo", 1, 0)).await.unwrap();
+    for round in 0..20 {
+        let first = state.last_segment(&demo).await.unwrap().map_or(0, |last| last.number + 1);
+        let committing = {
+            let (state, demo) = (state.clone(), demo.clone());
+            tokio::spawn(async move {
+                let mut number = first;
+                loop {
+                    match state.commit_segment(&demo, &segment(1, number, 0), Fence::Holds(round), 0).await {
+                        Ok(()) => number += 1,
+                        Err(error) => return (number, error),
+                    }
+                }
+            })
+        };
+        tokio::task::yield_now().await;
+        assert_eq!(state.advance_epoch(&demo, round).await, Ok(round + 1));
+        let at_fence = state.last_segment(&demo).await.unwrap().map_or(0, |last| last.number + 1);
+        let (next, error) = committing.await.unwrap();
+        assert_eq!((next, error), (at_fence, Error::Stale(round + 1)));
+    }
 }
 
 async fn a_run_begins_above_all_used_numbers(state: Arc<dyn State>) {
@@ -140,31 +191,28 @@ async fn a_run_begins_above_all_used_numbers(state: Arc<dyn State>) {
     state.begin_run(&run("demo", 1, 0)).await.unwrap();
     state.begin_run(&run("demo", 1, 0)).await.expect("the same again: an answer was lost");
     assert!(is_conflict(state.begin_run(&run("demo", 1, 1)).await), "the same id, another record");
-    state.commit_segment(&demo, &segment(1, 0, 0)).await.unwrap();
-    state.commit_segment(&demo, &segment(1, 1, 0)).await.unwrap();
+    commit(&*state, &demo, &segment(1, 0, 0)).await.unwrap();
+    commit(&*state, &demo, &segment(1, 1, 0)).await.unwrap();
     assert!(is_conflict(state.begin_run(&run("demo", 2, 1)).await), "1 is used");
 
     state.begin_run(&run("demo", 2, 10)).await.unwrap();
     assert_eq!(state.latest_run(&demo).await, Ok(Some(run("demo", 2, 10))));
-    assert!(is_conflict(state.commit_segment(&demo, &segment(1, 2, 0)).await), "run 1 has ended");
+    assert!(is_conflict(commit(&*state, &demo, &segment(1, 2, 0)).await), "run 1 has ended");
     state.begin_run(&run("demo", 3, 2)).await.expect("run 2 has used no number");
     assert_eq!(state.latest_run(&demo).await, Ok(Some(run("demo", 3, 2))), "newest, not highest");
     assert!(is_conflict(state.begin_run(&run("demo", 1, 0)).await), "run 1 has ended");
     assert!(is_conflict(state.begin_run(&run("demo", 2, 10)).await), "run 2 has ended");
-    state.commit_segment(&demo, &segment(3, 2, 0)).await.unwrap();
+    commit(&*state, &demo, &segment(3, 2, 0)).await.unwrap();
     state.begin_run(&run("other", 1, 0)).await.expect("another stream has numbers of its own");
 
     for first_number in [u64::MAX, i64::MAX as u64] {
         assert!(is_conflict(state.begin_run(&run("demo", 9, first_number)).await));
-        assert!(is_conflict(state.commit_segment(&demo, &segment(3, first_number, 0)).await));
+        assert!(is_conflict(commit(&*state, &demo, &segment(3, first_number, 0)).await));
     }
     let last = i64::MAX as u64 - 1;
     state.begin_run(&run("demo", 9, last)).await.unwrap();
-    state.commit_segment(&demo, &segment(9, last, 0)).await.unwrap();
-    assert!(
-        is_conflict(state.commit_segment(&demo, &segment(9, last + 1, 0)).await),
-        "the numbers are used up"
-    );
+    commit(&*state, &demo, &segment(9, last, 0)).await.unwrap();
+    assert!(is_conflict(commit(&*state, &demo, &segment(9, last + 1, 0)).await), "the numbers are used up");
     assert_eq!(state.last_segment(&demo).await, Ok(Some(segment(9, last, 0))));
 }
 
@@ -172,7 +220,7 @@ async fn a_removed_stream_leaves_its_numbers_used(state: Arc<dyn State>) {
     let demo = name("demo");
     state.add_stream(stream("demo", &key(1, 1), MarkPolicy::Off)).await.unwrap();
     state.begin_run(&run("demo", 1, 0)).await.unwrap();
-    state.commit_segment(&demo, &segment(1, 0, 0)).await.unwrap();
+    commit(&*state, &demo, &segment(1, 0, 0)).await.unwrap();
     state.advance_epoch(&demo, 0).await.unwrap();
     state.remove_stream(&demo).await.unwrap();
     state.add_stream(stream("demo", &key(2, 2), MarkPolicy::Off)).await.unwrap();
@@ -180,7 +228,7 @@ async fn a_removed_stream_leaves_its_numbers_used(state: Arc<dyn State>) {
     assert_eq!(state.epoch(&demo).await, Ok(1));
     assert!(is_conflict(state.begin_run(&run("demo", 2, 0)).await));
     state.begin_run(&run("demo", 2, 1)).await.unwrap();
-    state.commit_segment(&demo, &segment(2, 1, 0)).await.unwrap();
+    commit(&*state, &demo, &segment(2, 1, 0)).await.unwrap();
 }
 
 fn seat(viewer: u64, session: u8, seen_unix_s: u64) -> Seat {
@@ -400,9 +448,9 @@ async fn state_is_shared_and_durable(open: impl Fn() -> Arc<dyn State>) {
         one.add_stream(stream("demo", &key(1, 1), MarkPolicy::Off)).await.unwrap();
         assert!(two.stream(&demo).await.unwrap().is_some());
         two.begin_run(&run("demo", 1, 0)).await.unwrap();
-        one.commit_segment(&demo, &segment(1, 0, 0)).await.unwrap();
-        assert!(is_conflict(two.commit_segment(&demo, &segment(1, 0, 1)).await));
-        two.commit_segment(&demo, &segment(1, 1, 0)).await.unwrap();
+        commit(&*one, &demo, &segment(1, 0, 0)).await.unwrap();
+        assert!(is_conflict(commit(&*two, &demo, &segment(1, 0, 1)).await));
+        commit(&*two, &demo, &segment(1, 1, 0)).await.unwrap();
         assert_eq!(one.advance_epoch(&demo, 0).await, Ok(1));
         assert_eq!(two.advance_epoch(&demo, 0).await, Err(Error::Stale(1)));
         one.revoke(Revocation { viewer: "bob".to_owned(), at_unix_s: 1 }).await.unwrap();
@@ -472,6 +520,8 @@ conforms! {
     an_epoch_is_granted_once: memory sqlite;
     numbers_never_go_back_or_skip: memory sqlite;
     a_peers_segment_is_adopted_over_a_hole_and_never_back: memory sqlite;
+    a_segment_is_committed_under_its_fence_or_not_at_all: memory sqlite;
+    a_fence_comes_before_a_commit_or_behind_it: memory sqlite;
     a_run_begins_above_all_used_numbers: memory sqlite;
     old_segments_are_forgotten_but_their_numbers_stay_used: memory sqlite;
     a_removed_stream_leaves_its_numbers_used: memory sqlite;

@@ -6,7 +6,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{name, run, segment, session};
+use common::{commit, name, run, segment, session};
 use releve_state::local::Local;
 use releve_state::sqlite::Sqlite;
 use releve_state::{Blobs, Coordinator, Ledger};
@@ -68,7 +68,7 @@ async fn child(folder: &Path) {
     });
     loop {
         let run = state.latest_run(&demo).await.unwrap().unwrap();
-        state.commit_segment(&demo, &segment(run.id.0[0], number, 0)).await.unwrap();
+        commit(&*state, &demo, &segment(run.id.0[0], number, 0)).await.unwrap();
         say(format_args!("segment {number}"));
         number += 1;
     }

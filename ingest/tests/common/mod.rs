@@ -7,10 +7,12 @@
 use bytes::BytesMut;
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
 use ingest_api::origin::Route;
+use ingest_api::window::{Segment, Sha256};
 use ingest_api::{Snapshot, StreamName};
 use releve_ingest::config::Config;
 use releve_ingest::io::node::{self, Node, Settings};
 use releve_ingest::io::pair::data::Start;
+use releve_ingest::io::publish::GRACE;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{Coordinator, MarkPolicy, StreamRecord};
 use releve_state::sqlite::Sqlite;
@@ -43,12 +45,18 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it never came")
 }
 
+fn marker() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"))
+}
+
 /// A state folder with one stream.
 pub struct Lab {
     pub folder: TempDir,
     pub state: Sqlite,
     pub key: String,
     pub cluster: KeyRing,
+    /// The program that marks.
+    pub marker: PathBuf,
 }
 
 impl Lab {
@@ -59,7 +67,7 @@ impl Lab {
         let state = Sqlite::open(&dir.database()).unwrap();
         let (key, record) = new_key(mark);
         state.add_stream(record).await.unwrap();
-        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key }
+        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key, marker: marker() }
     }
 
     /// The folder of the other node of a pair: its own records, the same keys.
@@ -72,7 +80,7 @@ impl Lab {
             std::fs::copy(file.path(), folder.path().join("keys").join(file.file_name())).unwrap();
         }
         let state = Sqlite::open(&dir.database()).unwrap();
-        Lab { cluster: self.cluster.clone(), folder, state, key: self.key.clone() }
+        Lab { cluster: self.cluster.clone(), folder, state, key: self.key.clone(), marker: marker() }
     }
 
     /// A node on this folder; several may run.
@@ -98,7 +106,7 @@ impl Lab {
              rtmp_listen = {listen}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}"
         );
         let config = Config::parse(&text, []).unwrap();
-        let marker = PathBuf::from(env!("CARGO_BIN_EXE_releve-ingest"));
+        let marker = self.marker.clone();
         node::start_with(config, Settings { grace, marker, pair, control: None }).await.unwrap()
     }
 
@@ -168,6 +176,23 @@ pub async fn get(address: SocketAddr, path: &str, headers: &str) -> Option<(u16,
     Some((status, head, answer[end + 4..].to_vec()))
 }
 
+/// What a node makes of these messages alone, in one publish: hashes of every track.
+pub async fn alone(messages: &[Message]) -> Vec<Sha256> {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(messages).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    soon(node.stop()).await;
+    hashes(&snapshot.segments)
+}
+
+/// Of every track, in order.
+pub fn hashes(segments: &[Segment]) -> Vec<Sha256> {
+    segments.iter().flat_map(|segment| segment.tracks.iter().map(|track| track.sha256)).collect()
+}
+
 /// The media messages of the capture.
 pub fn capture() -> Vec<Message> {
     let mut session = Session::new(rtmp::Config::default(), 0, [0; 1528]);
@@ -213,6 +238,11 @@ impl Encoder {
 
     /// The same at any address.
     pub async fn publish_at(address: SocketAddr, key: &str) -> Encoder {
+        Encoder::publish_with(address, key, &[]).await
+    }
+
+    /// The same, with more properties in its `connect`.
+    pub async fn publish_with(address: SocketAddr, key: &str, more: &[(&str, Value)]) -> Encoder {
         let (mut read, socket) = TcpStream::connect(address).await.unwrap().into_split();
         let (heard, said) = watch::channel(Vec::new());
         let reading = tokio::spawn(async move {
@@ -225,11 +255,9 @@ impl Encoder {
         let mut hello = vec![3];
         hello.resize(1 + 2 * 1536, 0);
         encoder.write(&hello).await;
-        let app = Value::Object(vec![
-            ("app".into(), Value::text("live")),
-            ("tcUrl".into(), Value::text("rtmp://node/live")),
-        ]);
-        encoder.command(0, "connect", 1.0, &[app]).await;
+        let app = [("app", Value::text("live")), ("tcUrl", Value::text("rtmp://node/live"))];
+        let app = app.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.clone()));
+        encoder.command(0, "connect", 1.0, &[Value::Object(app.collect())]).await;
         encoder.command(0, "createStream", 2.0, &[Value::Null]).await;
         encoder.ask(key).await;
         encoder
@@ -286,9 +314,19 @@ impl Encoder {
         assert!(heard, "closed without `{words}`: {said:?}");
     }
 
+    /// Whether the server has said this so far.
+    pub fn has_heard(&self, words: &str) -> bool {
+        self.said.borrow().windows(words.len()).any(|said| said == words.as_bytes())
+    }
+
     /// Waits until the server closes.
     pub async fn closed(self) {
         soon(self.reading).await.unwrap();
+    }
+
+    /// Is gone at once, in the middle of whatever it says.
+    pub fn dies(self) {
+        self.reading.abort();
     }
 
     /// Says that nothing more comes, and waits until the server has read it all.

@@ -53,6 +53,11 @@ impl Holder {
                     self.events.push_back(Event::TcpKnown(connection));
                 }
             }
+            // Of one that is over nobody needs an answer.
+            Frame::Ask { connection, bytes } if self.connections.contains_key(&connection) => {
+                self.events.push_back(Event::Asked { connection, bytes });
+            }
+            Frame::Ask { .. } => {}
             Frame::PartHash(digest) => self.events.push_back(Event::Part(digest)),
             Frame::SegmentHash(digest) => self.events.push_back(Event::Segment(digest)),
             other => return Err(Error::Direction { name: other.name() }),

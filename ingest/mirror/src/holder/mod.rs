@@ -63,6 +63,13 @@ pub enum Event {
     TcpKnown(ConnectionId),
     /// What the standby made of a segment.
     Segment(SegmentDigest),
+    /// The standby's shell asks for something: answer with notes.
+    Asked {
+        /// Which connection it is about.
+        connection: ConnectionId,
+        /// What [`Standby::ask`](crate::Standby::ask) was given.
+        bytes: Bytes,
+    },
     /// What the standby made of a part.
     Part(PartDigest),
     /// The joining standby did not keep up; it was detached. Close the link.
@@ -178,8 +185,10 @@ impl Holder {
         let attached = self.link.is_some();
         let entry = self.entry(connection)?;
         entry.tcp = tcp.clone();
-        entry.tcp_unseen += u32::from(attached);
-        self.tell(Frame::Tcp { connection, tcp });
+        if !entry.closing {
+            entry.tcp_unseen += u32::from(attached);
+            self.tell(Frame::Tcp { connection, tcp });
+        }
         Ok(())
     }
 
@@ -189,7 +198,11 @@ impl Holder {
     /// [`Error::Unknown`], [`Error::Length`].
     pub fn publish(&mut self, connection: ConnectionId, publishes: Publishes) -> Result<(), Error> {
         check_length("run record", publishes.record.len(), RECORD_MAX)?;
-        self.entry(connection)?.publishes = Some(publishes.clone());
+        let entry = self.entry(connection)?;
+        entry.publishes = Some(publishes.clone());
+        if entry.closing {
+            return Ok(());
+        }
         self.tell(Frame::Published { connection, publishes });
         Ok(())
     }
@@ -282,14 +295,18 @@ impl Holder {
     /// # Errors
     /// [`Error::Unknown`]; [`Error::Range`] beyond what was written.
     pub fn acked_output(&mut self, connection: ConnectionId, output: u64) -> Result<(), Error> {
-        let log = &mut self.entry(connection)?.output;
+        let entry = self.entry(connection)?;
+        let (log, closing) = (&mut entry.output, entry.closing);
         if output > log.end() {
             let (low, high) = (log.start(), log.end());
             return Err(Error::Range { connection, way: Way::Output, got: output, low, high });
         }
         if output > log.start() {
             log.trim(output);
-            self.tell(Frame::Acked { connection, output });
+            // The standby knows nothing any more of one that is over: a word about it would end the link.
+            if !closing {
+                self.tell(Frame::Acked { connection, output });
+            }
         }
         Ok(())
     }
@@ -368,7 +385,7 @@ impl Holder {
     }
 }
 
-fn check_length(what: &'static str, got: usize, max: usize) -> Result<(), Error> {
+pub(crate) fn check_length(what: &'static str, got: usize, max: usize) -> Result<(), Error> {
     if got > max {
         return Err(Error::Length { what, got: got as u64, max: max as u64 });
     }

@@ -341,7 +341,8 @@ impl World {
             match event {
                 Event::Finished(connection) => drop(self.publishers.remove(&connection)),
                 Event::Paired => self.tally.pairings += 1,
-                Event::Confirmed { .. } | Event::TcpKnown(_) | Event::Segment(_) | Event::Part(_) => {}
+                Event::Confirmed { .. } | Event::TcpKnown(_) => {}
+                Event::Segment(_) | Event::Part(_) | Event::Asked { .. } => {}
                 Event::Behind => panic!("so few bytes are never behind"),
             }
         }

@@ -60,7 +60,8 @@ impl Session {
 
     fn connect(&mut self, transaction: f64, connect: Connect) {
         let Connect { app, tc_url, flash_ver, fourcc_list, caps_ex } = connect;
-        self.replies.connected(&self.config, transaction, &fourcc_list);
+        self.caps_ex = caps_ex;
+        self.replies.connected(&self.config, transaction, &fourcc_list, caps_ex);
         self.stage = Stage::Connected;
         self.app.clone_from(&app);
         self.events.push_back(Event::Connect { app, tc_url, flash_ver, fourcc_list, caps_ex });

@@ -56,6 +56,8 @@ pub struct Session {
     /// Message stream of the publish that is being decided or running.
     publish_stream: u32,
     rejects: u8,
+    /// Enhanced RTMP capability bits that the peer named in `connect`.
+    caps_ex: u32,
     /// Another session decides what time and work allow; not part of a snapshot.
     follows: bool,
 }
@@ -82,6 +84,7 @@ impl Session {
             streams_created: 0,
             publish_stream: 0,
             rejects: 0,
+            caps_ex: 0,
             follows: false,
             config,
         }
@@ -151,6 +154,18 @@ impl Session {
             self.rejects = self.rejects.saturating_add(1);
             self.leave_publish();
         }
+    }
+
+    /// Asks a peer that publishes and has announced that it understands this (`capsEx`, Enhanced RTMP v2) to connect again
+    /// to where it is connected now. It goes on sending until its media allows the change, so read on for a while before
+    /// `close`. `false`: it was not asked. `reason` is sent: no secrets.
+    pub fn request_reconnect(&mut self, reason: &str) -> bool {
+        let asks = self.caps_ex & limits::CAPS_EX_RECONNECT != 0
+            && matches!(self.stage, Stage::Deciding | Stage::Publishing);
+        if asks {
+            self.replies.status(0, "status", "NetConnection.Connect.ReconnectRequest", reason);
+        }
+        asks
     }
 
     /// Ends the session from our side and tells the peer why, as far as it can understand that at

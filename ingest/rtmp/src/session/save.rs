@@ -28,6 +28,7 @@ impl Session {
         out.u32(self.streams_created);
         out.u32(self.publish_stream);
         out.u8(self.rejects);
+        out.u32(self.caps_ex);
         out.bytes(&self.held);
         self.replies.save(&mut out);
         out.u64(self.events.len() as u64);
@@ -59,6 +60,7 @@ impl Session {
         let app = from.text(limits::NAME_LEN_MAX, "app")?;
         let (streams, streams_created, publish_stream) = (from.u32()?, from.u32()?, from.u32()?);
         let rejects = from.u8()?;
+        let caps_ex = from.u32()?;
         let held = from.bytes()?.to_vec();
         let replies = Replies::load(&mut from)?;
         let count = from.count()?;
@@ -108,6 +110,7 @@ impl Session {
             streams_created,
             publish_stream,
             rejects,
+            caps_ex,
             follows: false,
         })
     }

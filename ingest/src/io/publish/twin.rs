@@ -3,10 +3,10 @@
 //! In: what the holder's stream began with, moments at which a standby joins, the pair's word on finished segments. Out: the
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
-use super::{Context, Made, MadePart, Stream, Waiting};
+use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
 use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
-use ingest_api::Track;
 use ingest_api::window::{Part, Segment};
+use ingest_api::{Object, Track};
 use media::segment::Segmenter;
 use mirror::PartDigest;
 use mirror::compare::Chain;
@@ -64,7 +64,7 @@ impl Stream {
             // What we made ourselves, and list when the holder's word comes, is recorded then.
             if self.made.back().is_none_or(|made| made.number() < last.number) {
                 self.made.clear();
-                state.adopt_segment(stream, last).await.map_err(text)?;
+                state.adopt_segment(stream, last, unix_ms()).await.map_err(text)?;
             }
         }
         self.made.retain(|made| made.number() < segmenter.next_number());
@@ -105,12 +105,15 @@ impl Stream {
     }
 
     /// Tells the other node what was made here. `false` where there is none.
-    pub(super) fn tell(&mut self, record: &Segment) -> bool {
+    pub(super) fn tell(&mut self, record: &Segment, video: Option<&Object>, audio: Option<&Object>) -> bool {
         let (Some(pair), Some(chain)) = (&self.context.pair, &mut self.chain) else { return false };
         let mut chain = std::mem::take(chain);
         pass::record(&mut chain, record);
         if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()) {
             twin.tap.made(record);
+            for (track, object) in [(Track::Video, video), (Track::Audio, audio)] {
+                object.into_iter().for_each(|object| twin.tap.keep(record.number, track, object));
+            }
         }
         pair.made(&self.context.stream, record, &chain.finish());
         self.told_records.push_back(record.clone());
@@ -213,7 +216,8 @@ impl Stream {
     /// The holder made another segment than this node, and the holder's is the one that counts: its number is used, its bytes
     /// are not here. What is listed goes, since a playlist cannot name a hole; the next equal segment begins it again.
     pub(super) async fn leave_out(&mut self, theirs: &Segment) {
-        if let Err(error) = self.context.state.adopt_segment(&self.context.stream, theirs).await {
+        let adopted = self.context.state.adopt_segment(&self.context.stream, theirs, unix_ms());
+        if let Err(error) = adopted.await {
             self.report("state-away", &format!("the holder's segment {}: {error}", theirs.number));
         }
         if let Some(run) = &self.whole_run {

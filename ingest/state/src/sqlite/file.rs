@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The layout this program writes, in `user_version`.
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 /// Says whose file it is, in `application_id`: "RELV".
 const APPLICATION: i64 = 0x5245_4c56;
 /// How long to wait for another process that writes.
@@ -28,7 +28,7 @@ CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, r
   first_number INTEGER NOT NULL, record TEXT NOT NULL, UNIQUE (stream, run)) STRICT;
 CREATE INDEX runs_of ON runs (stream, id);
 CREATE TABLE segments (stream TEXT NOT NULL, number INTEGER NOT NULL, run TEXT NOT NULL, record TEXT NOT NULL,
-  PRIMARY KEY (stream, number)) STRICT;
+  committed_unix_ms INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (stream, number)) STRICT;
 CREATE TABLE gops (stream TEXT NOT NULL, segment INTEGER NOT NULL, idx INTEGER NOT NULL, gop_id TEXT NOT NULL,
   start_90k INTEGER NOT NULL, marking TEXT NOT NULL, slices INTEGER NOT NULL, pattern_key INTEGER NOT NULL,
   code_key INTEGER NOT NULL, bias_key INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (stream, segment, idx))
@@ -55,6 +55,12 @@ CREATE INDEX ended_until ON ended_sessions (until_unix_s);
 
 /// What layout 1 lacks.
 const FROM_LAYOUT_1: &str = "ALTER TABLE gops ADD COLUMN bias_key INTEGER NOT NULL DEFAULT 0";
+/// What layouts before 4 lack. Their segments count as committed when their media ended.
+const BEFORE_LAYOUT_4: &str = "
+ALTER TABLE segments ADD COLUMN committed_unix_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE segments SET committed_unix_ms =
+  json_extract(record, '$.date_unix_ms') + json_extract(record, '$.duration_90k') / 90;
+";
 
 /// The connection that writes, and the one that reads.
 pub(super) fn open(path: &Path) -> Result<(Connection, Connection), Error> {
@@ -113,9 +119,15 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
     let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
     match (application, layout) {
         (APPLICATION, LAYOUT) => return Ok(()),
-        (0, 0) if empty => transaction.execute_batch(TABLES).map_err(store)?,
-        (APPLICATION, 1) => transaction.execute_batch(FROM_LAYOUT_1).map_err(store)?,
-        (APPLICATION, 2) => {}
+        (0, 0) if empty => transaction.execute_batch(&[TABLES, SEATS].concat()).map_err(store)?,
+        (APPLICATION, 1) => {
+            let steps = [FROM_LAYOUT_1, ";", SEATS, BEFORE_LAYOUT_4].concat();
+            transaction.execute_batch(&steps).map_err(store)?;
+        }
+        (APPLICATION, 2) => {
+            transaction.execute_batch(&[SEATS, BEFORE_LAYOUT_4].concat()).map_err(store)?;
+        }
+        (APPLICATION, 3) => transaction.execute_batch(BEFORE_LAYOUT_4).map_err(store)?,
         (APPLICATION, layout) => {
             return Err(Error::Store(format!(
                 "{} has layout {layout}, this program knows {LAYOUT}; use the program that wrote it, or a newer one",
@@ -124,7 +136,6 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
         }
         _ => return Err(Error::Store(format!("{} is a database of another program", path.display()))),
     }
-    transaction.execute_batch(SEATS).map_err(store)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(store)?;
     transaction.pragma_update(None, "user_version", LAYOUT).map_err(store)?;
     transaction.commit().map_err(store)
@@ -145,7 +156,7 @@ mod tests {
         let path = folder.path().join("state.db");
         let (writer, _) = open(&path).unwrap();
         writer.pragma_update(None, "user_version", 7).unwrap();
-        assert!(refusal(&path).contains("has layout 7, this program knows 3"), "{}", refusal(&path));
+        assert!(refusal(&path).contains("has layout 7, this program knows 4"), "{}", refusal(&path));
 
         let path = folder.path().join("foreign.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE streams (mine)").unwrap();
@@ -164,7 +175,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         let old = Connection::open(&path).unwrap();
-        old.execute_batch(&TABLES.replace("bias_key INTEGER NOT NULL DEFAULT 0, ", "")).unwrap();
+        let tables = TABLES.replace("bias_key INTEGER NOT NULL DEFAULT 0, ", "");
+        let tables = tables.replace("committed_unix_ms INTEGER NOT NULL DEFAULT 0, ", "");
+        old.execute_batch(&tables).unwrap();
+        let record = r#"{"date_unix_ms": 1000, "duration_90k": 180000}"#;
+        old.execute("INSERT INTO segments VALUES ('demo', 7, '00', ?1)", [record]).unwrap();
         old.execute_batch("INSERT INTO gops VALUES ('demo', 7, 0, '00', 0, 'marked', 8, 1, 2)").unwrap();
         old.pragma_update(None, "application_id", APPLICATION).unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
@@ -175,6 +190,9 @@ mod tests {
             let row = writer.query_row(keys, [], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?)));
             assert_eq!(row, Ok((2, 0)));
             assert_eq!(writer.execute("DELETE FROM seats", []), Ok(0), "layout 3 is there too");
+            let commit = "SELECT committed_unix_ms FROM segments WHERE number = 7";
+            let commit = writer.query_row(commit, [], |row| row.get::<_, i64>(0));
+            assert_eq!(commit, Ok(3_000), "when its media ended");
         }
     }
 

@@ -3,7 +3,8 @@
 
 use ingest_api::window::{Gop, Marking, Part, Segment, SegmentTrack, Sha256, Track};
 use ingest_api::{Run, RunId, StreamName};
-use releve_state::coordinator::{MarkPolicy, NodeRecord, NodeRole, StreamRecord};
+use releve_state::Coordinator;
+use releve_state::coordinator::{Error, Fence, MarkPolicy, NodeRecord, NodeRole, StreamRecord};
 use releve_state::ledger::SessionRecord;
 use releve_state::{KeyHash, StreamKey};
 use releve_watermark::{GopId, WatermarkId};
@@ -65,6 +66,15 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         }],
         tracks: vec![track(Track::Video), track(Track::Audio)],
     }
+}
+
+/// Commits at time 0, under any fencing term.
+pub(crate) async fn commit(
+    state: &(impl Coordinator + ?Sized),
+    stream: &StreamName,
+    segment: &Segment,
+) -> Result<(), Error> {
+    state.commit_segment(stream, segment, Fence::Follows(0), 0).await
 }
 
 pub(crate) fn session(session: u8, viewer: &str, watermark_id: u64, admitted_unix_s: u64) -> SessionRecord {

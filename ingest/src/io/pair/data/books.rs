@@ -3,7 +3,8 @@
 //! In: what connections read and write, what streams make, what the link says. Out: the same to the other node; room to read.
 //! [`Data`] is the handle of the node's tasks, [`Tap`] that of one connection and its stream.
 
-use super::ledger::{Ledger, Listing};
+use super::asked::{Kept, Want};
+use super::ledger::{Difference, Ledger, Listing};
 use super::line::Turn;
 use super::pump::Command;
 use super::word::{Lead, LineState, Word, write};
@@ -11,14 +12,17 @@ use super::{Config, Moment, News, Status};
 use crate::io::pair::pulse::Pulse;
 use crate::metrics::{Metrics, OfStreamAnd};
 use bytes::Bytes;
-use ingest_api::StreamName;
 use ingest_api::window::{Gop, Segment};
+use ingest_api::{Object, StreamName, Track};
+use media::unit::Piece;
 use mirror::{ConnectionId, Error, Holder, PartDigest, Publishes, Role, Standby, Stations};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use takeover::hold::{Base, Flow};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::timeout;
 use tracing::{error, warn};
 
 /// What a connection's task, its socket and its twin share here.
@@ -45,6 +49,8 @@ pub(super) struct Entry {
     pub(super) mentioned: bool,
     /// What was said of it since this node took it over.
     pub(super) since: Option<Since>,
+    /// What its twin may ask for, or was asked for.
+    pub(super) kept: Kept,
 }
 
 /// How far the description of a detached connection has come.
@@ -62,6 +68,9 @@ pub(super) struct Since {
     pub(super) log: Vec<super::word::Again>,
     pub(super) bytes: usize,
 }
+
+/// How long slices may take from the holder: many times a round trip and some hundred kilobytes. The stream waits for them.
+const SLICES_MAX: Duration = Duration::from_secs(1);
 
 /// A former holder that is away for longer is given a snapshot instead, bytes of input.
 pub(super) const SINCE_MAX: usize = 8 << 20;
@@ -82,6 +91,7 @@ impl Entry {
             departed_at: None,
             mentioned: true,
             since: None,
+            kept: Kept::default(),
         }
     }
 
@@ -305,11 +315,36 @@ impl Data {
         for (stream, kind, alarm) in verdicts {
             let of = OfStreamAnd { stream: stream.to_string(), kind };
             self.0.metrics.pair_segments.get_or_create(&of).inc();
-            if let Some(words) = alarm {
+            if let Some(Difference { words, look }) = alarm {
                 self.diverged(words);
+                if let Some((number, track)) = look {
+                    self.look(&stream, Want::Object(number, track));
+                }
             }
         }
         self.tell_streams();
+    }
+}
+
+impl Books {
+    /// As standby: asks the holder.
+    fn ask(&mut self, connection: ConnectionId, want: Want) -> bool {
+        let Some(standby) = self.standby.as_mut() else { return false };
+        self.ledger.role() == Role::Standby && standby.ask(connection, write(&want)).is_ok()
+    }
+}
+
+impl Data {
+    /// As standby: fetches what the holder made, to find the first byte that differs. A publisher that has left is not
+    /// asked about any more.
+    fn look(&self, stream: &StreamName, want: Want) {
+        let mut books = self.books();
+        let of = books.entries.iter().find(|(_, entry)| entry.stream.as_ref() == Some(stream));
+        if let Some(connection) = of.map(|(connection, _)| *connection) {
+            books.ask(connection, want);
+        }
+        drop(books);
+        self.ring();
     }
 }
 
@@ -427,6 +462,43 @@ impl Tap {
     /// The publisher has ended.
     pub(super) fn ended(&self) {
         self.note(Word::End);
+    }
+
+    /// This node has marked a GOP: its twin may ask for it.
+    pub fn marked(&self, start_90k: i64, pieces: &[Piece]) {
+        if let Some(entry) = self.data.books().entries.get_mut(&self.connection) {
+            entry.kept.marked(start_90k, pieces);
+        }
+    }
+
+    /// This node has made a track of a segment: it may be compared byte for byte.
+    pub fn keep(&self, number: u64, track: Track, object: &Object) {
+        if let Some(entry) = self.data.books().entries.get_mut(&self.connection) {
+            entry.kept.made(number, track, object);
+        }
+    }
+
+    /// As standby: the slices of a GOP that the holder marked and this node could not. `None` where they do not come.
+    pub async fn slices(&self, start_90k: i64) -> Option<Vec<Piece>> {
+        let mut news = self.data.news();
+        if !self.data.books().ask(self.connection, Want::Slices(start_90k)) {
+            return None;
+        }
+        self.data.ring();
+        let fetched = async {
+            loop {
+                let (found, follows) = {
+                    let mut books = self.data.books();
+                    let found = books.entries.get_mut(&self.connection)?.kept.take(start_90k);
+                    (found, books.ledger.role() == Role::Standby)
+                };
+                if found.is_some() || !follows {
+                    return found;
+                }
+                news.changed().await.ok()?;
+            }
+        };
+        timeout(SLICES_MAX, fetched).await.ok().flatten()
     }
 
     /// The holder's word on a GOP, `None` where this node is the holder: then the twin is told ours.

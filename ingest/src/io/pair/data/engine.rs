@@ -6,9 +6,11 @@
 mod orders;
 mod steps;
 
+use super::asked::Want;
 use super::books::{Books, Data, Describe};
 use super::line::Turn;
 use super::link::{self, Proven, READ_BYTES};
+use super::word::{Word, read, write};
 use super::{Config, Start};
 use crate::io::pair::orders::{Egress, Order, Report};
 use crate::io::rtmp::Door;
@@ -267,6 +269,7 @@ impl Engine {
                     books.ledger.heard_part(digest);
                     more = true;
                 }
+                Event::Asked { connection, bytes } => books.answer(connection, &bytes),
                 Event::Behind => behind = true,
             }
         }
@@ -364,6 +367,17 @@ impl Engine {
 }
 
 impl Books {
+    /// The standby asks for something: what there is of it is said.
+    fn answer(&mut self, connection: ConnectionId, question: &[u8]) {
+        let (Ok(want), Some(entry)) = (read::<Want>(question), self.entries.get(&connection)) else { return };
+        for answer in entry.kept.answer(want) {
+            let noted = self.holder.note(connection, write(&Word::Answer(answer)));
+            if let Err(error) = noted {
+                return warn!(%connection, %error, "the standby misses an answer");
+            }
+        }
+    }
+
     /// The books go on over this link.
     fn join(&mut self, link: mirror::Link) {
         let again = self.new_link();

@@ -42,6 +42,15 @@ pub enum Listing {
     Theirs(Box<Segment>),
 }
 
+/// Two nodes that did not make the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// For the operator.
+    pub(super) words: String,
+    /// What is worth a look byte for byte: the first difference of a stream, and ever fewer of those that follow.
+    pub(super) look: Option<(u64, Track)>,
+}
+
 /// What is known of one stream.
 #[derive(Debug, Default)]
 struct Stream {
@@ -196,7 +205,7 @@ impl Ledger {
     }
 
     /// What both have spoken of since the last call: the word for the metric, and what an operator must hear.
-    pub(super) fn take_verdicts(&mut self) -> Vec<(StreamName, &'static str, Option<String>)> {
+    pub(super) fn take_verdicts(&mut self) -> Vec<(StreamName, &'static str, Option<Difference>)> {
         let mut news = Vec::new();
         while let Some(verdict) = self.compare.poll_verdict() {
             let (digest, word) = match &verdict {
@@ -214,7 +223,9 @@ impl Ledger {
                 "equal" => stream.facts.equal_to = stream.facts.equal_to.max(Some(digest.number)),
                 _ => stream.facts.differing += 1,
             }
-            let alarm = (word != "equal").then(|| verdict.to_string());
+            let look = word == "differs" && stream.facts.differing.is_power_of_two();
+            let look = look.then_some((digest.number, digest.track));
+            let alarm = (word != "equal").then(|| Difference { words: verdict.to_string(), look });
             news.push((digest.stream.clone(), word, alarm));
         }
         news

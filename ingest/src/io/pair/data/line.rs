@@ -12,8 +12,9 @@ use super::books::Tap;
 use super::word::{Lead, LineState};
 use super::{Begins, Moment, Pairing, Twin};
 use crate::io::admission::Pass;
-use crate::io::rtmp::{Door, End, bare, refuse};
+use crate::io::rtmp::{Door, End, RECONNECT_MAX, bare, refuse};
 use crate::io::streams::{Claim, Kick};
+use crate::slot::Push;
 use bytes::{Buf, Bytes, BytesMut};
 use ingest_api::window::Gop;
 use rtmp::{Event, MediaKind, Session, Stage, StreamKeyText};
@@ -21,7 +22,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 /// How long a connection that never became live may wait for its socket.
@@ -114,7 +115,7 @@ pub(super) struct Line {
     done: Option<mpsc::Receiver<()>>,
     record: Option<releve_state::coordinator::StreamRecord>,
     /// The key of a publish that is not answered.
-    asked: Option<StreamKeyText>,
+    asked: Option<(StreamKeyText, Push)>,
     leads: VecDeque<(Box<Lead>, mpsc::UnboundedReceiver<Gop>)>,
     /// Input parsed, and output given by the session, bytes.
     read: u64,
@@ -189,7 +190,8 @@ impl Line {
 
     /// Our word, the last segment, the end in the books: in this order.
     async fn close(&mut self, end: End) {
-        if let End::Kicked(kick) = &end {
+        if let End::Kicked(kick) = end {
+            self.part(kick).await;
             self.hear_out().await;
             self.session.close(kick.words().0);
         }
@@ -202,6 +204,20 @@ impl Line {
         }
         self.tap.close();
         self.door.ended(self.peer, end, self.published);
+    }
+
+    /// Asks a publisher that understands it to connect anew, and takes what it sends until it does.
+    async fn part(&mut self, kick: Kick) {
+        let live = self.place == Place::Live && kick.wants_reconnect();
+        if !live || !self.session.request_reconnect(kick.words().0) || self.write().is_err() {
+            return;
+        }
+        let end = tokio::time::Instant::now() + RECONNECT_MAX;
+        while let Ok(Some(turn)) = timeout_at(end, self.turns.recv()).await {
+            if self.turn(turn).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// A connection that we close was read further than it was parsed, and its twin takes all that was read: so do we.
@@ -397,10 +413,11 @@ impl Line {
             let Some(event) = self.session.poll_event() else { return Ok(()) };
             match event {
                 Event::Connect { .. } => {}
-                Event::Publish { name, .. } => {
+                Event::Publish { app, name, .. } => {
                     self.leave();
                     self.ended = false;
-                    self.asked = Some(name);
+                    let push = Push::of(&app, name.expose());
+                    self.asked = Some((name, push));
                 }
                 Event::Media(message) => self.media(message).await?,
                 Event::Unpublish => {
@@ -415,7 +432,7 @@ impl Line {
         let head = (message.payload.first().copied(), message.payload.get(1).copied());
         let idr =
             message.kind == MediaKind::Video && matches!(head, (Some(first), Some(1)) if first >> 4 == 1);
-        let Some(claim) = &self.claim else { return Ok(()) };
+        let Some(claim) = &mut self.claim else { return Ok(()) };
         if !claim.send(message).await && self.place != Place::Mirrored {
             let kick = claim.kicked.borrow().unwrap_or(Kick::Stopping);
             return Err(End::Kicked(kick).into());
@@ -460,8 +477,8 @@ impl Line {
             self.asked = None;
             self.follow(lead, decisions).await;
         } else {
-            let Some(key) = self.asked.take() else { return Ok(false) };
-            self.publish(key.expose()).await?;
+            let Some((key, push)) = self.asked.take() else { return Ok(false) };
+            self.publish(key.expose(), push).await?;
         }
         self.session.accept_publish();
         self.write()?;
@@ -486,7 +503,7 @@ impl Line {
         }
     }
 
-    async fn publish(&mut self, key: &str) -> Result<(), Fate> {
+    async fn publish(&mut self, key: &str, push: Push) -> Result<(), Fate> {
         let (answer, lead) = oneshot::channel();
         let (done, ended) = mpsc::channel(1);
         let twin = Twin { tap: self.tap.clone(), peer: self.peer.ip(), _done: done };
@@ -495,7 +512,7 @@ impl Line {
             let begin = Begins::Holder { record: Box::new(record.clone()), lead: answer };
             Some(Pairing { twin, decisions, begin })
         };
-        let claimed = self.door.streams.claim_for(bare(key), self.peer.ip(), pairing).await;
+        let claimed = self.door.streams.claim_for(bare(key), push, self.peer.ip(), pairing).await;
         let (record, mut claim) = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {

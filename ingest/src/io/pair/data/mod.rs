@@ -18,6 +18,7 @@
 //! | `line` | one connection's parse, with a socket or without |
 //! | `pump` | a live connection's socket |
 //! | `ledger` | what may be listed: publish = commit |
+//! | `asked` | what a standby fetches: slices it could not make, bytes to compare |
 //! | `word` | what the holder's shell tells the standby's |
 //! | `pass` | what is compared |
 //!
@@ -26,9 +27,10 @@
 //! the holder's word, in order with the bytes: that a key opens a slot, run and epoch, how marking ended for each GOP, that a
 //! publisher was closed by us. A publisher that is closed is closed behind whole reads, so that both nodes took the same.
 //!
-//! **What falls short.** A GOP whose slices the standby's own worker could not make is reported and differs: slices are not
-//! fetched from the holder. The first difference is named by station and hash; the byte is not looked up.
+//! Slices that the standby's own worker could not make come from the holder. Where segments differ in spite of all, the alarm
+//! names the first station; at the standby, which fetches the holder's bytes for it, a second one names the first byte.
 
+mod asked;
 mod books;
 mod engine;
 mod ledger;

@@ -3,6 +3,7 @@
 //! In: decisions and states of the holder's tasks. Out: bytes, and back. Pure. Reading is total; the link has checked who
 //! speaks. A version byte goes first: both nodes run the same version, or do not pair.
 
+use super::asked::Answer;
 use crate::io::marking::Saved;
 use bytes::Bytes;
 use ingest_api::Run;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -99,6 +100,8 @@ pub(super) enum Word {
     Epoch(u64),
     /// The publisher has ended here, whatever its bytes say.
     End,
+    /// To the standby's question.
+    Answer(Answer),
 }
 
 /// As bytes.

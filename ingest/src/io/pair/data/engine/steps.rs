@@ -194,7 +194,7 @@ impl Engine {
     fn word(&self, connection: ConnectionId, word: Word) {
         let mut guard = self.data.books();
         let books = &mut *guard;
-        let Some(entry) = books.entries.get(&connection) else { return };
+        let Some(entry) = books.entries.get_mut(&connection) else { return };
         match word {
             Word::Gop(gop) => {
                 if let Some(decisions) = &entry.decisions {
@@ -216,6 +216,15 @@ impl Engine {
                 }
             }
             Word::End => entry.turn(Turn::End),
+            Word::Answer(answer) => {
+                let found = entry.kept.heard(answer);
+                let stream = entry.stream.clone();
+                drop(guard);
+                if let (Some(found), Some(stream)) = (found, stream) {
+                    self.data.diverged(format!("stream {stream}, {found}"));
+                }
+                self.data.tell_streams();
+            }
         }
     }
 

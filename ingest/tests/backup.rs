@@ -1,0 +1,106 @@
+//! A feed that is pushed twice, as primary and as backup: what is recorded is the feed, whichever of the two is lost.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Encoder, Lab, alone, hashes, seconds, soon};
+use ingest_api::Snapshot;
+use releve_ingest::io::publish::GRACE;
+use releve_state::coordinator::MarkPolicy;
+use rtmp::Message;
+
+/// What an encoder says of the feed between two moments, in milliseconds.
+fn part(feed: &[Message], from: u32, to: u32) -> Vec<Message> {
+    feed.iter().filter(|message| (from..to).contains(&message.timestamp)).cloned().collect()
+}
+
+fn assert_seamless(snapshot: &Snapshot, count: u64) {
+    let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
+    let run = snapshot.segments[0].run;
+    assert_eq!(facts, (0..count).map(|number| (number, run, 0)).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loss_of_either_makes_no_hole_no_duplicate_and_no_step() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let (feed, backup_key) = (seconds(0..9), format!("{}?backup=1", lab.key));
+    let mut primary = Encoder::accepted(&node, &lab.key).await;
+    primary.send(&part(&feed, 0, 2_600)).await;
+    lab.listed(&node, 2).await;
+    let mut backup = Encoder::accepted(&node, &backup_key).await;
+    backup.send(&part(&feed, 1_000, 2_300)).await;
+    // In the middle of a GOP; the backup is behind.
+    primary.dies();
+    backup.send(&part(&feed, 2_300, 5_500)).await;
+    lab.listed(&node, 5).await;
+    // It is back, first behind and then ahead of the backup, which is lost in its turn.
+    let mut primary = Encoder::accepted(&node, &lab.key).await;
+    primary.send(&part(&feed, 4_000, 6_200)).await;
+    lab.listed(&node, 6).await;
+    backup.dies();
+    primary.send(&part(&feed, 6_200, 9_000)).await;
+    primary.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(hashes(&snapshot.segments), alone(&feed).await, "the feed, not a byte more or less");
+    assert_seamless(&snapshot, 9);
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_push_at_once_are_one() {
+    let feed = seconds(0..8);
+    let expected = alone(&feed).await;
+    for _ in 0..5 {
+        let lab = Lab::new(MarkPolicy::Off).await;
+        let node = lab.node(GRACE).await;
+        let mut primary = Encoder::accepted(&node, &lab.key).await;
+        let mut backup = Encoder::accepted(&node, &format!("{}?backup=1", lab.key)).await;
+        tokio::join!(primary.send(&feed), backup.send(&feed));
+        tokio::join!(primary.leaves(), backup.leaves());
+        let snapshot = lab.ended(&node).await;
+        assert_eq!(hashes(&snapshot.segments), expected);
+        assert_seamless(&snapshot, 8);
+        soon(node.stop()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_with_a_clock_of_its_own_waits_and_goes_on_like_an_encoder_that_returns() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut primary = Encoder::accepted(&node, &lab.key).await;
+    let mut backup = Encoder::accepted(&node, &format!("{}?backup=1", lab.key)).await;
+    primary.send(&seconds(0..3)).await;
+    lab.listed(&node, 2).await;
+    backup.send(&seconds(500..502)).await;
+    primary.leaves().await;
+    backup.send(&seconds(502..505)).await;
+    backup.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    // It kept its newest GOP while it waited; how much of it was read before the primary had left is not ours to say.
+    assert!((6..=8).contains(&snapshot.segments.len()), "{}", snapshot.segments.len());
+    assert_seamless(&snapshot, snapshot.segments.len() as u64);
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_alone_is_the_publisher_and_a_second_of_either_replaces_the_first() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let backup_key = format!("{}?backup=1", lab.key);
+    let feed = seconds(0..4);
+    let mut backup = Encoder::accepted(&node, &backup_key).await;
+    backup.send(&part(&feed, 0, 2_000)).await;
+    lab.listed(&node, 1).await;
+    let mut primary = Encoder::accepted(&node, &lab.key).await;
+    primary.send(&part(&feed, 1_000, 2_500)).await;
+    let second = Encoder::accepted(&node, &backup_key).await;
+    backup.hears("a newer connection with this key took over").await;
+    backup.closed().await;
+    primary.send(&part(&feed, 2_500, 4_000)).await;
+    tokio::join!(primary.leaves(), second.leaves());
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(hashes(&snapshot.segments), alone(&feed).await);
+    soon(node.stop()).await;
+}
