@@ -113,6 +113,9 @@ fn measure(prefix: &str, protect: &str, streams: usize, time: Duration) -> Resul
     }
     // Still a pair, and every publisher there?
     let errors = flock.ended() + u64::from(behind) + u64::from(rig.await_pair()? != holder);
+    if errors > 0 {
+        eprintln!("error: {} publishers ended; see {}", flock.ended(), rig.keep().display());
+    }
     Ok(Sample {
         holder_cpu: percent(before.0, after.0),
         standby_cpu: percent(before.1, after.1),
