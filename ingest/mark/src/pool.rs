@@ -315,7 +315,8 @@ impl Worker {
     /// Starts a process with an empty environment and waits until it says that its walls stand.
     async fn start(config: &PoolConfig) -> Result<(Worker, String), WorkerError> {
         let mut command = Command::new(&config.program);
-        command.args(&config.arguments).env_clear().current_dir("/").kill_on_drop(true);
+        command.args(&config.arguments).env_clear().env("GLIBC_TUNABLES", KEEP_MEMORY);
+        command.current_dir("/").kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

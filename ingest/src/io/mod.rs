@@ -16,3 +16,4 @@ pub mod pair;
 pub mod publish;
 pub mod rtmp;
 pub mod streams;
+pub mod vacancy;

@@ -15,6 +15,7 @@ use crate::io::pair::{self, data};
 use crate::io::publish::{self, Context};
 use crate::io::rtmp::{self, Door};
 use crate::io::streams::{Begin, Streams};
+use crate::io::vacancy::{is_in_use, once_free};
 use crate::log::Gate;
 use crate::metrics::Metrics;
 use crate::state_dir::{KeyKind, StateDir, StateDirError};
@@ -304,7 +305,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
         socket.listen(1024)?;
         TcpListener::from_std(socket.into())
     };
-    bound().with_context(|| format!("cannot listen on {address}"))
+    once_free(is_in_use, bound).with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Runs a task until the node stops.

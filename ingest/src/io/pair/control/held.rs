@@ -7,6 +7,7 @@
 use super::gate::GateCell;
 use crate::io::pair::orders::{Egress, Order};
 use crate::io::pair::pulse::Pulse;
+use crate::io::vacancy::once_free;
 use failover::Gate;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -55,11 +56,16 @@ impl Held {
         let bases = Bases::default();
         let noted = bases.clone();
         let settings = Settings { priority: Some(PRIORITY), ..Settings::new(node) };
-        let hold = Hold::start(settings, move |Event::Opened { flow, syn_ack }| {
-            lock(&noted).insert(flow, syn_ack.base);
-            // After the data half's end there is nobody to tell, and nothing to protect.
-            let _ = orders.send(Order::Opened(flow, syn_ack));
-        })?;
+        let start = || {
+            let (noted, orders) = (noted.clone(), orders.clone());
+            Hold::start(settings, move |Event::Opened { flow, syn_ack }| {
+                lock(&noted).insert(flow, syn_ack.base);
+                // After the data half's end there is nobody to tell, and nothing to protect.
+                let _ = orders.send(Order::Opened(flow, syn_ack));
+            })
+        };
+        // A node that protects less because its former life was still ending would lose publishers to the next crash.
+        let hold = once_free(|error| matches!(error, Error::QueueTaken { .. }), start)?;
         hold.obey(move || match gate.at(pulse.now()) {
             Gate::Held => Passage::Shut,
             Gate::Confirmed(_) => Passage::Confirmed,

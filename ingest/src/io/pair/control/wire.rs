@@ -4,6 +4,7 @@
 //! cannot be sent is lost, which the protocol expects.
 
 use crate::config::pair::{BeatPath, PATHS_MAX, WitnessAt};
+use crate::io::vacancy::{is_in_use, once_free};
 use failover::beat::{BEAT_LEN, Beat};
 use failover::vote::{ANSWER_LEN, Answer, Ask};
 use failover::{ClusterId, WitnessId};
@@ -39,7 +40,8 @@ impl Wire {
         witnesses: &[WitnessAt],
     ) -> Result<Wire, (SocketAddr, io::Error)> {
         let bind = |at: SocketAddr| {
-            let bound = UdpSocket::bind(at).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+            let bound = once_free(is_in_use, || UdpSocket::bind(at));
+            let bound = bound.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
             bound.map_err(|error| (at, error))
         };
         let asks = |v6: bool, any: IpAddr| {

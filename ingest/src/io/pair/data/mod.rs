@@ -48,6 +48,7 @@ use crate::config::pair::Protect;
 use crate::io::pair::orders::{Egress, Order, Report};
 use crate::io::pair::pulse::Pulse;
 use crate::io::rtmp::Door;
+use crate::io::vacancy::{is_in_use, once_free};
 use crate::metrics::Metrics;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -120,7 +121,8 @@ pub fn prepare(start: Start, metrics: Metrics) -> Result<Prepared> {
         socket.listen(8)?;
         Ok(socket.into())
     };
-    let listener = opened().with_context(|| format!("cannot listen on {listen} for the pair's link"))?;
+    let listener = once_free(is_in_use, opened)
+        .with_context(|| format!("cannot listen on {listen} for the pair's link"))?;
     let data = Data::new(start.config.clone(), start.pulse.clone(), metrics);
     Ok(Prepared { start, listener, data })
 }
