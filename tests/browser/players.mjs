@@ -6,11 +6,9 @@
 // `at SECONDS FRAMES` several times a second, `said WORDS` for whatever is not as it should be, `ended` once.
 // Tokens are not printed. Touches one browser with an empty profile and a web server of its own on loopback.
 
-import { chromium } from "playwright-core";
 import { createServer } from "node:http";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { open } from "./browser.mjs";
 
 // Where each player is, and what a page does to play with it; `said` is for errors.
 const PLAYERS = {
@@ -52,17 +50,6 @@ const PLAYERS = {
     },
   },
 };
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--autoplay-policy=no-user-gesture-required",
-  "--mute-audio",
-];
 const LOOK_MS = 150;
 
 const [name, url] = process.argv.slice(2);
@@ -81,18 +68,11 @@ const server = createServer((request, response) => {
 });
 await new Promise((up) => server.listen(0, "127.0.0.1", up));
 
-const profile = await mkdtemp(join(tmpdir(), "releve-browser-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  headless: true,
-  args: FLAGS,
-  viewport: { width: 800, height: 600 },
-});
+const { page, close } = await open(800, 600);
 let over = false;
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => (over = true));
 process.stdin.on("end", () => (over = true)).resume();
 try {
-  const page = browser.pages()[0] ?? (await browser.newPage());
   page.on("pageerror", (error) => said(error));
   page.on("console", (message) => message.type() === "error" && said(message.text()));
   page.on("response", (answer) => answer.status() >= 400 && said(`status ${answer.status()} ${new URL(answer.url()).pathname}`));
@@ -123,7 +103,6 @@ try {
   }
   console.log("ended");
 } finally {
-  await browser.close();
+  await close();
   server.close();
-  await rm(profile, { recursive: true, force: true });
 }

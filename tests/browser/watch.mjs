@@ -5,34 +5,11 @@
 //
 // In: addresses of this machine. Out: facts; the caller judges them. Touches one browser with an empty profile.
 
-import { chromium } from "playwright-core";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-
-// Root needs --no-sandbox; the rest keeps the browser from calling home, which a closed network answers with errors.
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--autoplay-policy=no-user-gesture-required",
-  "--mute-audio",
-];
+import { open } from "./browser.mjs";
 
 const [verb, url, seconds, screenshot] = process.argv.slice(2);
-const profile = await mkdtemp(join(tmpdir(), "releve-browser-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  headless: true,
-  args: FLAGS,
-  viewport: { width: 1280, height: 860 },
-});
+const { page, close } = await open(1280, 860);
 try {
-  const page = browser.pages()[0] ?? (await browser.newPage());
   const complaints = [];
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("request", (request) => {
@@ -43,8 +20,7 @@ try {
   const facts = verb === "play" ? await play(page) : await read(page);
   console.log(JSON.stringify({ status: answer.status(), ...facts, complaints }));
 } finally {
-  await browser.close();
-  await rm(profile, { recursive: true, force: true });
+  await close();
 }
 
 async function play(page) {
