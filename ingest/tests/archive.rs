@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::{Encoder, Lab, seconds, soon, stream};
 use ingest_api::origin::Route;
 use ingest_api::window::{Segment, SegmentTrack, Sha256, TrackInfo};
-use ingest_api::{Object, RunId, Track};
+use ingest_api::{Object, Pair, RunId, Track};
 use media::window::Window;
 use releve_ingest::io::archive as node_archive;
 use releve_ingest::io::archive::prune_logs;
@@ -17,6 +17,7 @@ use releve_state::coordinator::{Error, MarkPolicy};
 use releve_state::local::Local;
 use releve_state::memory::Memory;
 use releve_watermark::archive::Archive;
+use releve_watermark::{GopId, Position};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,7 +89,9 @@ async fn a_full_disk_is_loud_and_harmless() {
     window.add_init("init-1".to_owned(), Object::plain(Bytes::from_static(b"moov")), info);
     for number in 0..6 {
         disk.full.store((2..4).contains(&number), Ordering::SeqCst);
-        let object = Object::plain(Bytes::from(vec![number as u8; 100]));
+        let position = Position { gop: GopId([7; 16]), slice: 0 };
+        let pair = Pair { offset: 50, position, b: Bytes::from_static(b"B") };
+        let object = Object { code_key: 1, a: vec![number as u8; 100].into(), pairs: vec![pair] };
         let track = SegmentTrack {
             track: Track::Video,
             init: "init-1".to_owned(),
@@ -108,6 +111,8 @@ async fn a_full_disk_is_loud_and_harmless() {
             gops: Vec::new(),
             tracks: vec![track],
         };
+        // One without marks is none of the archive's business.
+        archive.offer(&stream(), &window, &record, Some(&Object::plain(object.a.clone())));
         archive.offer(&stream(), &window, &record, Some(&object));
         soon(async {
             while disk.asked.load(Ordering::SeqCst) <= number {
