@@ -79,21 +79,6 @@ async fn strangers_and_noise_are_not_answered_and_change_nothing() {
     relay.handle.stop().await;
 }
 
-/// What cannot be made durable is not granted; and is, once it can.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grant_that_cannot_be_stored_is_not_given() {
-    let folder = tempfile::tempdir().unwrap();
-    let relay = Relay::with(settings(folder.path())).await;
-    let at = relay.handle.witness.unwrap();
-    // A folder where the new file would be written: works for root too, whom no mode keeps out.
-    let beside = folder.path().join("state.db.witness-7.new");
-    std::fs::create_dir(&beside).unwrap();
-    assert_eq!(put(at, &cluster_key(), &ask(1, 0, 5)), None);
-    std::fs::remove_dir(&beside).unwrap();
-    assert!(put(at, &cluster_key(), &ask(2, 0, 5)).unwrap().granted, "nobody was told of the first");
-    relay.handle.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spoiled_record_stops_the_start_and_says_which_file() {
     let folder = tempfile::tempdir().unwrap();

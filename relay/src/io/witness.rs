@@ -207,3 +207,58 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use failover::NodeId;
+    use failover::vote::{ANSWER_LEN, Answer};
+    use releve_watermark::Key;
+    use std::fs::File;
+
+    fn keys() -> KeyRing {
+        KeyRing::of(Key::new(1, [3; 32]))
+    }
+
+    /// What cannot be made durable is not granted; and is, once it can.
+    #[test]
+    fn a_grant_that_cannot_be_stored_is_not_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            id: 7,
+            cluster: 1,
+            file: folder.path().join("witness-7"),
+        };
+        let (mut store, durable) = Store::open(&settings.file).unwrap();
+        // A file that takes no writes, from root neither.
+        let writable = store.exchange(File::open(&settings.file).unwrap());
+        let socket = UdpSocket::bind(settings.listen).unwrap();
+        let at = socket.local_addr().unwrap();
+        let mut desk = Desk {
+            witness: Witness::new(WitnessId(7), durable, Broken::default()),
+            settings,
+            socket,
+            store,
+            durable,
+            shown: Arc::default(),
+            counts: WitnessCounts::default(),
+            strangers: 0,
+        };
+        let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
+        asking.set_nonblocking(true).unwrap();
+        let mut put = |desk: &mut Desk, node: u16| {
+            let ask =
+                Ask { node: NodeId(node), incarnation: 9, counter: 1, wanted: 5, base: 0, release: false };
+            asking.send_to(&ask.seal(&keys(), ClusterId(1)), at).unwrap();
+            desk.serve(&keys);
+            // Loopback delivers before `send_to` returns.
+            let mut buffer = [0; ANSWER_LEN + 1];
+            let length = asking.recv(&mut buffer).ok()?;
+            Some(Answer::open(&keys(), ClusterId(1), &buffer[..length]).unwrap())
+        };
+        assert_eq!(put(&mut desk, 1), None);
+        desk.store.exchange(writable);
+        assert!(put(&mut desk, 2).unwrap().granted, "nobody was told of the first");
+    }
+}

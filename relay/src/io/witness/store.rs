@@ -57,6 +57,14 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// Writes into another file from here on; gives the one before.
+    pub(super) fn exchange(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+}
+
 fn offset(serial: u64) -> u64 {
     (serial % 2) * PLACE as u64
 }
@@ -165,9 +173,9 @@ mod tests {
         let path = folder.path().join("r");
         let (mut store, _) = Store::open(&path).unwrap();
         store.keep(&record(3)).unwrap();
-        let writable = std::mem::replace(&mut store.file, File::open(&path).unwrap());
+        let writable = store.exchange(File::open(&path).unwrap());
         store.keep(&record(4)).unwrap_err();
-        store.file = writable;
+        store.exchange(writable);
         store.keep(&record(5)).unwrap();
         let bytes = fs::read(&path).unwrap();
         let other = PLACE - offset(store.serial) as usize;
