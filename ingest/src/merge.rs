@@ -12,100 +12,35 @@
 //!
 //! Codec configurations have no place of their own: a connection begins with them, whenever it begins. One that is in force
 //! already is a duplicate.
+//!
+//! Two encodes of one picture on one clock are no copies: pictures of the one refer to pictures of the other. So a connection
+//! joins only if its messages are those that went on in their places (`likeness`), and a joined one whose are not any more
+//! leaves. It **differs** from then on: one of the two is used, the other is a spare.
+
+mod likeness;
+mod source;
+
+pub use source::Source;
 
 use bytes::Bytes;
-use rtmp::{MediaKind, Message};
-use std::collections::VecDeque;
+use likeness::{Lately, Likeness};
+use rtmp::Message;
+use source::{Place, What, is_idr};
 
 /// Timestamps further apart than this are of two clocks, in milliseconds: twice the buffer of a slow encoder.
 pub const SKEW_MAX_MS: u32 = 10_000;
 /// When nothing went on for this long, a spare is asked, in milliseconds: what makes a publisher stale.
 const QUIET_MS: u64 = crate::slot::STALE_MS;
-/// What a connection that is not joined may have waiting: the oldest goes first.
-const WAITING_BYTES: usize = 16 << 20;
-/// The same in messages.
-const WAITING_MESSAGES: usize = 4_096;
-
-/// What a message is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    /// Codec configuration of a track.
-    Config(usize),
-    /// Coded media of a track.
-    Media(usize),
-    /// Metadata, ends of sequences: nothing that is published.
-    Other,
-}
-
-impl What {
-    fn of(message: &Message) -> What {
-        let (first, second) = (message.payload.first().copied(), message.payload.get(1).copied());
-        match (message.kind, first, second) {
-            // FourCC packets: the type is in the low bits.
-            (MediaKind::Video, Some(first), _) if first & 0x80 != 0 => match first & 0x0f {
-                0 => What::Config(0),
-                1 | 3 => What::Media(0),
-                _ => What::Other,
-            },
-            (MediaKind::Audio, Some(first), _) if first >> 4 == 9 => match first & 0x0f {
-                0 => What::Config(1),
-                1 => What::Media(1),
-                _ => What::Other,
-            },
-            (MediaKind::Video, Some(_), Some(0)) => What::Config(0),
-            (MediaKind::Video, Some(_), Some(1)) => What::Media(0),
-            (MediaKind::Audio, Some(first), Some(0)) if first >> 4 == 10 => What::Config(1),
-            (MediaKind::Audio, Some(_), Some(_)) => What::Media(1),
-            _ => What::Other,
-        }
-    }
-}
-
-/// Whether it begins a GOP.
-fn is_idr(message: &Message) -> bool {
-    let first = message.payload.first().copied().unwrap_or_default();
-    What::of(message) == What::Media(0) && (first >> 4) & 7 == 1
-}
-
-/// Where a message stands on its track: the how manieth of its timestamp it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    ms: u32,
-    nth: u32,
-}
-
-impl Place {
-    /// Milliseconds from the other to this one; timestamps wrap.
-    fn since(self, other: Place) -> i32 {
-        self.ms.wrapping_sub(other.ms).cast_signed()
-    }
-
-    fn is_beyond(self, other: Place) -> bool {
-        let ms = self.since(other);
-        ms > 0 || (ms == 0 && self.nth > other.nth)
-    }
-}
+/// So many messages of a track that are not those that went on make another encode of it; fewer may be lost ones.
+const UNLIKE_MAX: usize = 4;
+/// Messages of a track that are compared when a connection may join: its newest ones that could be known.
+const COMPARED: usize = 32;
 
 /// The last message of a track that went on.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     place: Place,
     by: u64,
-}
-
-/// One connection's side.
-#[derive(Debug)]
-pub struct Source {
-    id: u64,
-    joined: bool,
-    /// The last message of each track.
-    last: [Option<Place>; 2],
-    /// The first one of each track that waits or went on, without a hole behind it.
-    from: [Option<Place>; 2],
-    /// Its codec configurations in force before what waits.
-    configs: [Option<Message>; 2],
-    waiting: VecDeque<(Message, Option<(usize, Place)>)>,
-    waiting_bytes: usize,
 }
 
 /// What becomes of a message.
@@ -126,76 +61,15 @@ pub enum Taken {
 pub struct Merge {
     marks: [Option<Mark>; 2],
     configs: [Option<Bytes>; 2],
+    lately: [Lately; 2],
     /// When something last went on, in the caller's milliseconds.
     passed_ms: u64,
-}
-
-impl Source {
-    /// A connection; `id` is its own. The first of a feed leads it: what it sends goes on.
-    pub fn new(id: u64, leads: bool) -> Source {
-        Source {
-            id,
-            joined: leads,
-            last: [None; 2],
-            from: [None; 2],
-            configs: [None, None],
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-        }
-    }
-
-    fn place(&mut self, track: usize, ms: u32) -> Place {
-        let nth = self.last[track].filter(|last| last.ms == ms).map_or(0, |last| last.nth + 1);
-        let place = Place { ms, nth };
-        self.last[track] = Some(place);
-        place
-    }
-
-    fn wait(&mut self, message: Message, place: Option<(usize, Place)>) {
-        if let Some((track, place)) = place {
-            self.from[track].get_or_insert(place);
-        }
-        self.waiting_bytes += message.payload.len();
-        self.waiting.push_back((message, place));
-        while self.waiting_bytes > WAITING_BYTES || self.waiting.len() > WAITING_MESSAGES {
-            let Some((message, _)) = self.waiting.pop_front() else { return };
-            self.waiting_bytes -= message.payload.len();
-            self.behind(&message);
-            // The hole is behind us.
-            let first = |track| self.waiting.iter().find_map(|(_, of)| of.filter(|(of, _)| *of == track));
-            self.from = [0, 1].map(|track| first(track).map(|(_, place)| place));
-        }
-    }
-
-    /// A message that waits no more, or never did.
-    fn behind(&mut self, message: &Message) {
-        if let What::Config(track) = What::of(message) {
-            self.configs[track] = Some(message.clone());
-        }
-    }
-
-    fn forget(&mut self) {
-        while let Some((message, _)) = self.waiting.pop_front() {
-            self.behind(&message);
-        }
-        self.waiting_bytes = 0;
-        self.from = [None; 2];
-    }
-
-    /// All that waits, behind the codec configurations it was made with.
-    fn anew(&mut self) -> Vec<Message> {
-        self.joined = true;
-        let waiting = self.waiting.iter().map(|(message, _)| message);
-        let all = self.configs.iter().flatten().chain(waiting).cloned().collect();
-        self.forget();
-        all
-    }
 }
 
 impl Merge {
     /// Of which nothing went on yet.
     pub fn new(now_ms: u64) -> Merge {
-        Merge { marks: [None; 2], configs: [None, None], passed_ms: now_ms }
+        Merge { marks: [None; 2], configs: [None, None], lately: Default::default(), passed_ms: now_ms }
     }
 
     /// Takes the next message of a connection, which may be `alone` now.
@@ -208,6 +82,9 @@ impl Merge {
         if source.joined && self.is_far(source, place) {
             source.joined = false;
             source.forget();
+        }
+        if source.joined && !alone && self.is_unlike(source, place, &message) {
+            source.part();
         }
         if !source.joined {
             return self.take_of_stranger(source, alone, now_ms, message, place);
@@ -231,13 +108,20 @@ impl Merge {
         message: Message,
         place: Option<(usize, Place)>,
     ) -> Taken {
-        if is_idr(&message) && !self.is_near(source) {
+        if is_idr(&message) && (source.differs || !self.is_near(source)) {
             // A spare begins with its newest pictures.
             source.forget();
         }
         source.wait(message, place);
-        if self.overlaps(source) {
-            source.joined = true;
+        let likeness = match !source.differs && self.overlaps(source) {
+            true => self.likeness(source),
+            false => Likeness::Unknown,
+        };
+        if likeness == Likeness::Other {
+            source.part();
+        }
+        if likeness == Likeness::Same {
+            (source.joined, source.unlike) = (true, [0; 2]);
             let waiting: Vec<_> = source.waiting.iter().cloned().collect();
             source.forget();
             let passes = |(message, place): (Message, Option<(usize, Place)>)| {
@@ -252,7 +136,7 @@ impl Merge {
             return Taken::Many(passed);
         }
         let quiet = now_ms.saturating_sub(self.passed_ms) > QUIET_MS;
-        let asked = quiet || (alone && !self.may_join(source));
+        let asked = quiet || (alone && (source.differs || !self.may_join(source)));
         if !asked || place.is_none() {
             return Taken::Nothing;
         }
@@ -289,8 +173,54 @@ impl Merge {
         })
     }
 
-    /// Whether a connection that is alone still overlaps what went on: not if a piece is missing between the two.
+    /// Whether what waits of a connection is what went on in its places: on every track, most of what can be compared.
+    fn likeness(&self, source: &Source) -> Likeness {
+        let mut all = Likeness::Same;
+        for (track, mark) in self.marks.iter().enumerate() {
+            let Some(mark) = mark else { continue };
+            let known = source.waiting.iter().rev().filter_map(|(message, of)| match of {
+                Some((of, place)) if *of == track && !place.is_beyond(mark.place) => Some((message, *place)),
+                _ => None,
+            });
+            let (mut same, mut other) = (0, 0);
+            for (message, place) in known.take(COMPARED) {
+                match self.lately[track].likeness(place, source.id, &message.payload) {
+                    Likeness::Same => same += 1,
+                    Likeness::Other | Likeness::Absent => other += 1,
+                    Likeness::Unknown => {}
+                }
+            }
+            if other >= UNLIKE_MAX && other >= same {
+                return Likeness::Other;
+            }
+            if same <= other {
+                all = Likeness::Unknown;
+            }
+        }
+        all
+    }
+
+    /// Whether a joined connection has become another encode of the feed.
+    fn is_unlike(&self, source: &mut Source, place: Option<(usize, Place)>, message: &Message) -> bool {
+        let Some((track, place)) = place else { return false };
+        match self.lately[track].likeness(place, source.id, &message.payload) {
+            Likeness::Same => source.unlike[track] = 0,
+            Likeness::Other => source.unlike[track] += 1,
+            Likeness::Absent | Likeness::Unknown => {}
+        }
+        source.unlike[track] >= UNLIKE_MAX
+    }
+
+    /// Whether a connection that is alone may still turn out to overlap what went on: not if a piece is missing between the
+    /// two, and not if it has passed all that it could be compared with.
     fn may_join(&self, source: &Source) -> bool {
+        let behind = |(mark, last): (&Option<Mark>, Option<Place>)| match (mark, last) {
+            (Some(mark), Some(last)) => !last.is_beyond(mark.place),
+            (mark, _) => mark.is_some(),
+        };
+        if !self.marks.iter().zip(source.last).any(behind) {
+            return false;
+        }
         let gap = |(mark, from): (&Option<Mark>, Option<Place>)| match (mark, from) {
             (Some(mark), Some(from)) => from.is_beyond(mark.place),
             _ => false,
@@ -338,6 +268,7 @@ impl Merge {
     fn note(&mut self, by: u64, what: What, place: Option<(usize, Place)>, message: &Message) {
         if let Some((track, place)) = place {
             self.marks[track] = Some(Mark { place, by });
+            self.lately[track].push(place, by, &message.payload);
         }
         if let What::Config(track) = what {
             self.configs[track] = Some(message.payload.clone());
@@ -346,5 +277,4 @@ impl Merge {
 }
 
 #[cfg(test)]
-#[path = "merge_tests.rs"]
 mod tests;

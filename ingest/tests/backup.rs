@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{Encoder, Lab, alone, hashes, seconds, soon};
+use common::{Encoder, Lab, alone, get, hashes, seconds, soon};
 use ingest_api::Snapshot;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::MarkPolicy;
-use rtmp::Message;
+use rtmp::{MediaKind, Message};
 
 /// What an encoder says of the feed between two moments, in milliseconds.
 fn part(feed: &[Message], from: u32, to: u32) -> Vec<Message> {
@@ -79,6 +79,54 @@ async fn a_backup_with_a_clock_of_its_own_waits_and_goes_on_like_an_encoder_that
     backup.leaves().await;
     let snapshot = lab.ended(&node).await;
     // It kept its newest GOP while it waited; how much of it was read before the primary had left is not ours to say.
+    assert!((6..=8).contains(&snapshot.segments.len()), "{}", snapshot.segments.len());
+    assert_seamless(&snapshot, snapshot.segments.len() as u64);
+    soon(node.stop()).await;
+}
+
+/// The same moments in another encode: the last byte of each picture is another one.
+fn encoded_again(feed: &[Message]) -> Vec<Message> {
+    let again = |message: &Message| {
+        let mut payload = message.payload.to_vec();
+        if message.kind == MediaKind::Video && payload.get(1) == Some(&1) {
+            *payload.last_mut().unwrap() ^= 0x10;
+        }
+        Message { payload: payload.into(), ..message.clone() }
+    };
+    feed.iter().map(again).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_encodes_on_one_clock_one_is_used_and_the_other_goes_on_when_it_is_lost() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let (feed, again) = (seconds(0..6), encoded_again(&seconds(0..6)));
+    let mut primary = Encoder::accepted(&node, &lab.key).await;
+    primary.send(&part(&feed, 0, 2_600)).await;
+    lab.listed(&node, 2).await;
+    let mut backup = Encoder::accepted(&node, &format!("{}?backup=1", lab.key)).await;
+    // Behind the primary, and then ahead of it.
+    backup.send(&part(&again, 1_000, 3_400)).await;
+    let said = async {
+        let line = r#"releve_ingest_reports_total{stream="demo",kind="backup-differs"} 1"#;
+        loop {
+            let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+            if String::from_utf8(page).unwrap().lines().any(|said| said == line) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    soon(said).await;
+    primary.send(&part(&feed, 2_600, 4_300)).await;
+    let before = lab.listed(&node, 4).await;
+    assert_eq!(hashes(&before.segments)[..8], alone(&feed).await[..8], "nothing of the backup");
+    primary.dies();
+    backup.send(&part(&again, 3_400, 6_000)).await;
+    backup.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments[..4], before.segments[..4]);
+    // Then what it kept while it waited.
     assert!((6..=8).contains(&snapshot.segments.len()), "{}", snapshot.segments.len());
     assert_seamless(&snapshot, snapshot.segments.len() as u64);
     soon(node.stop()).await;

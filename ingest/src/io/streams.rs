@@ -421,6 +421,10 @@ impl Slot {
         self.holder().as_ref().is_some_and(|held| held.mirrored)
     }
 
+    fn name(&self) -> StreamName {
+        self.record.read().unwrap_or_else(PoisonError::into_inner).name.clone()
+    }
+
     /// Whether a publisher holds the slot.
     pub fn is_held(&self) -> bool {
         self.holder().is_some()

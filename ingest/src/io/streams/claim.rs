@@ -6,11 +6,12 @@
 use super::{Held, Kick, QUEUE_BYTES, Queued, Slot};
 use crate::io::pair::data::Moment;
 use crate::merge::{Merge, Source, Taken};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OfStreamAnd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::warn;
 
 /// Closes the connections of a slot's publishers.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +136,11 @@ impl Claim {
         let mut merge = merge.lock().await;
         let alone = inlet.claims.load(Ordering::Relaxed) == 1;
         let now_ms = self.now_ms();
-        match merge.take(&mut self.source, alone, now_ms, message) {
+        let taken = merge.take(&mut self.source, alone, now_ms, message);
+        if self.source.found_to_differ() {
+            self.tell_difference();
+        }
+        match taken {
             Taken::Nothing => !inlet.media.is_closed(),
             Taken::One(message) => inlet.queue(message).await,
             Taken::Many(messages) => inlet.queue_all(messages).await,
@@ -147,6 +152,13 @@ impl Claim {
                 }
             }
         }
+    }
+
+    fn tell_difference(&self) {
+        let stream = self.slot.name().to_string();
+        warn!(%stream, "primary and backup are two encodes of the feed: one is used, the other is its spare");
+        let of = OfStreamAnd { stream, kind: "backup-differs" };
+        self.metrics.reports.get_or_create(&of).inc();
     }
 
     /// Queues a moment behind the messages before it. `false` when the stream no longer takes any.

@@ -3,6 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use rtmp::MediaKind;
 
 fn message(kind: MediaKind, timestamp: u32, payload: &[u8]) -> Message {
     Message { kind, timestamp, payload: Bytes::copy_from_slice(payload) }
@@ -128,6 +129,78 @@ fn a_new_configuration_goes_on_once() {
     lab.say(&mut one, false, &all[20..]);
     lab.say(&mut two, false, &all[10..]);
     assert_eq!(tracks(&lab.out), tracks(&all));
+}
+
+/// The same moments in another encode: other bytes, and other lengths now and then.
+fn encoded_again(messages: &[Message]) -> Vec<Message> {
+    let again = |(nth, message): (usize, &Message)| {
+        let mut payload = message.payload.to_vec();
+        if What::of(message) == What::Media(0) {
+            payload.extend_from_slice(&vec![0xee; 1 + nth % 3]);
+        }
+        Message { payload: payload.into(), ..message.clone() }
+    };
+    messages.iter().enumerate().map(again).collect()
+}
+
+#[test]
+fn of_two_encodes_on_one_clock_one_is_used_and_the_other_is_its_spare() {
+    let all = feed(0, 0..40);
+    let again = encoded_again(&all);
+    // It is behind, at once, or ahead.
+    for lead in [-20, 0, 20] {
+        let (mut lab, mut one, mut two) = (Lab::new(), Source::new(1, true), Source::new(2, false));
+        lab.say(&mut one, true, &all[..2]);
+        lab.say(&mut two, false, &again[..2]);
+        let found = (2..all.len()).filter(|at| {
+            let of_two = at.saturating_add_signed(lead);
+            lab.say(&mut one, false, &all[*at..=*at]);
+            let known = (2..again.len()).contains(&of_two);
+            lab.say(&mut two, false, if known { &again[of_two..=of_two] } else { &[] });
+            two.found_to_differ()
+        });
+        assert_eq!(found.count(), 1, "it is said once");
+        assert_eq!(tracks(&lab.out), tracks(&all), "nothing of the second one");
+        assert_eq!(lab.anew, 0);
+        // The first one is lost.
+        lab.out.clear();
+        let rest = encoded_again(&feed(0, 40..47)[2..]);
+        lab.say(&mut two, true, &rest);
+        assert_eq!(lab.anew, 1);
+        let first = lab.out.iter().find(|message| What::of(message) == What::Media(0)).unwrap();
+        assert!(is_idr(first), "it begins with its newest pictures");
+        assert!(tracks(&lab.out)[0].contains(&&rest[0]) && lab.out.ends_with(&rest[rest.len() - 3..]));
+    }
+}
+
+#[test]
+fn an_encode_on_one_clock_with_moments_of_its_own_is_no_copy_either() {
+    let (mut lab, mut one, mut two) = (Lab::new(), Source::new(1, true), Source::new(2, false));
+    let (all, between) = (feed(0, 0..30), feed(13, 0..30));
+    lab.say(&mut one, true, &all[..2 + 3 * 10]);
+    lab.say(&mut two, false, &between[..2 + 3 * 8]);
+    assert!(two.found_to_differ());
+    lab.say(&mut one, false, &all[2 + 3 * 10..]);
+    lab.say(&mut two, false, &between[2 + 3 * 8..]);
+    assert_eq!((lab.out.as_slice(), lab.anew), (all.as_slice(), 0));
+}
+
+#[test]
+fn a_copy_that_becomes_another_encode_leaves_and_a_lost_message_or_three_do_not_matter() {
+    let all = feed(0, 0..30);
+    let (mut lab, mut one, mut two) = (Lab::new(), Source::new(1, true), Source::new(2, false));
+    lab.say(&mut one, true, &all[..2 + 3 * 20]);
+    // Without the pictures 4 to 6, and with one that was damaged.
+    let mut copy: Vec<_> = all[..2 + 3 * 10].to_vec();
+    copy.retain(|message| What::of(message) != What::Media(0) || !(160..=240).contains(&message.timestamp));
+    copy.last_mut().unwrap().payload = Bytes::from_static(&[0xaf, 1, 99]);
+    lab.say(&mut two, false, &copy);
+    assert!(two.joined && !two.found_to_differ());
+    lab.say(&mut two, false, &encoded_again(&all[2 + 3 * 10..2 + 3 * 16]));
+    assert!(!two.joined && two.found_to_differ());
+    lab.say(&mut one, false, &all[2 + 3 * 20..]);
+    lab.say(&mut two, false, &encoded_again(&all[2 + 3 * 16..]));
+    assert_eq!((lab.out.as_slice(), lab.anew), (all.as_slice(), 0));
 }
 
 proptest! {

@@ -1,0 +1,166 @@
+//! One connection of a feed: where its messages stand, and what waits of it.
+//!
+//! In: its messages. Out: their places, and what waits, in order. Pure.
+
+use rtmp::{MediaKind, Message};
+use std::collections::VecDeque;
+
+/// What a connection that is not joined may have waiting: the oldest goes first.
+const WAITING_BYTES: usize = 16 << 20;
+/// The same in messages.
+const WAITING_MESSAGES: usize = 4_096;
+
+/// What a message is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Codec configuration of a track.
+    Config(usize),
+    /// Coded media of a track.
+    Media(usize),
+    /// Metadata, ends of sequences: nothing that is published.
+    Other,
+}
+
+impl What {
+    pub(super) fn of(message: &Message) -> What {
+        let (first, second) = (message.payload.first().copied(), message.payload.get(1).copied());
+        match (message.kind, first, second) {
+            // FourCC packets: the type is in the low bits.
+            (MediaKind::Video, Some(first), _) if first & 0x80 != 0 => match first & 0x0f {
+                0 => What::Config(0),
+                1 | 3 => What::Media(0),
+                _ => What::Other,
+            },
+            (MediaKind::Audio, Some(first), _) if first >> 4 == 9 => match first & 0x0f {
+                0 => What::Config(1),
+                1 => What::Media(1),
+                _ => What::Other,
+            },
+            (MediaKind::Video, Some(_), Some(0)) => What::Config(0),
+            (MediaKind::Video, Some(_), Some(1)) => What::Media(0),
+            (MediaKind::Audio, Some(first), Some(0)) if first >> 4 == 10 => What::Config(1),
+            (MediaKind::Audio, Some(_), Some(_)) => What::Media(1),
+            _ => What::Other,
+        }
+    }
+}
+
+/// Whether it begins a GOP.
+pub(super) fn is_idr(message: &Message) -> bool {
+    let first = message.payload.first().copied().unwrap_or_default();
+    What::of(message) == What::Media(0) && (first >> 4) & 7 == 1
+}
+
+/// Where a message stands on its track: the how manieth of its timestamp it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) ms: u32,
+    pub(super) nth: u32,
+}
+
+impl Place {
+    /// Milliseconds from the other to this one; timestamps wrap.
+    pub(super) fn since(self, other: Place) -> i32 {
+        self.ms.wrapping_sub(other.ms).cast_signed()
+    }
+
+    pub(super) fn is_beyond(self, other: Place) -> bool {
+        let ms = self.since(other);
+        ms > 0 || (ms == 0 && self.nth > other.nth)
+    }
+}
+
+/// One connection's side.
+#[derive(Debug)]
+pub struct Source {
+    pub(super) id: u64,
+    pub(super) joined: bool,
+    /// The last message of each track.
+    pub(super) last: [Option<Place>; 2],
+    /// The first one of each track that waits or went on, without a hole behind it.
+    pub(super) from: [Option<Place>; 2],
+    /// Its codec configurations in force before what waits.
+    pub(super) configs: [Option<Message>; 2],
+    pub(super) waiting: VecDeque<(Message, Option<(usize, Place)>)>,
+    waiting_bytes: usize,
+    /// Since it joined: messages of each track in a row that were not those that went on.
+    pub(super) unlike: [usize; 2],
+    /// It is another encode of the feed.
+    pub(super) differs: bool,
+    /// Nobody was told of that.
+    untold: bool,
+}
+
+impl Source {
+    /// A connection; `id` is its own. The first of a feed leads it: what it sends goes on.
+    pub fn new(id: u64, leads: bool) -> Source {
+        Source {
+            id,
+            joined: leads,
+            last: [None; 2],
+            from: [None; 2],
+            configs: [None, None],
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            unlike: [0; 2],
+            differs: false,
+            untold: false,
+        }
+    }
+
+    /// Whether it was found to be another encode of the feed since the last call: worth a word to the operator.
+    pub fn found_to_differ(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
+    }
+
+    pub(super) fn part(&mut self) {
+        (self.joined, self.differs, self.untold) = (false, true, true);
+    }
+
+    pub(super) fn place(&mut self, track: usize, ms: u32) -> Place {
+        let nth = self.last[track].filter(|last| last.ms == ms).map_or(0, |last| last.nth + 1);
+        let place = Place { ms, nth };
+        self.last[track] = Some(place);
+        place
+    }
+
+    pub(super) fn wait(&mut self, message: Message, place: Option<(usize, Place)>) {
+        if let Some((track, place)) = place {
+            self.from[track].get_or_insert(place);
+        }
+        self.waiting_bytes += message.payload.len();
+        self.waiting.push_back((message, place));
+        while self.waiting_bytes > WAITING_BYTES || self.waiting.len() > WAITING_MESSAGES {
+            let Some((message, _)) = self.waiting.pop_front() else { return };
+            self.waiting_bytes -= message.payload.len();
+            self.behind(&message);
+            // The hole is behind us.
+            let first = |track| self.waiting.iter().find_map(|(_, of)| of.filter(|(of, _)| *of == track));
+            self.from = [0, 1].map(|track| first(track).map(|(_, place)| place));
+        }
+    }
+
+    /// A message that waits no more, or never did.
+    pub(super) fn behind(&mut self, message: &Message) {
+        if let What::Config(track) = What::of(message) {
+            self.configs[track] = Some(message.clone());
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        while let Some((message, _)) = self.waiting.pop_front() {
+            self.behind(&message);
+        }
+        self.waiting_bytes = 0;
+        self.from = [None; 2];
+    }
+
+    /// All that waits, behind the codec configurations it was made with.
+    pub(super) fn anew(&mut self) -> Vec<Message> {
+        (self.joined, self.differs, self.unlike) = (true, false, [0; 2]);
+        let waiting = self.waiting.iter().map(|(message, _)| message);
+        let all = self.configs.iter().flatten().chain(waiting).cloned().collect();
+        self.forget();
+        all
+    }
+}
