@@ -17,6 +17,7 @@ use releve_ingest::io::pair::orders::{Order, Report, Resumed, Socket};
 use releve_ingest::io::pair::pulse::Pulse;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::{Coordinator, MarkPolicy};
+use rtmp::amf::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -643,6 +644,75 @@ async fn a_survivor_that_cannot_be_resumed_has_left_and_may_come_back() {
     let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
     assert_eq!(facts, (0..5).map(|number| (number, listed[0].run, 0)).collect::<Vec<_>>());
     pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_stops_asks_its_publisher_to_reconnect_and_both_nodes_have_its_last_words() {
+    let Pair { holder, mut standby, .. } = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let reconnect = [("capsEx", Value::Number(1.0))];
+    let mut encoder = Encoder::publish_with(holder.node.rtmp, &holder.lab.key, &reconnect).await;
+    encoder.send(&seconds(0..2)).await;
+    holder.lab.listed(&holder.node, 1).await;
+    tokio::join!(soon(holder.node.stop()), async {
+        encoder.hears("NetConnection.Connect.ReconnectRequest").await;
+        // Up to the next IDR picture, as the specification wants it.
+        encoder.send(&seconds(2..3)).await;
+        assert!(!encoder.has_heard("NetConnection.Connect.Closed"));
+        encoder.leaves().await;
+    });
+    let ended = standby.lab.window(&standby.node, |now| !now.live && now.segments.len() == 3).await;
+    assert_eq!(hashes(&ended.segments), alone(&seconds(0..3)).await, "what it sent to its end");
+    let recorded = holder.lab.state.last_segment(&stream()).await.unwrap();
+    assert_eq!(recorded.as_ref(), ended.segments.last(), "both nodes recorded the same");
+    // The address has gone over: there it goes on.
+    standby.order(Order::CloseLink);
+    standby.hears(|report| matches!(report, Report::LinkDown).then_some(())).await;
+    standby.order(Order::TakeOver);
+    assert_eq!(standby.hears(survivors).await, Some(Vec::new()), "its connection has ended");
+    standby.order(Order::Resume(Vec::new()));
+    standby.order(Order::Gate(Gate::Alone(2)));
+    let serves = async {
+        while !standby.node.pair_status().unwrap().holder {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(serves).await;
+    let mut back = Encoder::accepted(&standby.node, &standby.lab.key).await;
+    back.send(&seconds(3..5)).await;
+    back.leaves().await;
+    let snapshot = standby.lab.window(&standby.node, |now| !now.live && now.segments.len() == 5).await;
+    assert_eq!(snapshot.segments[..3], ended.segments);
+    let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
+    assert_eq!(facts, (0..5).map(|number| (number, facts[0].1, 0)).collect::<Vec<_>>());
+    soon(standby.node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_closes_a_publisher_that_does_not_reconnect_behind_the_same_byte_on_both_nodes() {
+    let Pair { holder, standby, .. } = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let reconnect = [("capsEx", Value::Number(1.0))];
+    let mut stays = Encoder::publish_with(holder.node.rtmp, &holder.lab.key, &reconnect).await;
+    stays.send(&seconds(0..2)).await;
+    holder.lab.listed(&holder.node, 1).await;
+    tokio::join!(soon(holder.node.stop()), async {
+        stays.hears("NetConnection.Connect.ReconnectRequest").await;
+        // It goes on past the time it is given.
+        for second in 2..40 {
+            stays.send(&seconds(second..second + 1)).await;
+            if stays.has_heard("NetConnection.Connect.Closed") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        stays.hears("NetConnection.Connect.Closed").await;
+        stays.closed().await;
+    });
+    let ended = standby.lab.window(&standby.node, |now| !now.live && now.segments.len() >= 3).await;
+    let recorded = holder.lab.state.last_segment(&stream()).await.unwrap();
+    assert_eq!(recorded.as_ref(), ended.segments.last(), "both nodes recorded the same");
+    let facts = standby.node.pair_status().unwrap().streams;
+    assert!(facts.values().all(|facts| facts.differing == 0), "{facts:?}");
+    soon(standby.node.stop()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
