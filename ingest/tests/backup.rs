@@ -5,9 +5,11 @@ mod common;
 
 use common::{Encoder, Lab, alone, get, hashes, seconds, soon};
 use ingest_api::Snapshot;
+use releve_ingest::io::node::Node;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::MarkPolicy;
 use rtmp::{MediaKind, Message};
+use std::time::Duration;
 
 /// What an encoder says of the feed between two moments, in milliseconds.
 fn part(feed: &[Message], from: u32, to: u32) -> Vec<Message> {
@@ -84,6 +86,21 @@ async fn a_backup_with_a_clock_of_its_own_waits_and_goes_on_like_an_encoder_that
     soon(node.stop()).await;
 }
 
+/// Waits until the node's metrics have this line.
+async fn counts(node: &Node, line: &str) {
+    let line = format!("releve_ingest_{line}");
+    let said = async {
+        loop {
+            let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+            if String::from_utf8(page).unwrap().lines().any(|said| said == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(said).await;
+}
+
 /// The same moments in another encode: the last byte of each picture is another one.
 fn encoded_again(feed: &[Message]) -> Vec<Message> {
     let again = |message: &Message| {
@@ -107,21 +124,12 @@ async fn of_two_encodes_on_one_clock_one_is_used_and_the_other_goes_on_when_it_i
     let mut backup = Encoder::accepted(&node, &format!("{}?backup=1", lab.key)).await;
     // Behind the primary, and then ahead of it.
     backup.send(&part(&again, 1_000, 3_400)).await;
-    let said = async {
-        let line = r#"releve_ingest_reports_total{stream="demo",kind="backup-differs"} 1"#;
-        loop {
-            let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-            if String::from_utf8(page).unwrap().lines().any(|said| said == line) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    soon(said).await;
+    counts(&node, r#"reports_total{stream="demo",kind="backup-differs"} 1"#).await;
     primary.send(&part(&feed, 2_600, 4_300)).await;
     let before = lab.listed(&node, 4).await;
     assert_eq!(hashes(&before.segments)[..8], alone(&feed).await[..8], "nothing of the backup");
     primary.dies();
+    counts(&node, "publishers 1").await;
     backup.send(&part(&again, 3_400, 6_000)).await;
     backup.leaves().await;
     let snapshot = lab.ended(&node).await;
