@@ -247,7 +247,7 @@ mod tests {
         };
         let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
         asking.set_nonblocking(true).unwrap();
-        let mut put = |desk: &mut Desk, node: u16| {
+        let put = |desk: &mut Desk, node: u16| {
             let ask =
                 Ask { node: NodeId(node), incarnation: 9, counter: 1, wanted: 5, base: 0, release: false };
             asking.send_to(&ask.seal(&keys(), ClusterId(1)), at).unwrap();
