@@ -9,10 +9,10 @@ const LAB: &str = env!("CARGO_BIN_EXE_takeover-lab");
 
 #[test]
 fn a_planned_handover_is_noticed_by_nobody() -> Result<()> {
-    by_script(LAB, &["handover", "--short"]).map(drop)
+    by_script(LAB, &["--scenario", "planned", "--short"]).map(drop)
 }
 
 #[test]
 fn the_death_of_the_holder_is_noticed_by_nobody() -> Result<()> {
-    by_script(LAB, &["kill", "--short"]).map(drop)
+    by_script(LAB, &["--scenario", "kill", "--short"]).map(drop)
 }

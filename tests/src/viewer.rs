@@ -130,6 +130,11 @@ impl Viewer {
         Ok(())
     }
 
+    /// How many violations were found so far.
+    pub fn broken(&self) -> usize {
+        self.tracks.iter().map(|track| track.judge.violations().len()).sum()
+    }
+
     /// What was recorded of a track: 0 the main one, 1 audio.
     ///
     /// # Errors
@@ -219,6 +224,20 @@ impl Recording {
     /// When a segment is not well formed.
     pub fn samples(&self) -> Result<Vec<Sample>> {
         Ok(self.fragments()?.into_iter().flat_map(|fragment| fragment.samples).collect())
+    }
+
+    /// All samples in order, each with the number of its segment.
+    ///
+    /// # Errors
+    /// When a segment is not well formed.
+    pub fn numbered(&self) -> Result<Vec<(u64, Sample)>> {
+        let mut samples = Vec::new();
+        for (number, bytes) in &self.segments {
+            for fragment in mp4::fragments(bytes)? {
+                samples.extend(fragment.samples.into_iter().map(|sample| (*number, sample)));
+            }
+        }
+        Ok(samples)
     }
 
     /// Writes it as a file that any player opens.

@@ -7,12 +7,12 @@
 
 use super::keepalived::{Came, Event, one};
 use super::{Report, median};
-use crate::lab::scenario::{Scenario, play};
+use crate::lab::scenario::{PUBLISHERS, Play, Scenario, play};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 const EVENTS: [(&str, Event, Scenario); 3] = [
-    ("planned", Event::Planned, Scenario::Handover),
+    ("planned", Event::Planned, Scenario::Planned),
     ("kill", Event::Kill, Scenario::Kill),
     ("power", Event::Power, Scenario::Power),
 ];
@@ -29,15 +29,13 @@ pub fn run(short: bool) -> Result<Report> {
     let times = if short { 1 } else { 5 };
     let (mut ours, mut theirs, mut errors) = (Vec::new(), Vec::new(), 0);
     for (name, event, scenario) in EVENTS {
-        let outcome = play(&prefix, scenario, "commit", times)?;
+        let outcome =
+            play(&prefix, Play { scenario, protect: "commit", count: times, publishers: PUBLISHERS })?;
         let of = |name: &str| outcome.runs.iter().filter_map(|run| run[name].as_f64()).collect::<Vec<f64>>();
         let waits = of(if event == Event::Planned { "gap_ms" } else { "byte_ms" });
         // A connection that ends says so: with a reset here, or on its way out.
-        let lost = outcome
-            .runs
-            .last()
-            .map_or(0, |whole| whole["rst"].as_u64().unwrap_or(0) + whole["fin"].as_u64().unwrap_or(0));
-        errors += u64::from(!outcome.ok || waits.len() != times || lost > 0);
+        let lost = of("rst").into_iter().chain(of("fin")).sum::<f64>();
+        errors += u64::from(!outcome.ok || waits.len() != times || lost > 0.0);
         if !outcome.ok {
             eprintln!("error: {name}: {}", Value::Array(outcome.runs.clone()));
         }
@@ -45,7 +43,7 @@ pub fn run(short: bool) -> Result<Report> {
         if event != Event::Planned {
             ours.extend(figures(name, "", "publisher_back_ms", of("ffmpeg_ms")));
         }
-        ours.push((format!("{name}_connections_lost"), lost as f64));
+        ours.push((format!("{name}_connections_lost"), lost));
         for (label, advert) in ADVERTS {
             let mut came: Vec<Came> = Vec::new();
             for _ in 0..times {

@@ -1,4 +1,4 @@
-//! Viewers of the lab: they follow their playlists on a thread of their own, whatever happens, and are judged at the end.
+//! Viewers of the lab: they follow their playlists, each on a thread of its own, whatever happens, and are judged at the end.
 //!
 //! In: playlist URLs. Out: what each has recorded, rules that were broken, bytes that are missing. `demo` is watched at three
 //! relays, of which the first two read one node each, which may be down; the third reads both and may never miss anything. The
@@ -10,7 +10,7 @@ use crate::mp4::Sample;
 use crate::viewer::Viewer;
 use anyhow::{Context, Result, anyhow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,10 +31,17 @@ pub struct Seat {
     pub may_miss: bool,
 }
 
-/// The viewers at work.
+/// The viewers at work, each on a thread of its own: a relay that has lost its only node keeps its viewers waiting.
 pub struct Audience {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Vec<(Seat, Viewer)>>>,
+    seats: Vec<Seated>,
+}
+
+struct Seated {
+    seat: Seat,
+    /// Rules that were broken before this viewer's eyes so far.
+    broken: Arc<AtomicUsize>,
+    thread: JoinHandle<Result<Viewer>>,
 }
 
 /// What became of it.
@@ -42,8 +49,10 @@ pub struct Audience {
 pub struct Verdict {
     /// Sentences against the programs.
     pub problems: Vec<String>,
-    /// Bytes that were sent and are in no recording.
-    pub lost: usize,
+    /// Bytes that were sent and are in no recording, with the date of what follows them, milliseconds of the day.
+    pub lost: Vec<(u64, usize)>,
+    /// Dates of segments that were other bytes at another relay.
+    pub differing: Vec<u64>,
     /// Access units that were compared.
     pub compared: usize,
 }
@@ -60,20 +69,19 @@ impl Audience {
             inside.push((seat, viewer));
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let stopping = stop.clone();
-        let thread = std::thread::spawn(move || {
-            while !stopping.load(Ordering::Relaxed) {
-                for (seat, viewer) in &mut inside {
-                    let polled = viewer.poll();
-                    if !seat.may_miss {
-                        polled.with_context(|| seat.url.clone())?;
-                    }
-                }
-                std::thread::sleep(POLL);
-            }
-            Ok(inside)
-        });
-        Ok(Audience { stop, thread })
+        let seated = |(seat, viewer): (Seat, Viewer)| {
+            let broken = Arc::new(AtomicUsize::new(0));
+            let (stopping, counted, may_miss) = (stop.clone(), broken.clone(), seat.may_miss);
+            let thread = std::thread::spawn(move || follow(viewer, may_miss, &stopping, &counted));
+            Seated { seat, broken, thread }
+        };
+        Ok(Audience { seats: inside.into_iter().map(seated).collect(), stop })
+    }
+
+    /// Rules that were broken so far, where nothing may be missed.
+    pub fn broken(&self) -> usize {
+        let whole = self.seats.iter().filter(|one| !one.seat.may_miss);
+        whole.map(|one| one.broken.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends the show, and judges. `strict`: no node was ever down, so every relay must have kept the rules.
@@ -82,7 +90,12 @@ impl Audience {
     /// When the recordings cannot be read.
     pub fn judge(self, strict: bool) -> Result<Verdict> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut inside = self.thread.join().map_err(|_| anyhow!("the viewers' thread panicked"))??;
+        let mut inside = Vec::new();
+        for Seated { seat, thread, .. } in self.seats {
+            let viewer = thread.join().map_err(|_| anyhow!("a viewer's thread panicked"))?;
+            let viewer = viewer.with_context(|| seat.url.clone())?;
+            inside.push((seat, viewer));
+        }
         let mut verdict = Verdict::default();
         for (seat, viewer) in inside.iter_mut().filter(|(seat, _)| strict || !seat.may_miss) {
             let broken = viewer.verdict().err();
@@ -96,6 +109,19 @@ impl Audience {
     }
 }
 
+/// Looks again and again until it is told to stop; an error where nothing may be missed is the end.
+fn follow(mut viewer: Viewer, may_miss: bool, stop: &AtomicBool, broken: &AtomicUsize) -> Result<Viewer> {
+    while !stop.load(Ordering::Relaxed) {
+        let polled = viewer.poll();
+        if !may_miss {
+            polled?;
+        }
+        broken.store(viewer.broken(), Ordering::Relaxed);
+        std::thread::sleep(POLL);
+    }
+    Ok(viewer)
+}
+
 impl Verdict {
     /// Where two relays gave different bytes, and where numbers are missing.
     fn compare_relays(&mut self, inside: &[(Seat, Viewer)]) -> Result<()> {
@@ -107,6 +133,7 @@ impl Verdict {
                 let Ok(other) = viewer.recording(track) else { continue };
                 for (number, bytes) in &other.segments {
                     if first.segments.get(number).is_some_and(|one| one != bytes) {
+                        self.differing.push(dated(viewer, track, *number)?);
                         self.problems
                             .push(format!("segment {number} of track {track} differs at {}", seat.url));
                     }
@@ -129,9 +156,10 @@ impl Verdict {
     fn count_lost(&mut self, seat: &Seat, viewer: &Viewer) -> Result<()> {
         let sent = Feed::parse(&std::fs::read(feed::path(seat.feed)?)?)?;
         for (track, units) in [(0, &sent.video), (1, &sent.audio)] {
-            let samples = viewer.recording(track)?.samples()?;
-            let mut at = begins(units, &samples).context("not of this feed")?;
-            for sample in &samples {
+            let recording = viewer.recording(track)?;
+            let mut at = begins(units, &recording.samples()?).context("not of this feed")?;
+            for (number, sample) in recording.numbered()? {
+                self.compared += 1;
                 // The feed comes over and over: what lies between is what is missing.
                 let ahead =
                     (0..units.len()).find(|ahead| units[(at + ahead) % units.len()].data == sample.data);
@@ -139,14 +167,21 @@ impl Verdict {
                     self.problems.push(format!("{}: a sample of track {track} was never sent", seat.url));
                     continue;
                 };
-                self.lost +=
-                    (0..ahead).map(|missing| units[(at + missing) % units.len()].data.len()).sum::<usize>();
+                if ahead > 0 {
+                    let missing = (0..ahead).map(|missing| units[(at + missing) % units.len()].data.len());
+                    self.lost.push((dated(viewer, track, number)?, missing.sum()));
+                }
                 at = (at + ahead + 1) % units.len();
             }
-            self.compared += samples.len();
         }
         Ok(())
     }
+}
+
+/// The date of a segment.
+fn dated(viewer: &Viewer, track: usize, number: u64) -> Result<u64> {
+    let listed = viewer.tracks.get(track).and_then(|track| track.listed().get(&number));
+    Ok(listed.context("a recorded segment was listed")?.date_ms_of_day)
 }
 
 /// Where in the feed a recording begins: where the most of its first samples follow each other.

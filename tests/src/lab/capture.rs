@@ -33,6 +33,8 @@ struct Log {
     sums: Sums,
     /// The end of what each port has sent, once it has sent.
     newest: HashMap<u16, u32>,
+    /// The number each port began with.
+    begun: HashMap<u16, u32>,
     recent: VecDeque<Seen>,
 }
 
@@ -47,6 +49,8 @@ pub struct Capture {
 pub struct Sums {
     /// SYN of publishers.
     pub syn: u64,
+    /// Connections that publishers began: their SYN without those sent again.
+    pub connections: u64,
     /// RST, either way.
     pub rst: u64,
     /// FIN, either way.
@@ -143,6 +147,41 @@ impl Capture {
         anyhow::bail!("nobody else acknowledged anything to port {port}")
     }
 
+    /// The longest time since a moment in which nothing more was acknowledged to that port, milliseconds; `None` when it
+    /// heard nothing.
+    pub fn longest_wait_ms(&self, port: u16, since: Instant) -> Option<f64> {
+        let log = self.log();
+        let after = log.recent.partition_point(|one| one.at < since);
+        let answers = |one: &&Seen| !one.from_client && one.port == port && one.flags & ACK != 0;
+        let mut last = *log.recent.range(after..).find(answers)?;
+        let mut longest = last.at - since;
+        for one in log.recent.range(after..).filter(answers) {
+            if (one.acknowledges.wrapping_sub(last.acknowledges) as i32) > 0 {
+                longest = longest.max(one.at - last.at);
+                last = *one;
+            }
+        }
+        Some(longest.max(last.at.elapsed()).as_secs_f64() * 1e3)
+    }
+
+    /// Bytes that were acknowledged to that port, and then by another holder no more.
+    pub fn forgotten(&self, port: u16) -> usize {
+        let log = self.log();
+        let answers = |one: &&Seen| !one.from_client && one.port == port && one.flags & ACK != 0;
+        let (mut most, mut forgotten): (Option<(u32, [u8; 6])>, i32) = (None, 0);
+        for one in log.recent.iter().filter(answers) {
+            match most {
+                Some((acknowledged, by)) if (one.acknowledges.wrapping_sub(acknowledged) as i32) <= 0 => {
+                    if by != one.mac {
+                        forgotten = forgotten.max(acknowledged.wrapping_sub(one.acknowledges) as i32);
+                    }
+                }
+                _ => most = Some((one.acknowledges, one.mac)),
+            }
+        }
+        forgotten as usize
+    }
+
     /// The last segments that were seen, a line each: for people.
     pub fn tail(&self, count: usize) -> String {
         let log = self.log();
@@ -190,6 +229,8 @@ impl Log {
         let opens = one.from_client && one.flags & (SYN | ACK) == SYN;
         if opens {
             self.newest.remove(&one.port);
+            let again = self.begun.insert(one.port, one.sequence) == Some(one.sequence);
+            self.sums.connections += u64::from(!again);
         }
         self.sums.syn += u64::from(opens);
         self.sums.rst += u64::from(one.flags & RST != 0);
@@ -207,6 +248,7 @@ impl std::ops::Sub for Sums {
     fn sub(self, before: Sums) -> Sums {
         Sums {
             syn: self.syn - before.syn,
+            connections: self.connections - before.connections,
             rst: self.rst - before.rst,
             fin: self.fin - before.fin,
             retransmissions: self.retransmissions - before.retransmissions,
@@ -217,7 +259,10 @@ impl std::ops::Sub for Sums {
 impl Sums {
     /// As the lab prints it.
     pub fn json(&self) -> Value {
-        json!({"syn": self.syn, "rst": self.rst, "fin": self.fin, "retransmissions": self.retransmissions})
+        json!({
+            "reconnects": self.connections, "syn": self.syn, "rst": self.rst, "fin": self.fin,
+            "retransmissions": self.retransmissions,
+        })
     }
 }
 

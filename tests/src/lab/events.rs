@@ -10,6 +10,8 @@ use crate::{Child, wait_for};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The pair has this long to deal with anything.
@@ -18,6 +20,12 @@ const DEALT: Duration = Duration::from_secs(10);
 /// What a node listed while it was alone is on that node only, until relays have it: within a segment's time and a fetch. A
 /// second crash before that is the loss of both nodes (`ingest/docs/takeover.md`, "Not covered").
 const SEGMENT: Duration = Duration::from_secs(3);
+
+/// How long nodes are parted.
+const PARTED: Duration = Duration::from_secs(1);
+/// Busy loops, and how long they run each time.
+const HOGS: usize = 8;
+const HOGGED: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
 pub struct Stage {
@@ -33,7 +41,7 @@ pub struct Stage {
 
 impl Stage {
     /// Each publisher's port: ours first.
-    fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.steady.iter().map(|one| one.port).chain([self.ffmpeg.1])
     }
 
@@ -47,9 +55,21 @@ impl Stage {
         let first = changes.first().context("a publisher")?;
         let ffmpeg = changes.last().context("a publisher")?;
         Ok(json!({
-            "byte_ms": round(first.byte_ms), "word_ms": round(first.word_ms), "silent_ms": round(first.silent_ms),
+            "blackout_ms": round(first.byte_ms), "byte_ms": round(first.byte_ms), "word_ms": round(first.word_ms), "silent_ms": round(first.silent_ms),
             "ffmpeg_ms": round(ffmpeg.byte_ms), "longest_ms": round(longest),
         }))
+    }
+
+    /// The longest time since a moment in which the first publisher heard of nothing new.
+    fn longest_wait(&self, since: Instant) -> Result<f64> {
+        let port = self.ports().next().context("a publisher")?;
+        Ok(round(self.capture.longest_wait_ms(port, since).context("the first publisher heard nothing")?))
+    }
+
+    /// How many takeovers both nodes count since they were started.
+    fn takeovers(&self) -> Result<u64> {
+        let statuses = [self.rig.status(0)?, self.rig.status(1)?];
+        Ok(statuses.iter().filter_map(|status| status["takeover_count"].as_u64()).sum())
     }
 
     /// Adds what the survivor itself says of its takeover.
@@ -148,12 +168,53 @@ pub fn cut(stage: &mut Stage) -> Result<Value> {
     rig.await_pair()?;
     let at = Instant::now();
     rig.net.inside("a", "link set eth1 down")?;
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(PARTED);
     rig.net.inside("a", "link set eth1 up")?;
+    healed(stage, at)
+}
+
+/// One node hears nothing of the other; every second time it is the standby that hears nothing.
+pub fn one_way(stage: &mut Stage, number: usize) -> Result<Value> {
+    let rig = &mut stage.rig;
+    let holder = rig.await_pair()?;
+    let deaf = if number.is_multiple_of(2) { holder } else { 1 - holder };
+    let at = Instant::now();
+    rig.net.deafen(HOSTS[deaf], HOSTS[1 - deaf])?;
+    std::thread::sleep(PARTED);
+    rig.net.hear(HOSTS[deaf])?;
+    let mut run = healed(stage, at)?;
+    run["deaf"] = json!(if deaf == holder { "holder" } else { "standby" });
+    Ok(run)
+}
+
+/// Parted for a while, and now no more: one has the address, and they find each other.
+fn healed(stage: &mut Stage, parted: Instant) -> Result<Value> {
+    let rig = &mut stage.rig;
     let with: Vec<&str> = HOSTS.into_iter().filter(|host| rig.net.has_vip(host).unwrap_or(false)).collect();
     ensure!(with.len() == 1, "{VIP} is on {with:?}");
     rig.await_pair()?;
-    Ok(json!({"healed_ms": at.elapsed().as_secs_f64() * 1000.0 - 1000.0}))
+    let healed = parted.elapsed().saturating_sub(PARTED);
+    Ok(json!({"blackout_ms": stage.longest_wait(parted)?, "healed_ms": round(healed.as_secs_f64() * 1e3)}))
+}
+
+/// Busy loops beside everything: four for each core.
+pub fn hogs(stage: &mut Stage) -> Result<Value> {
+    stage.rig.await_pair()?;
+    let (at, before) = (Instant::now(), stage.takeovers()?);
+    let stop = Arc::new(AtomicBool::new(false));
+    for _ in 0..HOGS {
+        let stopping = stop.clone();
+        std::thread::spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    std::thread::sleep(HOGGED);
+    stop.store(true, Ordering::Relaxed);
+    stage.rig.await_pair()?;
+    let takeovers = stage.takeovers()? - before;
+    Ok(json!({"blackout_ms": stage.longest_wait(at)?, "takeovers": takeovers}))
 }
 
 /// The standby dies as soon as it is back, so many times; the holder goes on, and does not pair at once with such a one.
@@ -171,16 +232,21 @@ pub fn lose_standby(stage: &mut Stage, times: usize) -> Result<Value> {
     }
     ensure!(rig.net.has_vip(HOSTS[from])?, "{VIP} left its holder");
     let paired_ms = at.elapsed().as_secs_f64() * 1000.0;
-    Ok(json!({"lost": times, "solo_seen_after_ms": solo_ms, "paired_after_ms": paired_ms}))
+    Ok(json!({
+        "blackout_ms": stage.longest_wait(at)?, "lost": times, "solo_seen_after_ms": solo_ms,
+        "paired_after_ms": paired_ms,
+    }))
 }
 
 /// Without the packet hold a crash disconnects the publishers: ffmpeg ends.
 pub fn unprotected(stage: &mut Stage) -> Result<Value> {
     let from = stage.rig.await_pair()?;
     let before = stage.capture.sums();
-    stage.rig.kill(from)?;
+    let at = stage.rig.kill(from)?;
     stage.rig.await_state(1 - from, &["solo"], DEALT)?;
     let ended = stage.ffmpeg.0.wait(Duration::from_secs(20)).is_ok();
     let rst = (stage.capture.sums() - before).rst;
-    Ok(json!({"publisher_ended": ended, "rst": rst, "noticed": ended && rst > 0}))
+    Ok(
+        json!({"ok": ended && rst > 0, "blackout_ms": at.elapsed().as_secs_f64() * 1e3, "publisher_ended": ended}),
+    )
 }

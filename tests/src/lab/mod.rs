@@ -18,6 +18,7 @@
 //! | `slow`, `echo` | a slow link between the nodes; strange heartbeats |
 //! | `proof` | the commit invariant, packet by packet |
 //! | `watch`, `players` | real players look on while it happens |
+//! | `tally` | what each run cost |
 //! | `summary` | percentiles, and how late the machine itself is |
 
 pub mod audience;
@@ -32,6 +33,7 @@ pub mod rig;
 pub mod scenario;
 pub mod slow;
 pub mod summary;
+pub mod tally;
 pub mod watch;
 pub mod wire;
 pub mod wrap;

@@ -122,6 +122,29 @@ impl Net {
         self.rules("s", &format!("table netdev lab_loss {{}}\ndelete table netdev lab_loss\ntable netdev lab_loss {{\n{chains}}}\n"))
     }
 
+    /// Makes a host deaf to the other one on both wires: what it says itself still arrives there.
+    ///
+    /// # Errors
+    /// With what `nft` said.
+    pub fn deafen(&self, name: &str, to: &str) -> Result<()> {
+        let last = if to == "a" { 1 } else { 2 };
+        let chain = |device: &str, network: u8| {
+            format!(
+                "chain {device} {{ type filter hook ingress device \"{device}\" priority 0; \
+                 ip saddr 10.{network}.0.{last} drop; }}\n"
+            )
+        };
+        self.rules(name, &format!("table netdev lab_deaf {{\n{}{}}}\n", chain("eth0", 77), chain("eth1", 78)))
+    }
+
+    /// Ends its deafness.
+    ///
+    /// # Errors
+    /// With what `nft` said.
+    pub fn hear(&self, name: &str) -> Result<()> {
+        self.rules(name, "delete table netdev lab_deaf\n")
+    }
+
     /// A command that runs in a namespace.
     pub fn command(&self, name: &str, program: &Path) -> Command {
         let mut command = Command::new("ip");
