@@ -21,9 +21,9 @@ use rtmp::amf::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// One node, and the hand that drives its data half.
 struct Side {
@@ -728,5 +728,44 @@ async fn a_pair_says_that_it_takes_no_backup_and_its_publisher_stays() {
     encoder.leaves().await;
     let segments = pair.alike(0, 3).await;
     assert_eq!(hashes(&segments), alone(&seconds(0..3)).await);
+    pair.stop().await;
+}
+
+/// A wire between the nodes, and what cuts it: then nothing arrives any more, and nobody is told.
+async fn wire_to(node: SocketAddr) -> (SocketAddr, Arc<Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cut = Arc::new(Notify::new());
+    let is_cut = cut.clone();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(node).await.unwrap();
+        tokio::select! {
+            _ = copy_bidirectional(&mut near, &mut far) => {}
+            () = is_cut.notified() => std::future::pending().await,
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_on_which_nothing_arrives_any_more_is_given_up_soon() {
+    let first = Lab::new(MarkPolicy::Off).await;
+    let second = first.twin().await;
+    let (a, b) = (free_address(), free_address());
+    let (wire, cut) = wire_to(a).await;
+    let mut pair = Pair::of((first, a, b), (second, b, wire), Protect::Commit).await;
+    pair.join().await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..2)).await;
+    pair.alike(0, 1).await;
+    cut.notify_one();
+    encoder.send(&seconds(2..4)).await;
+    let down = pair.holder.hears(|report| matches!(report, Report::LinkDown).then_some(()));
+    tokio::time::timeout(Duration::from_secs(3), down).await.expect("the link is given up");
+    pair.holder.order(Order::Gate(Gate::Alone(2)));
+    let snapshot = pair.holder.lab.listed(&pair.holder.node, 3).await;
+    assert_eq!(hashes(&snapshot.segments[..3]), alone(&seconds(0..4)).await[..6]);
+    encoder.leaves().await;
     pair.stop().await;
 }

@@ -297,6 +297,8 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        // While its addresses are there.
+        drop(self.slow.take());
         for place in 0..2 {
             // Guardian and node together, or the node would try to leave in good order.
             let _ = self.signal(place, rustix::process::Signal::KILL);

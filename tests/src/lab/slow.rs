@@ -7,17 +7,19 @@ use anyhow::Result;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// What may be on its way, pieces: more is not said in such a time.
 const READ_BYTES: usize = 64 << 10;
 
-/// The proxies. Their threads end with the program.
+/// The proxies. Threads of connections end with these.
 pub struct Slow {
     /// How often the wire was cut: connections of before pass nothing on.
     cuts: Arc<AtomicU64>,
+    /// Nobody is let in any more.
+    over: Arc<AtomicBool>,
 }
 
 impl Slow {
@@ -31,12 +33,15 @@ impl Slow {
     /// # Errors
     /// When an address cannot be listened on.
     pub fn start(delay: Duration) -> Result<Slow> {
-        let slow = Slow { cuts: Arc::default() };
+        let slow = Slow { cuts: Arc::default(), over: Arc::default() };
         for node in 1..=2_usize {
             let listener = TcpListener::bind(Slow::to(node))?;
-            let cuts = slow.cuts.clone();
+            let (cuts, over) = (slow.cuts.clone(), slow.over.clone());
             std::thread::spawn(move || {
                 for near in listener.incoming().flatten() {
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
                     let target = SocketAddr::from(([10, 77, 0, node as u8], 7400));
                     // A node that is down is dialled again.
                     let Ok(far) = TcpStream::connect_timeout(&target, Duration::from_secs(1)) else {
@@ -53,6 +58,16 @@ impl Slow {
     /// Cuts the wire: what is on its way is lost, and what still comes on these connections. New ones pass.
     pub fn cut(&self) {
         self.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        for node in 1..=2 {
+            // So that it looks.
+            let _ = TcpStream::connect_timeout(&Slow::to(node), Duration::from_secs(1));
+        }
     }
 }
 

@@ -26,11 +26,14 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 /// A turn at least this often: control takes a second without one for a hung data plane.
 const TICK: Duration = Duration::from_millis(50);
+/// Something waits for the standby, and it confirms nothing for this long: the wire is cut, though heartbeats come by another
+/// one. Publishers wait meanwhile; two losses in a row on the link (the kernel's timer is 200 ms, then 400) come near.
+const UNHEARD_MAX: Duration = Duration::from_millis(500);
 /// Ends that may prove themselves at once.
 const STRANGERS_MAX: usize = 4;
 
@@ -41,6 +44,8 @@ struct Wire {
     out: Bytes,
     epoch: Epoch,
     in_step_told: bool,
+    /// The paired standby confirmed something, or had nothing to confirm.
+    confirmed_at: Instant,
 }
 
 /// What is said once so much was read.
@@ -175,7 +180,13 @@ impl Engine {
         (self.promise, self.parting) = (None, None);
         info!(?role, epoch, "the pair's link is up");
         self.data.books().join(link);
-        self.wire = Some(Wire { stream, out: Bytes::new(), epoch, in_step_told: false });
+        self.wire = Some(Wire {
+            stream,
+            out: Bytes::new(),
+            epoch,
+            in_step_told: false,
+            confirmed_at: Instant::now(),
+        });
         self.report(Report::LinkUp);
         // What came behind the proof.
         self.take(&[]).await;
@@ -246,7 +257,7 @@ impl Engine {
 
     fn news(&mut self) {
         let mut behind = false;
-        let (mut paired, mut more) = (false, false);
+        let (mut paired, mut more, mut confirmed) = (false, false, false);
         let mut described = Vec::new();
         let mut guard = self.data.books();
         let books = &mut *guard;
@@ -254,6 +265,7 @@ impl Engine {
             match event {
                 Event::Paired => paired = true,
                 Event::Confirmed { connection, input, output } => {
+                    confirmed = true;
                     self.confirm(books, connection, input, output);
                 }
                 Event::Finished(connection) => self.finished(books, connection),
@@ -290,6 +302,7 @@ impl Engine {
         }
         self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
         self.data.0.metrics.pair_unconfirmed.set(books.holder.unconfirmed().try_into().unwrap_or(i64::MAX));
+        let heard = confirmed || books.holder.unconfirmed() == 0 || !books.holder.is_paired();
         drop(guard);
         if more {
             self.data.tell_streams();
@@ -301,6 +314,18 @@ impl Engine {
         if behind {
             warn!("the standby does not keep up while it joins");
             self.lose("the standby is behind");
+        }
+        self.listen(heard);
+    }
+
+    /// Gives up a link on which a standby that should confirm says nothing.
+    fn listen(&mut self, heard: bool) {
+        let Some(wire) = &mut self.wire else { return };
+        if heard {
+            wire.confirmed_at = Instant::now();
+        } else if wire.confirmed_at.elapsed() > UNHEARD_MAX {
+            warn!("the standby confirms nothing any more: its heartbeats come, the link's bytes do not");
+            self.lose("nothing is heard on it");
         }
     }
 
