@@ -13,7 +13,7 @@ use mirror::Role;
 use releve_ingest::config::pair::Protect;
 use releve_ingest::io::node::Node;
 use releve_ingest::io::pair::data::{Config, Start};
-use releve_ingest::io::pair::orders::{Order, Report, Resumed, Socket};
+use releve_ingest::io::pair::orders::{Egress, Order, Report, Resumed, Socket};
 use releve_ingest::io::pair::pulse::Pulse;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::{Coordinator, MarkPolicy};
@@ -21,6 +21,7 @@ use rtmp::amf::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use takeover::hold::{Base, Confirmed, Flow, SynAck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -35,6 +36,17 @@ struct Side {
 
 impl Side {
     async fn new(lab: Lab, number: u16, protect: Protect, listen: SocketAddr, dial: SocketAddr) -> Side {
+        Side::with(lab, number, protect, listen, dial, None).await
+    }
+
+    async fn with(
+        lab: Lab,
+        number: u16,
+        protect: Protect,
+        listen: SocketAddr,
+        dial: SocketAddr,
+        egress: Option<Arc<dyn Egress>>,
+    ) -> Side {
         let (orders, takes) = mpsc::unbounded_channel();
         let (said, reports) = mpsc::unbounded_channel();
         let start = Start {
@@ -49,7 +61,7 @@ impl Side {
             },
             orders: takes,
             reports: Arc::new(move |report| drop(said.send(report))),
-            egress: None,
+            egress,
             pulse: Arc::new(Pulse::default()),
         };
         let node = lab.paired(GRACE, Some(start)).await;
@@ -203,6 +215,10 @@ impl Pair {
     ) -> Pair {
         let holder = Side::new(first.0, 1, protect, first.1, first.2).await;
         let standby = Side::new(second.0, 2, protect, second.1, second.2).await;
+        Pair::between(holder, standby).await
+    }
+
+    async fn between(holder: Side, standby: Side) -> Pair {
         holder.order(Order::OpenLink(Role::Holder, 1));
         holder.order(Order::Gate(Gate::Alone(1)));
         let holds = async {
@@ -767,5 +783,44 @@ async fn a_link_on_which_nothing_arrives_any_more_is_given_up_soon() {
     let snapshot = pair.holder.lab.listed(&pair.holder.node, 3).await;
     assert_eq!(hashes(&snapshot.segments[..3]), alone(&seconds(0..4)).await[..6]);
     encoder.leaves().await;
+    pair.stop().await;
+}
+
+/// Stands for the packet hold: which connections it was told about.
+#[derive(Default)]
+struct Told(Mutex<Vec<(Flow, Base)>>);
+
+impl Egress for Told {
+    fn admit(&self, flow: Flow, base: Base) {
+        self.0.lock().unwrap().push((flow, base));
+    }
+    fn confirm(&self, _: Flow, _: Base, _: Confirmed) {}
+    fn finish(&self, _: Flow, _: Base) {}
+    fn forget(&self, _: Flow) {}
+}
+
+/// A publisher that fails and tries again at once may come from the same port, before its first connection's line has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_used_again_is_another_connection() {
+    let told = Arc::new(Told::default());
+    let first = Lab::new(MarkPolicy::Off).await;
+    let second = first.twin().await;
+    let (a, b) = (free_address(), free_address());
+    let holder = Side::with(first, 1, Protect::Commit, a, b, Some(told.clone())).await;
+    let standby = Side::new(second, 2, Protect::Commit, b, a).await;
+    let mut pair = Pair::between(holder, standby).await;
+    pair.join().await;
+    let flow = Flow { local: pair.holder.node.rtmp, peer: "127.0.0.1:50414".parse().unwrap() };
+    for received in [1_000, 2_000] {
+        let base = Base { received, sent: 7 };
+        let syn_ack = SynAck { base, segment_max: None, sack: false, scale: None, timestamp: None };
+        pair.holder.order(Order::Opened(flow, syn_ack));
+        let admitted = async {
+            while !told.0.lock().unwrap().contains(&(flow, base)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(admitted).await;
+    }
     pair.stop().await;
 }

@@ -446,7 +446,7 @@ fn the_hold_opens_only_for_what_is_confirmed() {
             server.write_all(b"secret").unwrap();
             client.set_read_timeout(Some(MOMENT)).unwrap();
             assert!(client.read(&mut [0; 6]).is_err(), "unconfirmed output escaped");
-            hold.confirm(flow, Confirmed { received: 0, sent: 6 });
+            hold.confirm(flow, syn_ack.base, Confirmed { received: 0, sent: 6 });
             client.set_read_timeout(Some(PATIENCE)).unwrap();
             let mut word = [0; 6];
             client.read_exact(&mut word).unwrap();

@@ -99,9 +99,9 @@ pub trait Egress: Send + Sync {
     /// A connection is known to the standby.
     fn admit(&self, flow: Flow, base: Base);
     /// The standby has this much.
-    fn confirm(&self, flow: Flow, confirmed: Confirmed);
+    fn confirm(&self, flow: Flow, base: Base, confirmed: Confirmed);
     /// Its last packets may leave.
-    fn finish(&self, flow: Flow);
+    fn finish(&self, flow: Flow, base: Base);
     /// It lives elsewhere now.
     fn forget(&self, flow: Flow);
 }

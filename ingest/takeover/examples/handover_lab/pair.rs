@@ -166,7 +166,11 @@ impl Holder {
             if kind == ADMIT {
                 self.hold.admit(flow, syn_ack.base);
             } else {
-                self.hold.confirm(flow, Confirmed { received: number(&body), sent: number(&body[8..]) });
+                self.hold.confirm(
+                    flow,
+                    syn_ack.base,
+                    Confirmed { received: number(&body), sent: number(&body[8..]) },
+                );
             }
         }
         alive

@@ -41,8 +41,8 @@ impl Settings {
 
 enum Word {
     Admit(Flow, Base),
-    Confirm(Flow, Confirmed),
-    Finish(Flow),
+    Confirm(Flow, Base, Confirmed),
+    Finish(Flow, Base),
     Forget(Flow),
     Solo(bool),
     StrangersMayReset(bool),
@@ -125,13 +125,13 @@ impl Hold {
     }
 
     /// As [`Ledger::confirm`].
-    pub fn confirm(&self, flow: Flow, confirmed: Confirmed) {
-        self.shared.say(Word::Confirm(flow, confirmed));
+    pub fn confirm(&self, flow: Flow, base: Base, confirmed: Confirmed) {
+        self.shared.say(Word::Confirm(flow, base, confirmed));
     }
 
     /// As [`Ledger::finish`].
-    pub fn finish(&self, flow: Flow) {
-        self.shared.say(Word::Finish(flow));
+    pub fn finish(&self, flow: Flow, base: Base) {
+        self.shared.say(Word::Finish(flow, base));
     }
 
     /// As [`Ledger::forget`].
@@ -232,10 +232,10 @@ fn work(
         for word in words {
             match word {
                 Word::Admit(flow, base) => ledger.admit(flow, base),
-                Word::Confirm(flow, confirmed) => {
-                    ledger.confirm(flow, confirmed);
+                Word::Confirm(flow, base, confirmed) => {
+                    ledger.confirm(flow, base, confirmed);
                 }
-                Word::Finish(flow) => ledger.finish(flow),
+                Word::Finish(flow, base) => ledger.finish(flow, base),
                 Word::Forget(flow) => ledger.forget(flow),
                 Word::Solo(solo) => ledger.set_solo(solo),
                 Word::StrangersMayReset(may) => ledger.strangers_may_reset(may),

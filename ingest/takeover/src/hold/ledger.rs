@@ -206,20 +206,21 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// The standby has this much. Less than before changes nothing. `false` when the connection is not admitted.
-    pub fn confirm(&mut self, flow: Flow, confirmed: Confirmed) -> bool {
-        let Some(Entry { stage: Stage::Known(known), .. }) = self.flows.get_mut(&flow) else {
-            return false;
-        };
+    /// The standby has this much. Less than before changes nothing. `false` when the connection is not admitted: another one
+    /// may have the same ends by now, with numbers of its own.
+    pub fn confirm(&mut self, flow: Flow, base: Base, confirmed: Confirmed) -> bool {
+        let Some(entry) = self.flows.get_mut(&flow).filter(|entry| entry.base == base) else { return false };
+        let Stage::Known(known) = &mut entry.stage else { return false };
         known.received = known.received.max(confirmed.received);
         known.sent = known.sent.max(confirmed.sent);
         self.flush(flow);
         true
     }
 
-    /// The standby knows that this connection is over: whatever its kernel still says may leave, resets too.
-    pub fn finish(&mut self, flow: Flow) {
-        if let Some(entry) = self.flows.get_mut(&flow) {
+    /// The standby knows that this connection is over: whatever its kernel still says may leave, resets too. Not what is said
+    /// on the next connection between the same ends.
+    pub fn finish(&mut self, flow: Flow, base: Base) {
+        if let Some(entry) = self.flows.get_mut(&flow).filter(|entry| entry.base == base) {
             entry.stage = Stage::Finished;
             self.flush(flow);
         }

@@ -60,11 +60,11 @@ fn an_acknowledgement_waits_for_its_bytes_and_order_is_kept() {
     ledger.offer(Some(segment(flow(1), 0, 0, 0)), 2); // alone it could leave; behind 1 it waits
     ledger.offer(Some(segment(flow(1), 100, 0, 10)), 3);
     assert_eq!(drain(&mut ledger), []);
-    assert!(ledger.confirm(flow(1), Confirmed { received: 99, sent: 0 }));
+    assert!(ledger.confirm(flow(1), BASE, Confirmed { received: 99, sent: 0 }));
     assert_eq!(drain(&mut ledger), []);
-    ledger.confirm(flow(1), Confirmed { received: 100, sent: 9 });
+    ledger.confirm(flow(1), BASE, Confirmed { received: 100, sent: 9 });
     assert_eq!(drain(&mut ledger), [(1, Verdict::Leave), (2, Verdict::Leave)]);
-    ledger.confirm(flow(1), Confirmed { received: 50, sent: 10 }); // going back changes nothing
+    ledger.confirm(flow(1), BASE, Confirmed { received: 50, sent: 10 }); // going back changes nothing
     assert_eq!(drain(&mut ledger), [(3, Verdict::Leave)]);
 }
 
@@ -72,13 +72,13 @@ fn an_acknowledgement_waits_for_its_bytes_and_order_is_kept() {
 fn a_fin_counts_one_and_a_reset_needs_the_end() {
     let mut ledger = Ledger::new(Limits::default());
     ledger.admit(flow(1), BASE);
-    ledger.confirm(flow(1), Confirmed { received: 10, sent: 10 });
+    ledger.confirm(flow(1), BASE, Confirmed { received: 10, sent: 10 });
     ledger.offer(Some(segment(flow(1), 10, 10, 1)), 1); // FIN
     ledger.offer(Some(Segment { reset: true, ..segment(flow(1), 10, 10, 0) }), 2);
     assert_eq!(drain(&mut ledger), [(2, Verdict::Drop)]);
-    ledger.confirm(flow(1), Confirmed { received: 10, sent: 11 });
+    ledger.confirm(flow(1), BASE, Confirmed { received: 10, sent: 11 });
     assert_eq!(drain(&mut ledger), [(1, Verdict::Leave)]);
-    ledger.finish(flow(1));
+    ledger.finish(flow(1), BASE);
     ledger.offer(Some(Segment { reset: true, ..segment(flow(1), 10, 10, 0) }), 3);
     ledger.offer(Some(segment(flow(1), 99, 99, 0)), 4);
     assert_eq!(drain(&mut ledger), [(3, Verdict::Leave), (4, Verdict::Leave)]);
@@ -115,7 +115,7 @@ fn new_numbers_on_the_same_ends_are_a_new_connection() {
     assert_eq!(drain(&mut ledger), [(1, Verdict::Drop)]);
     assert!(ledger.poll_event().is_some());
     assert!(
-        !ledger.confirm(flow(1), Confirmed { received: 5, sent: 0 }),
+        !ledger.confirm(flow(1), BASE, Confirmed { received: 5, sent: 0 }),
         "the old numbers must not open the new"
     );
     ledger.admit(flow(1), base);
@@ -143,7 +143,7 @@ fn alone_everything_leaves_and_a_standby_closes_the_gate_again() {
 fn a_flood_of_handshakes_does_not_push_out_the_living() {
     let mut ledger = Ledger::new(Limits { packets: 10, flows: 4 });
     ledger.admit(flow(0), BASE);
-    ledger.confirm(flow(0), Confirmed { received: 1, sent: 0 });
+    ledger.confirm(flow(0), BASE, Confirmed { received: 1, sent: 0 });
     for number in 1..500 {
         ledger.offer(Some(handshake(flow(number))), number);
         ledger.poll_event();
@@ -207,7 +207,7 @@ proptest! {
                     known[usize::from(number)].get_or_insert_default();
                 }
                 Step::Confirm { flow: number, received, sent } => {
-                    let taken = ledger.confirm(flow(number), Confirmed { received, sent });
+                    let taken = ledger.confirm(flow(number), BASE, Confirmed { received, sent });
                     if let Some((confirmed, false)) = &mut known[usize::from(number)] {
                         prop_assert!(taken);
                         confirmed.received = confirmed.received.max(received);
@@ -215,7 +215,7 @@ proptest! {
                     }
                 }
                 Step::Finish(number) => {
-                    ledger.finish(flow(number));
+                    ledger.finish(flow(number), BASE);
                     // A handshake that is finished before it was admitted is finished too.
                     known[usize::from(number)].get_or_insert_default().1 = true;
                 }
@@ -245,7 +245,7 @@ proptest! {
         // In the end everything that is confirmed is out.
         for number in 0..3 {
             ledger.admit(flow(number), BASE);
-            ledger.confirm(flow(number), Confirmed { received: 5000, sent: 5000 });
+            ledger.confirm(flow(number), BASE, Confirmed { received: 5000, sent: 5000 });
         }
         prop_assert_eq!(ledger.counts().waiting, 0);
     }
@@ -256,13 +256,13 @@ proptest! {
 fn a_shut_ledger_keeps_what_was_confirmed() {
     let mut ledger = Ledger::new(Limits::default());
     ledger.admit(flow(1), BASE);
-    ledger.confirm(flow(1), Confirmed { received: 100, sent: 0 });
+    ledger.confirm(flow(1), BASE, Confirmed { received: 100, sent: 0 });
     ledger.strangers_may_reset(true);
     ledger.set_passage(Passage::Shut);
     ledger.offer(Some(segment(flow(1), 50, 0, 0)), 1);
     ledger.offer(Some(segment(flow(1), 150, 0, 0)), 2);
     ledger.offer(Some(Segment { reset: true, ..segment(flow(2), 0, 0, 0) }), 3);
-    ledger.confirm(flow(1), Confirmed { received: 120, sent: 0 });
+    ledger.confirm(flow(1), BASE, Confirmed { received: 120, sent: 0 });
     assert_eq!(drain(&mut ledger), [(3, Verdict::Drop)]);
     ledger.set_passage(Passage::Confirmed);
     assert_eq!(drain(&mut ledger), [(1, Verdict::Leave)]);
@@ -272,4 +272,20 @@ fn a_shut_ledger_keeps_what_was_confirmed() {
     ledger.offer(Some(segment(flow(1), 500, 0, 0)), 4);
     assert_eq!(drain(&mut ledger), [(4, Verdict::Leave)]);
     assert_eq!(ledger.counts().waiting, 0);
+}
+
+/// A publisher's port is used again before everybody knows that the connection before it is over.
+#[test]
+fn the_end_of_a_connection_is_not_the_end_of_the_next_one_between_the_same_ends() {
+    let mut ledger = Ledger::new(Limits::default());
+    ledger.admit(flow(1), BASE);
+    ledger.confirm(flow(1), BASE, Confirmed { received: 5000, sent: 5000 });
+    let next = Base { received: BASE.received.wrapping_add(1 << 20), sent: BASE.sent.wrapping_add(1 << 20) };
+    ledger.admit(flow(1), next);
+    assert!(!ledger.confirm(flow(1), BASE, Confirmed { received: 6000, sent: 6000 }));
+    ledger.finish(flow(1), BASE);
+    ledger.offer(Some(segment(flow(1), (1 << 20) + 100, 0, 0)), 1);
+    assert_eq!(drain(&mut ledger), [], "the standby does not have it");
+    ledger.confirm(flow(1), next, Confirmed { received: 100, sent: 0 });
+    assert_eq!(drain(&mut ledger), [(1, Verdict::Leave)]);
 }

@@ -127,13 +127,17 @@ impl Egress for Outlet {
         self.0.hold.admit(flow, base);
     }
 
-    fn confirm(&self, flow: Flow, confirmed: Confirmed) {
-        self.0.hold.confirm(flow, confirmed);
+    fn confirm(&self, flow: Flow, base: Base, confirmed: Confirmed) {
+        self.0.hold.confirm(flow, base, confirmed);
     }
 
-    fn finish(&self, flow: Flow) {
-        lock(&self.0.bases).remove(&flow);
-        self.0.hold.finish(flow);
+    fn finish(&self, flow: Flow, base: Base) {
+        let mut bases = lock(&self.0.bases);
+        if bases.get(&flow) == Some(&base) {
+            bases.remove(&flow);
+        }
+        drop(bases);
+        self.0.hold.finish(flow, base);
     }
 
     fn forget(&self, flow: Flow) {

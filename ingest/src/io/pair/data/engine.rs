@@ -337,13 +337,13 @@ impl Engine {
         if !std::mem::replace(&mut entry.admitted, true) {
             egress.admit(flow, base);
         }
-        egress.confirm(flow, Confirmed { received: input, sent: output });
+        egress.confirm(flow, base, Confirmed { received: input, sent: output });
     }
 
     fn finished(&self, books: &mut Books, connection: ConnectionId) {
         let Some(entry) = books.entries.get(&connection) else { return };
-        if let (Some(egress), Some(flow)) = (&self.egress, entry.flow) {
-            egress.finish(flow);
+        if let (Some(egress), Some(flow), Some(base)) = (&self.egress, entry.flow, entry.base) {
+            egress.finish(flow, base);
         }
         if entry.turns.is_closed() {
             books.entries.remove(&connection);

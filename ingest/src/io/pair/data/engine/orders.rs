@@ -1,6 +1,6 @@
 //! What control orders.
 
-use super::super::books::{Books, Data, Describe, Since};
+use super::super::books::{Books, Data, Describe, Entry, Since};
 use super::super::line::{Line, Turn};
 use super::super::pump::{self, Command};
 use super::super::word::{LineState, Start, write};
@@ -54,6 +54,8 @@ impl Engine {
 
     fn opened(&self, flow: Flow, syn_ack: &SynAck) {
         let tcp = Outline::of_syn_ack(flow, syn_ack, self.data.0.pulse.now()).encode();
+        // Another connection between the same ends: what the former one's line still says is not about this one.
+        self.data.books().part(flow, syn_ack.base);
         let known = self.data.books().find(flow);
         match known {
             // Accepted while the hold was open, before this word of it was here.
@@ -291,6 +293,13 @@ impl Books {
         let found =
             self.entries.iter().find(|(_, entry)| entry.flow == Some(flow) && !entry.turns.is_closed());
         found.map(|(connection, _)| *connection)
+    }
+
+    /// Takes these ends from a connection that began with other numbers: it is over, whether its line knows or not.
+    fn part(&mut self, flow: Flow, base: Base) {
+        let former =
+            |entry: &&mut Entry| entry.flow == Some(flow) && entry.base.is_some_and(|known| known != base);
+        self.entries.values_mut().filter(former).for_each(|entry| entry.flow = None);
     }
 
     /// The mirrored connections are this node's.
