@@ -4,14 +4,13 @@
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
 use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
-use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
+use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Record, Twin, pass};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Track};
 use media::segment::Segmenter;
 use mirror::PartDigest;
 use mirror::compare::Chain;
 use releve_state::coordinator::{Error as StateError, StreamRecord};
-use tracing::warn;
 
 /// Records told again at a takeover: more than a handover can leave behind.
 const TOLD_MAX: usize = 8;
@@ -34,12 +33,21 @@ impl Stream {
             Some(made) => Some(made),
             None => self.context.state.last_segment(&self.context.stream).await.ok().flatten(),
         };
+        let last = last.map(Record);
         Some(Lead { record, peer, run, epoch, segmenter, seed, last, live: None })
     }
 
     /// Goes on exactly where the holder of the stream stands. `false`: this node cannot, and says so.
     pub(super) async fn follow(&mut self, lead: &Lead) -> bool {
-        match self.try_follow(lead).await {
+        let followed = self.try_follow(lead).await;
+        match &followed {
+            Ok(()) => self.lack(),
+            Err(_) => self.lack_nothing(),
+        }
+        if let Some(pair) = &self.context.pair {
+            pair.begun(&self.context.stream);
+        }
+        match followed {
             Ok(()) => true,
             Err(why) => {
                 self.diverged(&format!("this node cannot follow the stream: {why}"));
@@ -60,7 +68,7 @@ impl Stream {
         }
         state.begin_run(&lead.run).await.map_err(text)?;
         let segmenter = Segmenter::restore(&lead.segmenter).map_err(|error| error.to_string())?;
-        if let Some(last) = lead.last.as_ref().filter(|last| last.run == lead.run.id) {
+        if let Some(Record(last)) = lead.last.as_ref().filter(|last| last.0.run == lead.run.id) {
             // What we made ourselves, and list when the holder's word comes, is recorded then.
             if self.made.back().is_none_or(|made| made.number() < last.number) {
                 self.made.clear();
@@ -68,13 +76,9 @@ impl Stream {
             }
         }
         self.made.retain(|made| made.number() < segmenter.next_number());
-        for (name, object) in lead.seed.inits() {
-            let blob = format!("init/{name}");
-            if let Err(error) = self.context.blobs.put(&blob, object.clone()).await {
-                warn!(%stream, %error, "init section not stored; it is lost with a restart");
-            }
-        }
+        self.store_inits(lead.seed.inits()).await;
         let next = self.made.front().map_or(segmenter.next_number(), Waiting::number);
+        self.set_aside();
         self.window.join(&lead.run, next, &lead.seed).map_err(|error| error.to_string())?;
         self.window.set_epoch(lead.epoch);
         (self.run, self.epoch, self.follows, self.leads) = (lead.run.id, lead.epoch, true, false);
@@ -144,6 +148,7 @@ impl Stream {
             Err(error) => self.report("state-away", &format!("the stream's epoch is not raised: {error}")),
         }
         self.release().await;
+        self.copy().await;
     }
 
     /// Tells the other node of a part that will be listed. `None` where there is none.
