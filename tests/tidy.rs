@@ -7,13 +7,14 @@ use std::io::Result;
 use std::path::{Path, PathBuf};
 
 /// Rooms without sockets, clocks, randomness, files and environment, and what each may see of ours.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "ingest/rtmp/src",
     "ingest/api/src",
     "ingest/media/src",
     "ingest/failover/src",
     "ingest/mirror/src",
     "watermark/src",
+    "relay/src/address",
     "relay/src/token",
     "relay/src/session",
     "relay/src/route",

@@ -31,3 +31,8 @@ fn json_web_tokens() {
 fn request_targets() {
     replay("viewer_path", fuzzing::viewer_path);
 }
+
+#[test]
+fn headers_of_proxies() {
+    replay("proxy_header", releve_relay::address::introduction::fuzzed);
+}

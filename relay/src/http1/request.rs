@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub range: Option<&'a str>,
     /// Its `If-None-Match`, if it has exactly one; without it a full answer is right.
     pub if_none_match: Option<&'a [u8]>,
+    /// Its last `X-Forwarded-For`: the one that the nearest proxy wrote, if there is a proxy to be believed.
+    pub forwarded_for: Option<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
@@ -89,6 +91,7 @@ impl Kept {
             keep_alive: self.keep_alive,
             range: self.range.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
+            forwarded_for: None, // it has been looked at
         }
     }
 }
@@ -200,6 +203,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         keep_alive: !seen.close && (!is_http_10 || seen.keep_alive),
         range: if seen.ranges == 1 && !seen.if_range { seen.range } else { None },
         if_none_match: if seen.if_none_matches == 1 { seen.if_none_match } else { None },
+        forwarded_for: seen.forwarded_for,
     };
     Ok(Some((request, leading + len)))
 }
@@ -237,6 +241,7 @@ struct Seen<'a> {
     if_range: bool,
     if_none_matches: usize,
     if_none_match: Option<&'a [u8]>,
+    forwarded_for: Option<&'a [u8]>,
 }
 
 impl<'a> Seen<'a> {
@@ -274,6 +279,7 @@ impl<'a> Seen<'a> {
                         return Err(Malformed::Body);
                     }
                 }
+                15 if is("x-forwarded-for") => seen.forwarded_for = Some(field.value),
                 17 if is("transfer-encoding") => return Err(Malformed::Body),
                 _ => {}
             }

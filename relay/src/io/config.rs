@@ -3,6 +3,7 @@
 //! `RELEVE_RELAY_<KEY>` overrides the key of that name; `RELEVE_RELAY_ORIGINS` is a list with commas. A key that is not
 //! known, in the file or in the environment, is an error that names it.
 
+use crate::address::Networks;
 use crate::node::Limits;
 use releve_state::seats::{SeatLimit, WhenFull};
 use serde::Deserialize;
@@ -32,6 +33,12 @@ pub struct Config {
     /// PEM file of its key.
     #[serde(default)]
     pub tls_key: Option<PathBuf>,
+    /// Proxies that are believed when they say whose connection or request it is.
+    #[serde(default)]
+    pub trusted_proxies: Networks,
+    /// Whether they begin each connection with a PROXY header (version 1 or 2). Without it their `X-Forwarded-For` counts.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// Where metrics and health are; never the viewers' address.
     #[serde(default = "default_admin_listen")]
     pub admin_listen: SocketAddr,
@@ -166,8 +173,13 @@ impl Config {
                 | "jwt_audience" | "webhook_url" | "session_in" | "sessions_when_full" | "log" => {
                     Value::String(value)
                 }
-                "origins" => Value::Array(
-                    value.split(',').map(|origin| Value::String(origin.trim().to_owned())).collect(),
+                "origins" | "trusted_proxies" => {
+                    Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
+                }
+                "proxy_protocol" => Value::Boolean(
+                    value
+                        .parse()
+                        .map_err(|_| ConfigError::Variable { name, why: "must be true or false" })?,
                 ),
                 "cache_mib" | "sessions_per_viewer" | "witness_id" | "witness_cluster" => Value::Integer(
                     value
@@ -208,6 +220,12 @@ impl Config {
         }
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             return wrong("admin_listen", "must differ from listen: viewers may not reach metrics");
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return wrong(
+                "trusted_proxies",
+                "is empty: without it nobody is believed who sends a PROXY header",
+            );
         }
         let tls = [self.tls_listen.is_some(), self.tls_certificate.is_some(), self.tls_key.is_some()];
         if tls.contains(&true) && tls.contains(&false) {
@@ -308,6 +326,8 @@ mod tests {
                 ("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:8443"),
                 ("RELEVE_RELAY_TLS_CERTIFICATE", "c.pem"),
                 ("RELEVE_RELAY_TLS_KEY", "c.key"),
+                ("RELEVE_RELAY_TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+                ("RELEVE_RELAY_PROXY_PROTOCOL", "true"),
                 ("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:0"),
                 ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
@@ -335,6 +355,8 @@ mod tests {
         assert_eq!((config.seats(), config.session_in), (Some(limit), SessionIn::Query));
         let (listen, files) = config.tls().unwrap();
         assert_eq!((listen.port(), files.key), (8443, PathBuf::from("c.key")));
+        let listed = |text: &str| config.trusted_proxies.contains(text.parse().unwrap());
+        assert!(config.proxy_protocol && listed("10.1.2.3") && listed("::1") && !listed("127.0.0.1"));
         let witness = config.witness().unwrap();
         assert_eq!((witness.id, witness.cluster, witness.file), (3, 1, PathBuf::from("s.witness-3")));
     }
@@ -363,6 +385,10 @@ mod tests {
         assert!(matches!(outside, ConfigError::Value { key: "jwt_keys", .. }), "{outside}");
         let alone = with("RELEVE_RELAY_JWT_ISSUER", "me");
         assert!(matches!(alone, ConfigError::Value { key: "jwt_keys", .. }), "{alone}");
+        let slip = with("RELEVE_RELAY_TRUSTED_PROXIES", "10.1.0.0/8");
+        assert!(slip.to_string().contains("10.1.0.0/8"), "{slip}");
+        let alone = with("RELEVE_RELAY_PROXY_PROTOCOL", "true");
+        assert!(matches!(alone, ConfigError::Value { key: "trusted_proxies", .. }), "{alone}");
         let half = with("RELEVE_RELAY_TLS_KEY", "c.key");
         assert!(half.to_string().contains("TLS needs all three"), "{half}");
         let half = with("RELEVE_RELAY_WITNESS_ID", "3");

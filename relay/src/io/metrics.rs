@@ -26,6 +26,9 @@ pub struct Metrics {
     pub bodies_cut: Counter,
     /// Connections refused with 503 because there are too many.
     pub connections_refused: Counter,
+    address_refused: Family<ReasonLabels, Counter>,
+    /// Connections of listed proxies that did not say whose they are.
+    pub proxy_malformed: Counter,
     /// When the viewers' certificate expires, in Unix seconds; 0 without one.
     pub tls_certificate_expires: Gauge,
     /// Certificates that were not good, so that the one before stayed in force.
@@ -108,6 +111,8 @@ impl Metrics {
             sessions: Family::default(),
             webhook: Family::default(),
             tls_handshakes: Family::default(),
+            address_refused: Family::default(),
+            proxy_malformed: Counter::default(),
             tls_certificate_expires: Gauge::default(),
             tls_certificate_refused: Counter::default(),
             cache_looks: Family::default(),
@@ -150,6 +155,16 @@ impl Metrics {
             "connections_refused",
             "Connections refused with 503: too many",
             m.connections_refused.clone(),
+        );
+        r.register(
+            "address_refused",
+            "Connections and requests refused because their address holds its share, by what of",
+            m.address_refused.clone(),
+        );
+        r.register(
+            "proxy_malformed",
+            "Connections closed because a listed proxy did not say whose they are",
+            m.proxy_malformed.clone(),
         );
         r.register("connections", "Viewers' connections open", m.connections.clone());
         r.register("cache_bytes", "Bytes of objects held", m.cache_bytes.clone());
@@ -207,6 +222,11 @@ impl Metrics {
     /// One TLS handshake done, failed, or refused because too many were under way.
     pub fn handshake(&self, outcome: &'static str) {
         self.tls_handshakes.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One connection or request refused because its address holds its share.
+    pub fn address_refused(&self, reason: &'static str) {
+        self.address_refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// One look into the cache.

@@ -107,6 +107,8 @@ pub async fn start_with(
     let tls_listen = secure.as_ref().map(|listeners| listeners.address);
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
+    let proxies =
+        viewers::Proxies { listed: config.trusted_proxies.clone(), introduce: config.proxy_protocol };
     let witness = config.witness();
     let node =
         Node::new(config.name, limits, cache_bytes, keys, origins, webhook, seats, coordinator, ledger);
@@ -151,7 +153,8 @@ pub async fn start_with(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let secure = secure.zip(certificate.as_ref().map(|keeper| keeper.current.clone()));
-    let viewers = tokio::spawn(viewers::start(listeners, secure, &node).map_err(unheard)?.watch());
+    let viewers = viewers::start(listeners, secure, proxies, &node).map_err(unheard)?;
+    let viewers = tokio::spawn(viewers.watch());
     let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url));
     if let Some(tls) = tls_listen {
         tracing::info!(listen = %tls, "viewers may come with TLS");

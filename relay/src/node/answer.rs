@@ -33,6 +33,8 @@ pub struct Answer {
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body, the same bytes for everybody who may have them.
     pub body: Bytes,
+    /// Whether only who has a session gets it, or who is being given one.
+    pub of_session: bool,
 }
 
 /// What a request is answered with, ready to be sent.
@@ -89,6 +91,11 @@ impl Reply {
             Reply::Playlist(_, outcome) | Reply::Copy(ViewersCopy { outcome, .. }) => outcome.status(),
         }
     }
+
+    /// Whether only who has a session gets it, or who is being given one: a stranger never sees such an answer.
+    pub fn is_of_session(&self) -> bool {
+        !matches!(self, Reply::Once(Answer { of_session: false, .. }))
+    }
 }
 
 impl From<Answer> for Reply {
@@ -100,13 +107,14 @@ impl From<Answer> for Reply {
 impl Answer {
     /// A bare status; nothing is said, nothing kept.
     pub fn bare(status: u16) -> Answer {
-        Answer { status, headers: vec![("cache-control", NO_STORE.into())], body: Bytes::new() }
+        let headers = vec![("cache-control", NO_STORE.into())];
+        Answer { status, headers, body: Bytes::new(), of_session: false }
     }
 
     /// A body of one type.
     pub fn content(content_type: &'static str, cache: &'static str, body: Bytes) -> Answer {
         let headers = vec![("content-type", content_type.into()), ("cache-control", cache.into())];
-        Answer { status: 200, headers, body }
+        Answer { status: 200, headers, body, of_session: false }
     }
 
     /// 403, the same for streams that exist and streams that do not.
@@ -125,9 +133,9 @@ impl Answer {
         Answer::bare(404).with("retry-after", seconds.to_string())
     }
 
-    /// 302 to a path of this relay.
+    /// 302 to the session that the path carries.
     pub fn moved(path: String) -> Answer {
-        Answer::bare(302).with("location", path)
+        Answer { of_session: true, ..Answer::bare(302).with("location", path) }
     }
 
     /// With one more header.

@@ -57,6 +57,7 @@ pub struct Limits {
     /// a third of a kilobyte here.
     pub connections_max: usize,
     /// Most TLS handshakes under way at once: a viewer takes some round trips, the processor makes a few thousand a second.
+    /// How much of it, and of `connections_max`, one address may take is in `address::shares`.
     pub handshakes_max: usize,
     /// How often the certificate files are looked at; a change is in force after two looks.
     pub certificate_look: Duration,

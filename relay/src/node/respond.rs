@@ -299,7 +299,7 @@ fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
 fn carrying(playlist: &Rendered, credential: &str) -> Answer {
     let text = String::from_utf8_lossy(playlist.shared_body());
     let text = carried::carried(&text, credential);
-    Answer::content(CONTENT_TYPE, "private, no-cache", text.into())
+    Answer { of_session: true, ..Answer::content(CONTENT_TYPE, "private, no-cache", text.into()) }
 }
 
 /// What a method other than GET gets where a GET would get `answer`; `None` stands for one that was not made.

@@ -5,11 +5,10 @@
 
 use crate::tls::Current;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 /// What whoever comes in vain is told.
@@ -30,8 +29,8 @@ pub(super) struct Door {
 
 /// What an attempt to accept gave.
 pub(super) enum Accepted {
-    /// Somebody, not blocking.
-    Viewer(TcpStream),
+    /// Somebody, not blocking, and from where.
+    Viewer(TcpStream, IpAddr),
     /// Nobody waits.
     Nobody,
     /// There is no descriptor or memory for now: look again in a while.
@@ -55,7 +54,7 @@ impl Door {
     pub(super) fn accept(&mut self) -> Accepted {
         loop {
             match self.next() {
-                Ok(stream) => return Accepted::Viewer(stream),
+                Ok((stream, peer)) => return Accepted::Viewer(stream, peer),
                 Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
                 Err(error) if error == Errno::AGAIN => return Accepted::Nobody,
                 Err(error @ (Errno::MFILE | Errno::NFILE)) => {
@@ -64,7 +63,7 @@ impl Door {
                         self.spare = spare();
                         return Accepted::Later;
                     }
-                    if let Ok(stream) = self.next() {
+                    if let Ok((stream, _)) = self.next() {
                         self.refuse(stream);
                     }
                     self.spare = spare();
@@ -87,8 +86,12 @@ impl Door {
         }
     }
 
-    fn next(&self) -> Result<TcpStream, Errno> {
-        accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).map(TcpStream::from)
+    fn next(&self) -> Result<(TcpStream, IpAddr), Errno> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (stream, peer) = acceptfrom_with(&self.listener, flags)?;
+        // Who has left already may have no address any more: then nothing comes of it.
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+        Ok((stream.into(), peer.ip()))
     }
 }
 

@@ -21,6 +21,7 @@
 mod door;
 mod mailbox;
 mod seat;
+mod visitor;
 mod wire;
 mod worker;
 
@@ -35,6 +36,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use tokio::sync::mpsc;
+pub(super) use visitor::Proxies;
 use worker::Worker;
 
 /// Connections that may wait to be accepted, on each listener: a burst of 20,000 viewers comes within a second.
@@ -60,6 +62,10 @@ pub(super) struct Shared {
     pub(super) seats: usize,
     /// Most handshakes under way, on each worker.
     pub(super) handshakes: usize,
+    /// How many workers share the seats.
+    pub(super) workers: usize,
+    /// Who may say whose connection it is.
+    pub(super) proxies: Proxies,
 }
 
 /// Threads that serve viewers.
@@ -101,14 +107,17 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) fn start(
     listeners: Listeners,
     secure: Option<(Listeners, Arc<Current>)>,
+    proxies: Proxies,
     node: &Arc<Node>,
 ) -> io::Result<Front> {
     let seats = node.limits.connections_max.min(descriptors().saturating_sub(DESCRIPTORS_KEPT).max(1));
     if seats < node.limits.connections_max {
         tracing::info!(seats, "the limit on open files bounds how many viewers there is room for");
     }
-    let handshakes = (node.limits.handshakes_max / listeners.listeners.len()).max(1);
-    let shared = Arc::new(Shared { node: node.clone(), seated: AtomicUsize::new(0), seats, handshakes });
+    let workers = listeners.listeners.len();
+    let handshakes = (node.limits.handshakes_max / workers).max(1);
+    let seated = AtomicUsize::new(0);
+    let shared = Arc::new(Shared { node: node.clone(), seated, seats, handshakes, workers, proxies });
     let (secure, current) = secure.map(|(listeners, current)| (listeners.listeners, current)).unzip();
     let mut secure = secure.into_iter().flatten();
     let (alive, ended) = mpsc::channel(1);

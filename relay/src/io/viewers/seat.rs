@@ -4,7 +4,9 @@
 
 use super::Shared;
 use super::mailbox::{Letter, Mailbox};
+use super::visitor::{Objection, Visitor};
 use super::wire::Wire;
+use crate::address::Shares;
 use crate::http1::{Connection, Ending, Kept, Pool, State};
 use crate::node::{Answer, Park, Reply, Step};
 use crate::session::Session;
@@ -32,6 +34,10 @@ pub(super) struct Hall {
     pub(super) tls: tls::Pool,
     /// Handshakes under way.
     pub(super) shaking: usize,
+    /// Who takes how much.
+    pub(super) shares: Shares,
+    /// When the next complaint about proxies may be made.
+    pub(super) says_again: Instant,
     pub(super) scratch: Box<[u8]>,
     /// Who waits for a stream to change, oldest first; some may have been answered since.
     pub(super) parked: Vec<Token>,
@@ -54,6 +60,7 @@ pub(super) enum After {
 
 pub(super) struct Seat {
     wire: Wire,
+    visitor: Visitor,
     connection: Connection,
     /// There was no room: its first request is answered with 503.
     turned_away: bool,
@@ -76,9 +83,10 @@ struct Parked {
 }
 
 impl Seat {
-    pub(super) fn new(wire: Wire, pool: &Pool, turned_away: bool) -> Seat {
+    pub(super) fn new(wire: Wire, visitor: Visitor, pool: &Pool, turned_away: bool) -> Seat {
         Seat {
             wire,
+            visitor,
             connection: Connection::new(pool),
             turned_away,
             copy_of: None,
@@ -177,7 +185,8 @@ impl Seat {
     }
 
     /// The last call.
-    pub(super) fn close(self, hall: &mut Hall, how: After) {
+    pub(super) fn close(mut self, hall: &mut Hall, how: After) {
+        self.visitor.leaves(hall);
         if let Some(task) = self.waits_for {
             task.abort();
         }
@@ -202,6 +211,14 @@ impl Seat {
                     return After::Close;
                 }
             };
+            if !self.wire.is_shaking() {
+                self.visitor.has_shaken(hall);
+            }
+            if let Some(source) = self.wire.take_source()
+                && self.visitor.introduced(hall, source).is_err()
+            {
+                return After::Reset;
+            }
             let answered = self.answer(hall, token);
             let wrote = match self.write(hall) {
                 Ok(moved) => moved,
@@ -238,22 +255,30 @@ impl Seat {
                     hall.shared.node.metrics.request("malformed", malformed.status());
                     Reply::Once(Answer::bare(malformed.status()))
                 }
-                Ok(request) => match hall.shared.node.step(&request, hall.stopping) {
-                    Step::Reply(reply) => reply,
-                    Step::Park(park) => {
-                        let (request, came) = (request.keep(), hall.pool.now);
-                        let until = came + park.at_most;
-                        self.parked = Some(Box::new(Parked { request, park, came, until }));
-                        self.list(hall, token);
-                        self.connection.park(&mut hall.pool);
-                        continue;
+                Ok(request) => match self.visitor.asks(hall, request.forwarded_for) {
+                    Err(Objection::Full) => Reply::Once(Answer::bare(503).with("retry-after", "2")),
+                    Err(Objection::Malformed) => {
+                        self.connection.stop();
+                        Reply::Once(Answer::bare(400))
                     }
-                    Step::Ask => {
-                        let request = request.keep();
-                        self.ask(hall, token, request);
-                        self.connection.park(&mut hall.pool);
-                        continue;
-                    }
+                    Ok(()) => match hall.shared.node.step(&request, hall.stopping) {
+                        Step::Reply(reply) => reply,
+                        Step::Park(park) => {
+                            self.visitor.is_proved(hall); // nobody else is kept waiting
+                            let (request, came) = (request.keep(), hall.pool.now);
+                            let until = came + park.at_most;
+                            self.parked = Some(Box::new(Parked { request, park, came, until }));
+                            self.list(hall, token);
+                            self.connection.park(&mut hall.pool);
+                            continue;
+                        }
+                        Step::Ask => {
+                            let request = request.keep();
+                            self.ask(hall, token, request);
+                            self.connection.park(&mut hall.pool);
+                            continue;
+                        }
+                    },
                 },
             };
             self.say(hall, reply, None);
@@ -271,6 +296,9 @@ impl Seat {
     /// `held_since`: when the request came, if it was held.
     fn say(&mut self, hall: &mut Hall, reply: Reply, held_since: Option<Instant>) {
         tracing::trace!(status = reply.status(), "answered");
+        if reply.is_of_session() {
+            self.visitor.is_proved(hall);
+        }
         if let Reply::Playlist(..) = &reply {
             let held = held_since.map_or(0.0, |came| came.elapsed().as_secs_f64());
             hall.shared.node.metrics.playlist_hold_seconds.observe(held);

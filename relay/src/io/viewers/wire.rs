@@ -4,11 +4,12 @@
 //! takes nothing more, so that a request costs one `recv` and one write and no `epoll_ctl`. It never waits.
 
 use super::seat::Hall;
+use crate::address::{Introduction, introduction};
 use crate::http1::Connection;
 use crate::tls::{Handshake, Session};
 use rustix::event::epoll::EventFlags;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 
 /// Bytes read at once: a head seldom has more than one.
 pub(super) const READ_BYTES: usize = 16 << 10;
@@ -27,6 +28,10 @@ pub(super) struct Wire {
     ended: bool,
     /// Its handshake is under way.
     shaking: bool,
+    /// A PROXY header must come first.
+    to_be_introduced: bool,
+    /// Whom it named, until that is taken.
+    source: Option<IpAddr>,
     /// Nothing more goes out: TLS has said so.
     notified: bool,
     /// Our end has gone out.
@@ -34,11 +39,13 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(socket: TcpStream, tls: Option<Session>) -> Wire {
+    pub(super) fn new(socket: TcpStream, tls: Option<Session>, to_be_introduced: bool) -> Wire {
         Wire {
             socket,
             shaking: tls.is_some(),
             tls: tls.map(Box::new),
+            to_be_introduced,
+            source: None,
             readable: false,
             writable: true,
             ended: false,
@@ -60,8 +67,47 @@ impl Wire {
         !flags.contains(EventFlags::ERR)
     }
 
+    pub(super) fn is_shaking(&self) -> bool {
+        self.shaking
+    }
+
+    /// Whom a PROXY header named, once.
+    pub(super) fn take_source(&mut self) -> Option<IpAddr> {
+        self.source.take()
+    }
+
+    /// Reads the PROXY header, and nothing behind it. Whether it is there.
+    fn introduce(&mut self, hall: &mut Hall) -> io::Result<bool> {
+        if !self.readable {
+            return Ok(false);
+        }
+        let count = match self.socket.peek(&mut hall.scratch[..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) => return self.not_read(error),
+        };
+        match introduction(&hall.scratch[..count]) {
+            Introduction::Incomplete => {
+                self.readable = false; // more of it is another edge
+                Ok(false)
+            }
+            Introduction::Of { len, source } => {
+                self.socket.read_exact(&mut hall.scratch[..len])?; // it is there
+                (self.to_be_introduced, self.source) = (false, source);
+                Ok(true)
+            }
+            Introduction::Malformed(malformed) => {
+                hall.proxy_is_wrong(&malformed);
+                Err(io::Error::new(ErrorKind::InvalidData, malformed))
+            }
+        }
+    }
+
     /// Reads what there is, once. Whether something came.
     pub(super) fn read(&mut self, hall: &mut Hall, connection: &mut Connection) -> io::Result<bool> {
+        if self.to_be_introduced {
+            return self.introduce(hall);
+        }
         if self.tls.is_some() {
             let read = self.read_sealed(hall, connection);
             if let Some(tls) = self.tls.as_mut().filter(|_| !self.readable) {

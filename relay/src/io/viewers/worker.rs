@@ -6,14 +6,16 @@ use super::Shared;
 use super::door::{Accepted, Door};
 use super::mailbox::{Letter, Mailbox};
 use super::seat::{After, Hall, Seat, Token, now};
+use super::visitor::Visitor;
 use super::wire::{READ_BYTES, Wire};
+use crate::address::{Shares, Stage};
 use crate::http1::{Patience, Pool};
 use crate::tls::{self, Current, Session, TlsError};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,6 +96,8 @@ impl Worker {
                 pool: Pool::new(now, unix_s, patience, SPARE_BUFFERS_MAX),
                 tls: tls::Pool::new(SPARE_TLS_BUFFERS_MAX),
                 shaking: 0,
+                shares: Shares::default(),
+                says_again: now,
                 scratch: vec![0; READ_BYTES].into(),
                 parked: Vec::new(),
                 stopping: false,
@@ -204,7 +208,7 @@ impl Worker {
         let Some(at) = self.doors.iter().position(|door| door.number == number) else { return };
         for _ in 0..ACCEPTS_MAX {
             match self.doors[at].accept() {
-                Accepted::Viewer(socket) => self.seat(socket, at),
+                Accepted::Viewer(socket, peer) => self.seat(socket, peer, at),
                 Accepted::Nobody => return,
                 Accepted::Later => return self.listen(at, false),
             }
@@ -224,22 +228,26 @@ impl Worker {
 
     /// What a viewer who came in by this door speaks TLS with; an error if they cannot be taken in.
     fn tls(&self, at: usize) -> Result<Option<Session>, TlsError> {
-        let Some(current) = self.doors[at].tls() else { return Ok(None) };
-        if self.hall.shaking >= self.hall.shared.handshakes {
-            self.hall.shared.node.metrics.handshake("refused");
-            return Err(TlsError::Over);
-        }
-        Session::new(current.get()).map(Some)
+        self.doors[at].tls().map(|current| Session::new(current.get())).transpose()
     }
 
-    fn seat(&mut self, socket: TcpStream, door: usize) {
-        let Ok(tls) = self.tls(door) else { return };
+    fn seat(&mut self, socket: TcpStream, peer: IpAddr, door: usize) {
+        let is_secure = self.doors[door].tls().is_some();
+        if is_secure && self.hall.shaking >= self.hall.shared.handshakes {
+            return self.hall.shared.node.metrics.handshake("refused");
+        }
+        let stage = if is_secure { Stage::Shaking } else { Stage::Unproved };
+        let Some(mut visitor) = Visitor::enters(&mut self.hall, peer, stage) else {
+            return self.doors[door].refuse(socket);
+        };
+        let Ok(tls) = self.tls(door) else { return visitor.leaves(&mut self.hall) };
         let shared = &self.hall.shared;
         let turned_away = shared.seated.fetch_add(1, Ordering::Relaxed) >= shared.seats;
         if turned_away {
             shared.seated.fetch_sub(1, Ordering::Relaxed);
             shared.node.metrics.connections_refused.inc();
             if self.turned_away >= TURNED_AWAY_MAX {
+                visitor.leaves(&mut self.hall);
                 return self.doors[door].refuse(socket);
             }
             self.turned_away += 1;
@@ -252,7 +260,8 @@ impl Worker {
         });
         let token = self.token(place);
         self.hall.shaking += usize::from(tls.is_some());
-        let seat = Seat::new(Wire::new(socket, tls), &self.hall.pool, turned_away);
+        let wire = Wire::new(socket, tls, visitor.is_to_be_introduced(&self.hall));
+        let seat = Seat::new(wire, visitor, &self.hall.pool, turned_away);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         let watched = epoll::add(&self.epoll, seat.socket(), EventData::new_u64(token.0), flags);
         self.places[place as usize].seat = Some(seat);

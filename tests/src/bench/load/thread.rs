@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 const SLEEP_MIN: Duration = Duration::from_micros(500);
 /// Thrown away at once.
 const DROP_BYTES: usize = 1 << 20;
-/// Viewers that share a source address: fewer than there are ports.
-const VIEWERS_AN_ADDRESS: usize = 10_000;
+/// Viewers that share a source address: a household.
+const VIEWERS_AN_ADDRESS: usize = 4;
 
 struct Seat {
     viewer: Viewer,
@@ -225,11 +225,14 @@ fn seat_is_whole(seat: &Seat) -> bool {
     seat.answer.as_ref().is_some_and(Answer::is_whole)
 }
 
-/// A connection that is being made, from one of some loopback addresses.
+/// Where the addresses begin that viewers come from.
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
+
+/// A connection that is being made, from one of thousands of loopback addresses.
 fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    let source = Ipv4Addr::new(127, 0, 1, 1 + (number / VIEWERS_AN_ADDRESS) as u8);
+    let source = Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + (number / VIEWERS_AN_ADDRESS) as u32);
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;
     match socket.connect(&server.into()) {
