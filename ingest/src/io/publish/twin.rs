@@ -4,7 +4,7 @@
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
 use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
-use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Twin, pass};
+use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Record, Twin, pass};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Track};
 use media::segment::Segmenter;
@@ -34,6 +34,7 @@ impl Stream {
             Some(made) => Some(made),
             None => self.context.state.last_segment(&self.context.stream).await.ok().flatten(),
         };
+        let last = last.map(Record);
         Some(Lead { record, peer, run, epoch, segmenter, seed, last, live: None })
     }
 
@@ -60,7 +61,7 @@ impl Stream {
         }
         state.begin_run(&lead.run).await.map_err(text)?;
         let segmenter = Segmenter::restore(&lead.segmenter).map_err(|error| error.to_string())?;
-        if let Some(last) = lead.last.as_ref().filter(|last| last.run == lead.run.id) {
+        if let Some(Record(last)) = lead.last.as_ref().filter(|last| last.0.run == lead.run.id) {
             // What we made ourselves, and list when the holder's word comes, is recorded then.
             if self.made.back().is_none_or(|made| made.number() < last.number) {
                 self.made.clear();

@@ -7,7 +7,7 @@ use super::asked::{Kept, Want};
 use super::ledger::{Difference, Ledger, Listing};
 use super::line::Turn;
 use super::pump::Command;
-use super::word::{Lead, LineState, Word, write};
+use super::word::{Lead, LineState, Record, Word, write};
 use super::{Config, Moment, News, Status};
 use crate::io::pair::pulse::Pulse;
 use crate::metrics::{Metrics, OfStreamAnd};
@@ -451,7 +451,7 @@ impl Tap {
 
     /// A segment is finished.
     pub fn made(&self, record: &Segment) {
-        self.note(Word::Made(record.clone()));
+        self.note(Word::Made(Record(record.clone())));
     }
 
     /// The stream's fencing term has been raised.

@@ -42,7 +42,7 @@ mod word;
 
 pub use books::{Data, Tap};
 pub use ledger::{Facts, Listing};
-pub use word::{Lead, LiveState};
+pub use word::{Lead, LiveState, Record};
 
 use crate::config::pair::Protect;
 use crate::io::pair::orders::{Egress, Order, Report};

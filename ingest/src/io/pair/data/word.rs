@@ -7,7 +7,7 @@ use super::asked::Answer;
 use crate::io::marking::Saved;
 use bytes::Bytes;
 use ingest_api::Run;
-use ingest_api::window::{Gop, Segment};
+use ingest_api::window::{Gop, Segment, SoundEnd};
 use media::window::Seed;
 use releve_state::coordinator::StreamRecord;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -39,7 +39,7 @@ pub struct Lead {
     /// Init sections and rates of the window.
     pub seed: Seed,
     /// The newest segment: its number is used.
-    pub last: Option<Segment>,
+    pub last: Option<Record>,
     /// The publisher's part, where it does not begin just now.
     pub live: Option<LiveState>,
 }
@@ -95,13 +95,34 @@ pub(super) enum Word {
     /// How marking ended for a GOP.
     Gop(Gop),
     /// A finished segment.
-    Made(Segment),
+    Made(Record),
     /// The stream's fencing term at the holder is this now.
     Epoch(u64),
     /// The publisher has ended here, whatever its bytes say.
     End,
     /// To the standby's question.
     Answer(Answer),
+}
+
+/// A segment's record on the link. Where JSON leaves out the end of a sound that never was, these bytes may not: what they
+/// leave out is not read as missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(bool, Segment)", from = "(bool, Segment)")]
+pub struct Record(pub Segment);
+
+impl From<Record> for (bool, Segment) {
+    fn from(Record(mut record): Record) -> (bool, Segment) {
+        let sound = record.sound_end.is_some();
+        record.sound_end.get_or_insert(SoundEnd { sample: 0, rate: 0 });
+        (sound, record)
+    }
+}
+
+impl From<(bool, Segment)> for Record {
+    fn from((sound, mut record): (bool, Segment)) -> Record {
+        record.sound_end = record.sound_end.filter(|_| sound);
+        Record(record)
+    }
 }
 
 /// As bytes.
@@ -119,5 +140,34 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WordError> {
     match postcard::take_from_bytes(rest) {
         Ok((word, [])) if *version == VERSION => Ok(word),
         _ => Err(WordError(Some(*version))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingest_api::RunId;
+
+    #[test]
+    fn a_record_arrives_as_it_was_with_sound_and_without() {
+        let mut record = Segment {
+            number: 7,
+            run: RunId([1; 8]),
+            discontinuity: 0,
+            start_90k: 180_000,
+            duration_90k: 90_000,
+            sound_end: None,
+            date_unix_ms: 1_700_000_000_000,
+            independent: true,
+            gops: Vec::new(),
+            tracks: Vec::new(),
+        };
+        for sound_end in [None, Some(SoundEnd { sample: 48_000, rate: 48_000 })] {
+            record.sound_end = sound_end;
+            match read::<Word>(&write(&Word::Made(Record(record.clone())))) {
+                Ok(Word::Made(Record(arrived))) => assert_eq!(arrived, record),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

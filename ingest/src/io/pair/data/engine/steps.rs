@@ -2,7 +2,7 @@
 
 use super::super::books::{Data, Entry, Since, Tap};
 use super::super::line::{Line, Turn};
-use super::super::word::{Again, Lead, Start, Word, read, write};
+use super::super::word::{Again, Lead, Record, Start, Word, read, write};
 use super::Engine;
 use crate::io::pair::orders::Report;
 use bytes::Bytes;
@@ -201,7 +201,7 @@ impl Engine {
                     let _ = decisions.send(gop);
                 }
             }
-            Word::Made(record) => {
+            Word::Made(Record(record)) => {
                 if let Some(stream) = &entry.stream {
                     books.ledger.heard_record(stream, record);
                     drop(guard);
