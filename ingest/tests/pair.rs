@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "rejoin/mod.rs"]
+mod rejoin;
 
 use common::{Encoder, Lab, alone, hashes, seconds, soon, stream};
 use failover::{Epoch, Gate};
@@ -19,6 +21,7 @@ use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::{Coordinator, MarkPolicy};
 use rtmp::amf::Value;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use takeover::hold::{Base, Confirmed, Flow, SynAck};
@@ -194,8 +197,14 @@ fn detached(report: Report) -> Option<Vec<Socket>> {
     }
 }
 
+/// Below the ports that the kernel gives to those who ask for any: nobody takes it meanwhile.
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let mut free = std::iter::repeat_with(|| {
+        let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 97;
+        SocketAddr::from(([127, 0, 0, 1], 20_000 + (number % 12_000) as u16))
+    });
+    free.find(|address| std::net::TcpListener::bind(address).is_ok()).unwrap()
 }
 
 impl Pair {

@@ -9,7 +9,7 @@ mod steps;
 use super::asked::Want;
 use super::books::{Books, Data, Describe};
 use super::line::Turn;
-use super::link::{self, Proven, READ_BYTES};
+use super::link::{self, Proven, READ_BYTES, Redial};
 use super::word::{Word, read, write};
 use super::{Config, Start};
 use crate::io::pair::orders::{Egress, Order, Report};
@@ -20,13 +20,13 @@ use mirror::{ConnectionId, Event, Identity, Role, Standby};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use takeover::hold::Confirmed;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 /// A turn at least this often: control takes a second without one for a hung data plane.
@@ -65,6 +65,7 @@ pub(super) struct Engine {
     /// The link that is wanted.
     wanted: Option<(Role, Epoch)>,
     seekers: JoinSet<io::Result<Proven>>,
+    redial: Redial,
     /// Dialled before this node was to listen: after a handover the former holder is the faster one.
     early: Option<TcpStream>,
     wire: Option<Wire>,
@@ -95,6 +96,7 @@ impl Engine {
             listener,
             wanted: None,
             seekers: JoinSet::new(),
+            redial: Redial::new(Instant::now()),
             early: None,
             wire: None,
             promise: None,
@@ -163,7 +165,8 @@ impl Engine {
         }
         if let Some((Role::Standby, epoch)) = self.wanted {
             let identity = self.identity(Role::Standby, epoch);
-            self.seekers.spawn(link::dial(self.config.dial, identity, self.config.keys.clone()));
+            let from = self.redial.at(epoch, Instant::now());
+            self.seekers.spawn(link::dial(self.config.dial, identity, self.config.keys.clone(), from));
         }
     }
 
@@ -179,6 +182,7 @@ impl Engine {
         }
         (self.promise, self.parting) = (None, None);
         info!(?role, epoch, "the pair's link is up");
+        self.redial.up(Instant::now());
         self.data.books().join(link);
         self.wire = Some(Wire {
             stream,
