@@ -62,6 +62,8 @@ pub struct Metrics {
     pub archive_dropped: Family<OfStreamAnd, Counter>,
     /// From a finished segment to its durable record.
     pub commit_seconds: Histogram,
+    /// Connections in the books of the pair, its own and mirrored ones.
+    pub pair_connections: Gauge,
     /// Input that the other node of the pair has not confirmed.
     pub pair_unconfirmed: Gauge,
     /// Segments of which both nodes of the pair have spoken, by how they compare.
@@ -87,6 +89,7 @@ impl Metrics {
             archive_bytes: Family::default(),
             archive_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 12)),
+            pair_connections: Gauge::default(),
             pair_unconfirmed: Gauge::default(),
             pair_segments: Family::default(),
             origin_denied: Counter::default(),
@@ -106,6 +109,11 @@ impl Metrics {
         registry.register_with_unit("archive", "Written to the archive", Unit::Bytes, m.archive_bytes);
         registry.register("archive_dropped", "Segments that the archive lacks", m.archive_dropped);
         registry.register_with_unit("commit", "Segment to durable record", Unit::Seconds, m.commit_seconds);
+        registry.register(
+            "pair_connections",
+            "Publishers' connections in the pair's books",
+            m.pair_connections,
+        );
         registry.register_with_unit(
             "pair_unconfirmed",
             "Input the standby lacks",

@@ -468,40 +468,6 @@ async fn a_planned_handover_does_not_show_and_goes_back_and_forth() {
     pair.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_joins_late_lists_the_same_from_then_on() {
-    for mark in [MarkPolicy::Off, MarkPolicy::Require] {
-        let mut pair = Pair::alone(mark, Protect::Commit).await;
-        let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
-        let mut second = 2;
-        encoder.send(&seconds(0..second)).await;
-        let begun = pair.holder.lab.listed(&pair.holder.node, 1).await;
-        {
-            let joining = pair.join();
-            tokio::pin!(joining);
-            loop {
-                encoder.send(&seconds(second..second + 1)).await;
-                second += 1;
-                tokio::select! {
-                    () = &mut joining => break,
-                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
-                }
-            }
-        }
-        encoder.send(&seconds(second..second + 3)).await;
-        encoder.leaves().await;
-        let end = u64::from(second + 3);
-        let last = |now: &Snapshot| now.segments.last().is_some_and(|last| last.number + 1 == end);
-        let ended = pair.standby.lab.window(&pair.standby.node, last).await;
-        let first = ended.segments[0].number;
-        assert!(first > begun.segments[0].number && first < end - 3, "it lists {first} to {end}");
-        pair.alike(first, (end - first) as usize).await;
-        let recorded = pair.standby.lab.state.last_segment(&stream()).await.unwrap().unwrap();
-        assert_eq!(recorded.number + 1, end);
-        pair.stop().await;
-    }
-}
-
 /// The twin has another pattern key: what it makes differs, in the pictures alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_difference_is_named_and_the_holders_counts() {

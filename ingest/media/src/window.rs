@@ -7,6 +7,10 @@
 //! copy of it (RFC 8216bis §6.2.2). The first listed number only ever grows, and no removal leaves less than three target
 //! durations unless `kept` or the bytes force it.
 
+mod earlier;
+
+pub use earlier::Whole;
+
 use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
@@ -38,6 +42,12 @@ pub enum WindowError {
         /// The one refused.
         number: u64,
     },
+    /// Bytes that are not those of the record.
+    #[error("segment {number}: the bytes are not those of its record")]
+    Bytes {
+        /// The one refused.
+        number: u64,
+    },
     /// A track refers to an init section that was never given.
     #[error("segment {number} needs an init section that was not given before")]
     Init {
@@ -58,6 +68,8 @@ pub struct Window {
     kept: usize,
     /// First number a playlist names.
     first_listed: u64,
+    /// With this number the run began or went on here.
+    begins: u64,
     segments: VecDeque<Entry>,
     inits: Vec<Init>,
     bytes: usize,
@@ -132,6 +144,7 @@ impl Window {
             listed,
             kept: kept.clamp(listed, KEPT_MAX),
             first_listed: 0,
+            begins: 0,
             segments: VecDeque::new(),
             inits: Vec::new(),
             bytes: 0,
@@ -156,6 +169,7 @@ impl Window {
         self.rates = Default::default();
         self.part_90k = if self.lists_parts { run.part_90k } else { 0 };
         self.open = None;
+        self.begins = next;
         if self.newest().is_some_and(|newest| next > newest.number.saturating_add(1)) {
             self.segments.clear();
             self.bytes = 0;

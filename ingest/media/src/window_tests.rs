@@ -202,3 +202,45 @@ fn bytes_are_bounded() {
     }
     assert_eq!(listed(&window), [2, 3]);
 }
+
+#[test]
+fn what_another_node_listed_goes_in_front_newest_first_until_the_list_is_full() {
+    let second = i64::from(4) * TICKS_PER_SECOND;
+    let mut theirs = window(3, 9);
+    (0..6).for_each(|number| push(&mut theirs, number, second, 10 + number as usize).unwrap());
+    assert_eq!(listed(&theirs), [3, 4, 5]);
+    assert_eq!((theirs.lists(3).is_some(), theirs.lists(2).is_some()), (true, false));
+    let run = ingest_api::Run {
+        id: RunId([0; 8]),
+        stream: "demo".parse().unwrap(),
+        anchor_unix_ms: 0,
+        first_number: 0,
+        first_discontinuity: 0,
+        target_duration_s: 4,
+        part_90k: 0,
+    };
+    let mut ours = Window::new("demo".parse().unwrap(), 4, 3, 9, 1);
+    ours.join(&run, 6, &theirs.seed()).unwrap();
+    let wrong = |ours: &mut Window, whole: &Whole, why: WindowError| {
+        let before = ours.snapshot();
+        assert_eq!(ours.push_before(whole), Err(why));
+        assert_eq!(ours.snapshot(), before, "nothing has changed");
+    };
+    wrong(&mut ours, &theirs.whole(4).unwrap(), WindowError::Number { number: 4, last: 5 });
+    let mut other = theirs.whole(5).unwrap();
+    other.objects = theirs.whole(4).unwrap().objects;
+    wrong(&mut ours, &other, WindowError::Bytes { number: 5 });
+    other.objects.clear();
+    wrong(&mut ours, &other, WindowError::Tracks { number: 5 });
+    assert_eq!(ours.push_before(&theirs.whole(5).unwrap()), Ok(true));
+    assert_eq!(listed(&ours), [5]);
+    // Its own go on behind.
+    push(&mut ours, 6, second, 16).unwrap();
+    assert_eq!(ours.push_before(&theirs.whole(4).unwrap()), Ok(true));
+    push(&mut theirs, 6, second, 16).unwrap();
+    assert_eq!(ours.snapshot().segments, theirs.snapshot().segments);
+    assert_eq!(ours.object(Track::Video, 4), theirs.object(Track::Video, 4));
+    assert_eq!(ours.push_before(&theirs.whole(3).unwrap()), Ok(false), "it is kept, and listed no more");
+    assert_eq!(listed(&ours), [4, 5, 6]);
+    wrong(&mut ours, &theirs.whole(3).unwrap(), WindowError::Number { number: 3, last: 2 });
+}

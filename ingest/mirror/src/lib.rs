@@ -54,6 +54,11 @@ pub use takeover::Survived;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
+impl ConnectionId {
+    /// None of them: what the two shells say to each other beside all connections.
+    pub const NONE: ConnectionId = ConnectionId(u64::MAX);
+}
+
 impl std::fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)

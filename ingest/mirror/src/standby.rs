@@ -179,7 +179,7 @@ impl Standby {
                 self.link.send(Frame::TcpSeen { connection });
             }
             Frame::Note { connection, bytes } => {
-                self.entry(connection)?;
+                self.known(connection)?;
                 self.steps.push_back(Step::Note { connection, bytes });
             }
             Frame::Published { connection, publishes } => {
@@ -259,7 +259,7 @@ impl Standby {
         output_from: u64,
         output: u64,
     ) -> Result<(), Error> {
-        let rises = self.last.is_none_or(|last| connection > last);
+        let rises = self.last.is_none_or(|last| connection > last) && connection != ConnectionId::NONE;
         if !rises || self.connections.len() >= CONNECTIONS_MAX {
             return Err(Error::Open { connection, max: CONNECTIONS_MAX });
         }
@@ -407,7 +407,7 @@ impl Standby {
     /// [`Error::Unknown`], [`Error::Length`].
     pub fn ask(&mut self, connection: ConnectionId, bytes: Bytes) -> Result<(), Error> {
         check_length("question", bytes.len(), ASK_MAX)?;
-        self.entry(connection)?;
+        self.known(connection)?;
         self.link.send(Frame::Ask { connection, bytes });
         Ok(())
     }
@@ -427,6 +427,14 @@ impl Standby {
     /// How far a connection has come: input taken, output known; bytes.
     pub fn position(&self, connection: ConnectionId) -> Option<(u64, u64)> {
         self.connections.get(&connection).map(|entry| (entry.taken, entry.output.end()))
+    }
+
+    /// Something may be said of it.
+    fn known(&mut self, connection: ConnectionId) -> Result<(), Error> {
+        match connection {
+            ConnectionId::NONE => Ok(()),
+            _ => self.entry(connection).map(drop),
+        }
     }
 
     fn entry(&mut self, connection: ConnectionId) -> Result<&mut Mirrored, Error> {

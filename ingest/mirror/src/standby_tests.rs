@@ -216,6 +216,30 @@ fn a_connection_that_was_only_written_to_needs_a_snapshot_not_its_first_state() 
 }
 
 #[test]
+fn the_shells_speak_beside_all_connections_also_where_there_is_none() {
+    let (mut holder, mut standby) = (Holder::default(), Standby::new(link(Role::Standby)));
+    holder.attach(link(Role::Holder));
+    let (question, word) = (Bytes::from_static(b"what is there?"), Bytes::from_static(b"this"));
+    standby.ask(ConnectionId::NONE, question.clone()).unwrap();
+    holder.note(ConnectionId::NONE, word.clone()).unwrap();
+    talk(&mut holder, &mut standby);
+    let asked = Event::Asked { connection: ConnectionId::NONE, bytes: question };
+    assert!(std::iter::from_fn(|| holder.poll_event()).any(|event| event == asked));
+    let noted = Step::Note { connection: ConnectionId::NONE, bytes: word };
+    assert!(std::iter::from_fn(|| standby.poll_step()).any(|step| step == noted));
+    let never = Err(Error::Open { connection: ConnectionId::NONE, max: CONNECTIONS_MAX });
+    assert_eq!(holder.open(ConnectionId::NONE, Bytes::new()), never, "it is no connection");
+    let opened = Frame::Opened {
+        connection: ConnectionId::NONE,
+        tcp: Bytes::new(),
+        input: 0,
+        output_from: 0,
+        output: 0,
+    };
+    assert_eq!(told([opened]).1, never);
+}
+
+#[test]
 fn a_question_of_the_standby_reaches_the_holder_and_one_of_a_connection_that_is_over_does_not() {
     let (mut holder, mut standby) = pair();
     let question = Bytes::from_static(b"what was it?");

@@ -5,6 +5,7 @@
 //! In a pair, the other node makes the same segments: what is listed when is `pair::data`'s rule, and finished segments wait
 //! here for it (`twin`). Touches the state store, the blobs and the marking processes; no sockets.
 
+mod copied;
 mod twin;
 
 use crate::io::archive::Archive;
@@ -90,6 +91,8 @@ pub async fn run(
         leads: true,
         gone_at: None,
         told: BTreeSet::new(),
+        lacking: None,
+        spare: None,
     };
     loop {
         tokio::select! {
@@ -193,6 +196,10 @@ struct Stream {
     gone_at: Option<Instant>,
     /// Kinds of reports that this publisher has had a log line for.
     told: BTreeSet<&'static str>,
+    /// The segment that the other node lists and is being copied.
+    lacking: Option<u64>,
+    /// What was listed here before it began anew behind what the other node listed.
+    spare: Option<Window>,
 }
 
 impl Stream {
@@ -284,8 +291,8 @@ impl Stream {
         let now_unix_ms = unix_ms();
         // Whoever held the stream before, in another process perhaps, is fenced from here on.
         let epoch = state.advance_epoch(stream, state.epoch(stream).await?).await?;
-        let last = state.last_segment(stream).await?;
-        if let (Some(last), Some(run), false) = (&last, state.latest_run(stream).await?, late) {
+        let (last, latest) = (state.last_segment(stream).await?, state.latest_run(stream).await?);
+        if let (Some(last), Some(run), false) = (&last, &latest, late) {
             // Not the date of its media: that falls behind the clock by every pause the slot has waited through.
             let committed_unix_ms = state.last_commit_unix_ms(stream).await?.unwrap_or(i64::MIN);
             let within_grace =
@@ -293,7 +300,7 @@ impl Stream {
             if last.run == run.id && within_grace && run.target_duration_s == *target_duration_s {
                 info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
                 let segmenter = Segmenter::resume(run.clone(), last);
-                return Ok((run, epoch, segmenter));
+                return Ok((run.clone(), epoch, segmenter));
             }
         }
         let mut id = [0; 8];
@@ -302,8 +309,15 @@ impl Stream {
             id: RunId(id),
             stream: stream.clone(),
             anchor_unix_ms: now_unix_ms,
-            first_number: last.as_ref().map_or(0, |last| last.number + 1),
-            first_discontinuity: last.as_ref().map_or(0, |last| last.discontinuity + 1),
+            // Numbers before a run that has made nothing here may be used at the other node.
+            first_number: last
+                .as_ref()
+                .map_or(0, |last| last.number + 1)
+                .max(latest.as_ref().map_or(0, |run| run.first_number)),
+            first_discontinuity: last
+                .as_ref()
+                .map_or(0, |last| last.discontinuity + 1)
+                .max(latest.as_ref().map_or(0, |run| run.first_discontinuity)),
             target_duration_s: *target_duration_s,
             part_90k: PART_90K,
         };

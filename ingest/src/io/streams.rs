@@ -216,6 +216,11 @@ impl Streams {
         }
     }
 
+    /// The state store.
+    pub fn state(&self) -> &dyn Coordinator {
+        &*self.state
+    }
+
     fn open(&self, record: &StreamRecord) -> Arc<Slot> {
         let (begin, begins) = mpsc::channel(BEGINS);
         let window = (self.spawn)(record, begins);

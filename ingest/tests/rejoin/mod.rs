@@ -1,4 +1,4 @@
-//! A node that comes back: how it dials.
+//! A node that comes back: how it dials, and that it has what the other one listed without it.
 
 use super::*;
 use mirror::{Frame, Identity, Link};
@@ -60,4 +60,106 @@ async fn a_holder_that_ends_every_link_is_not_dialled_without_end() {
     };
     assert!((2..=8).contains(&dialled), "dialled {dialled} times in a second");
     soon(side.node.stop()).await;
+}
+
+/// Sends second after second until the standby has joined; gives the next one.
+async fn joins(pair: &mut Pair, encoder: &mut Encoder, mut second: u32) -> u32 {
+    let joining = pair.join();
+    tokio::pin!(joining);
+    loop {
+        encoder.send(&seconds(second..second + 1)).await;
+        second += 1;
+        tokio::select! {
+            () = &mut joining => return second,
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_in_step_has_what_its_holder_listed_alone() {
+    for mark in [MarkPolicy::Off, MarkPolicy::Require] {
+        let mut pair = Pair::alone(mark, Protect::Commit).await;
+        let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+        encoder.send(&seconds(0..4)).await;
+        pair.holder.lab.listed(&pair.holder.node, 3).await;
+        let second = joins(&mut pair, &mut encoder, 4).await;
+        // Without another look at the holder: it may be dead by now.
+        let standby = pair.standby.lab.window(&pair.standby.node, |now| !now.segments.is_empty()).await;
+        assert_eq!(standby.segments[0].number, 0, "it begins where the holder's list begins");
+        let copied = standby.segments.len();
+        assert_eq!(pair.alike(0, copied).await, standby.segments);
+        encoder.send(&seconds(second..second + 2)).await;
+        encoder.leaves().await;
+        let segments = pair.alike(0, second as usize + 2).await;
+        let recorded = pair.standby.lab.state.last_segment(&stream()).await.unwrap();
+        assert_eq!(recorded.as_ref(), segments.last());
+        let facts = pair.standby.node.pair_status().unwrap();
+        assert_eq!(facts.copying, 0);
+        assert!(facts.streams.values().all(|facts| facts.differing == 0), "{facts:?}");
+        pair.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_go_on_at_a_standby_that_was_away_while_a_publisher_came_and_went() {
+    let first = Lab::new(MarkPolicy::Off).await;
+    let second = first.twin().await;
+    let record = first.state.stream(&stream()).await.unwrap().unwrap();
+    second.state.add_stream(record).await.unwrap();
+    let (a, b) = (free_address(), free_address());
+    let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..4)).await;
+    encoder.leaves().await;
+    let listed = pair.holder.lab.ended(&pair.holder.node).await;
+    assert_eq!(listed.segments.len(), 4);
+    pair.join().await;
+    let Pair { holder, mut standby, .. } = pair;
+    standby.order(Order::CloseLink);
+    standby.hears(|report| matches!(report, Report::LinkDown).then_some(())).await;
+    soon(holder.node.stop()).await;
+    standby.order(Order::TakeOver);
+    assert_eq!(standby.hears(survivors).await, Some(Vec::new()), "there was no connection");
+    standby.order(Order::Resume(Vec::new()));
+    standby.order(Order::Gate(Gate::Alone(2)));
+    let serves = async {
+        while !standby.node.pair_status().unwrap().holder {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(serves).await;
+    let mut back = Encoder::accepted(&standby.node, &standby.lab.key).await;
+    back.send(&seconds(4..6)).await;
+    back.leaves().await;
+    let snapshot = standby.lab.window(&standby.node, |now| !now.live && now.segments.len() >= 2).await;
+    let facts: Vec<_> = snapshot.segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
+    assert_eq!(facts, (0..6).map(|number| (number, listed.segments[0].run, 0)).collect::<Vec<_>>());
+    assert_eq!(snapshot.segments[..4], listed.segments, "what was listed stays as it was");
+    assert!(snapshot.epoch > listed.epoch, "whoever held the stream before is fenced");
+    soon(standby.node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_cut_link_the_standby_has_the_whole_list_again() {
+    let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..3)).await;
+    pair.alike(0, 2).await;
+    // The link is cut, and the holder granted to go on alone.
+    for side in [&pair.holder, &pair.standby] {
+        side.order(Order::Gate(Gate::Held));
+        side.order(Order::CloseLink);
+    }
+    pair.standby.order(Order::Forget);
+    pair.epoch = 2;
+    pair.holder.order(Order::OpenLink(Role::Holder, 2));
+    pair.holder.order(Order::Gate(Gate::Alone(2)));
+    encoder.send(&seconds(3..6)).await;
+    pair.holder.lab.listed(&pair.holder.node, 5).await;
+    let second = joins(&mut pair, &mut encoder, 6).await;
+    encoder.leaves().await;
+    let segments = pair.alike(0, second as usize).await;
+    assert_eq!(hashes(&segments), alone(&seconds(0..second)).await, "not a byte is missing");
+    pair.stop().await;
 }

@@ -54,7 +54,9 @@ impl Holder {
                 }
             }
             // Of one that is over nobody needs an answer.
-            Frame::Ask { connection, bytes } if self.connections.contains_key(&connection) => {
+            Frame::Ask { connection, bytes }
+                if connection == ConnectionId::NONE || self.connections.contains_key(&connection) =>
+            {
                 self.events.push_back(Event::Asked { connection, bytes });
             }
             Frame::Ask { .. } => {}

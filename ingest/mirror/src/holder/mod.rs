@@ -148,7 +148,8 @@ impl Holder {
         let from = survived;
         check_length("TCP state", from.tcp.len(), TCP_MAX)?;
         let (connection, sent_to) = (from.connection, from.sent_from + from.sent.len() as u64);
-        if self.connections.len() >= CONNECTIONS_MAX || self.last.is_some_and(|last| connection <= last) {
+        let rises = self.last.is_none_or(|last| connection > last) && connection != ConnectionId::NONE;
+        if self.connections.len() >= CONNECTIONS_MAX || !rises {
             return Err(Error::Open { connection, max: CONNECTIONS_MAX });
         }
         self.last = Some(connection);
@@ -208,14 +209,17 @@ impl Holder {
     }
 
     /// A word for the standby's shell, in order with the input. A standby that still awaits the connection's snapshot is
-    /// not told: the snapshot says it.
+    /// not told: the snapshot says it. Of [`ConnectionId::NONE`] it is told in any case.
     ///
     /// # Errors
     /// [`Error::Unknown`], [`Error::Length`].
     pub fn note(&mut self, connection: ConnectionId, bytes: Bytes) -> Result<(), Error> {
         check_length("note", bytes.len(), PAYLOAD_MAX)?;
-        let entry = self.entry(connection)?;
-        if !(entry.awaits_snapshot || entry.closing) {
+        let told = match connection {
+            ConnectionId::NONE => true,
+            _ => self.entry(connection).map(|entry| !(entry.awaits_snapshot || entry.closing))?,
+        };
+        if told {
             self.tell(Frame::Note { connection, bytes });
         }
         Ok(())

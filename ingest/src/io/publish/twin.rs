@@ -11,7 +11,6 @@ use media::segment::Segmenter;
 use mirror::PartDigest;
 use mirror::compare::Chain;
 use releve_state::coordinator::{Error as StateError, StreamRecord};
-use tracing::warn;
 
 /// Records told again at a takeover: more than a handover can leave behind.
 const TOLD_MAX: usize = 8;
@@ -40,7 +39,15 @@ impl Stream {
 
     /// Goes on exactly where the holder of the stream stands. `false`: this node cannot, and says so.
     pub(super) async fn follow(&mut self, lead: &Lead) -> bool {
-        match self.try_follow(lead).await {
+        let followed = self.try_follow(lead).await;
+        match &followed {
+            Ok(()) => self.lack(),
+            Err(_) => self.lack_nothing(),
+        }
+        if let Some(pair) = &self.context.pair {
+            pair.begun(&self.context.stream);
+        }
+        match followed {
             Ok(()) => true,
             Err(why) => {
                 self.diverged(&format!("this node cannot follow the stream: {why}"));
@@ -69,13 +76,9 @@ impl Stream {
             }
         }
         self.made.retain(|made| made.number() < segmenter.next_number());
-        for (name, object) in lead.seed.inits() {
-            let blob = format!("init/{name}");
-            if let Err(error) = self.context.blobs.put(&blob, object.clone()).await {
-                warn!(%stream, %error, "init section not stored; it is lost with a restart");
-            }
-        }
+        self.store_inits(lead.seed.inits()).await;
         let next = self.made.front().map_or(segmenter.next_number(), Waiting::number);
+        self.set_aside();
         self.window.join(&lead.run, next, &lead.seed).map_err(|error| error.to_string())?;
         self.window.set_epoch(lead.epoch);
         (self.run, self.epoch, self.follows, self.leads) = (lead.run.id, lead.epoch, true, false);
@@ -145,6 +148,7 @@ impl Stream {
             Err(error) => self.report("state-away", &format!("the stream's epoch is not raised: {error}")),
         }
         self.release().await;
+        self.copy().await;
     }
 
     /// Tells the other node of a part that will be listed. `None` where there is none.

@@ -4,6 +4,7 @@
 //! [`Data`] is the handle of the node's tasks, [`Tap`] that of one connection and its stream.
 
 use super::asked::{Kept, Want};
+use super::copy::{Copies, Shelf};
 use super::ledger::{Difference, Ledger, Listing};
 use super::line::Turn;
 use super::pump::Command;
@@ -116,6 +117,9 @@ pub(super) struct Books {
     pub(super) standby: Option<Standby>,
     pub(super) entries: BTreeMap<ConnectionId, Entry>,
     pub(super) ledger: Ledger,
+    /// What this node copies as standby, and what it gives as holder.
+    pub(super) copies: Copies,
+    pub(super) shelf: Shelf,
     pub(super) next: u64,
     pub(super) mirrored: u64,
     /// Words for control.
@@ -153,6 +157,8 @@ impl Data {
             standby: None,
             entries: BTreeMap::new(),
             ledger,
+            copies: Copies::default(),
+            shelf: Shelf::default(),
             next: 1,
             mirrored: 0,
             diverged: Vec::new(),
@@ -199,6 +205,7 @@ impl Data {
                 _ => books.holder.is_paired(),
             },
             connections: books.entries.len(),
+            copying: books.copies.open(),
             unconfirmed: books.holder.unconfirmed(),
             streams: facts.map(|(name, facts)| (name.to_string(), facts.clone())).collect(),
         }

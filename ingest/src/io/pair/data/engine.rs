@@ -3,11 +3,13 @@
 //! In: [`Order`]s, bytes of the link, proven links. Out: [`Report`]s, bytes for the link, turns of connections. It waits for
 //! nothing but a connection whose queue is full, and for that not long. Touches the link's socket.
 
+mod copying;
 mod orders;
 mod steps;
 
 use super::asked::Want;
 use super::books::{Books, Data, Describe};
+use super::copy::Copies;
 use super::line::Turn;
 use super::link::{self, Proven, READ_BYTES, Redial};
 use super::word::{Word, read, write};
@@ -46,6 +48,8 @@ struct Wire {
     in_step_told: bool,
     /// The paired standby confirmed something, or had nothing to confirm.
     confirmed_at: Instant,
+    /// Every connection runs here since.
+    in_step_since: Option<Instant>,
 }
 
 /// What is said once so much was read.
@@ -66,6 +70,9 @@ pub(super) struct Engine {
     wanted: Option<(Role, Epoch)>,
     seekers: JoinSet<io::Result<Proven>>,
     redial: Redial,
+    /// This node has just handed over, and lacks nothing of the next epoch; in which epoch that is.
+    handed: bool,
+    handed_in: Option<Epoch>,
     /// Dialled before this node was to listen: after a handover the former holder is the faster one.
     early: Option<TcpStream>,
     wire: Option<Wire>,
@@ -97,6 +104,8 @@ impl Engine {
             wanted: None,
             seekers: JoinSet::new(),
             redial: Redial::new(Instant::now()),
+            handed: false,
+            handed_in: None,
             early: None,
             wire: None,
             promise: None,
@@ -183,13 +192,16 @@ impl Engine {
         (self.promise, self.parting) = (None, None);
         info!(?role, epoch, "the pair's link is up");
         self.redial.up(Instant::now());
-        self.data.books().join(link);
+        let whole = self.handed_in.take() == Some(epoch);
+        let copies = if role == Role::Standby && !whole { Copies::of_link() } else { Copies::default() };
+        self.data.books().join(link, copies);
         self.wire = Some(Wire {
             stream,
             out: Bytes::new(),
             epoch,
             in_step_told: false,
             confirmed_at: Instant::now(),
+            in_step_since: None,
         });
         self.report(Report::LinkUp);
         // What came behind the proof.
@@ -253,6 +265,8 @@ impl Engine {
         self.data.0.pulse.turn();
         self.news();
         self.keep_promise();
+        self.tell_in_step();
+        self.ask();
         self.speak();
         self.data.judge();
         let diverged = std::mem::take(&mut self.data.books().diverged);
@@ -262,7 +276,7 @@ impl Engine {
     fn news(&mut self) {
         let mut behind = false;
         let (mut paired, mut more, mut confirmed) = (false, false, false);
-        let mut described = Vec::new();
+        let (mut described, mut questions) = (Vec::new(), Vec::new());
         let mut guard = self.data.books();
         let books = &mut *guard;
         while let Some(event) = books.holder.poll_event() {
@@ -285,6 +299,7 @@ impl Engine {
                     books.ledger.heard_part(digest);
                     more = true;
                 }
+                Event::Asked { connection: ConnectionId::NONE, bytes } => questions.push(bytes),
                 Event::Asked { connection, bytes } => books.answer(connection, &bytes),
                 Event::Behind => behind = true,
             }
@@ -307,7 +322,9 @@ impl Engine {
         self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
         self.data.0.metrics.pair_unconfirmed.set(books.holder.unconfirmed().try_into().unwrap_or(i64::MAX));
         let heard = confirmed || books.holder.unconfirmed() == 0 || !books.holder.is_paired();
+        self.data.0.metrics.pair_connections.set(books.entries.len().try_into().unwrap_or(i64::MAX));
         drop(guard);
+        questions.iter().for_each(|question| self.serve(question));
         if more {
             self.data.tell_streams();
         }
@@ -408,7 +425,8 @@ impl Books {
     }
 
     /// The books go on over this link.
-    fn join(&mut self, link: mirror::Link) {
+    fn join(&mut self, link: mirror::Link, copies: Copies) {
+        self.copies = copies;
         let again = self.new_link();
         match link.identity().role {
             Role::Holder => self.holder.attach(link),

@@ -19,6 +19,7 @@
 //! | `pump` | a live connection's socket |
 //! | `ledger` | what may be listed: publish = commit |
 //! | `asked` | what a standby fetches: slices it could not make, bytes to compare |
+//! | `copy` | what a standby copies of what was listed without it |
 //! | `word` | what the holder's shell tells the standby's |
 //! | `pass` | what is compared |
 //!
@@ -32,6 +33,7 @@
 
 mod asked;
 mod books;
+mod copy;
 mod engine;
 mod ledger;
 mod line;
@@ -41,6 +43,7 @@ mod pump;
 mod word;
 
 pub use books::{Data, Tap};
+pub use copy::{Found, Standing, record_hash};
 pub use ledger::{Facts, Listing};
 pub use word::{Lead, LiveState, Record};
 
@@ -201,6 +204,8 @@ pub struct Status {
     pub paired: bool,
     /// Connections in the books.
     pub connections: usize,
+    /// As standby: streams of which not all is here yet that the holder listed alone.
+    pub copying: usize,
     /// Input the standby has not confirmed, bytes.
     pub unconfirmed: u64,
     /// Streams, by name.

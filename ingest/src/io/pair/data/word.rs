@@ -4,6 +4,7 @@
 //! speaks. A version byte goes first: both nodes run the same version, or do not pair.
 
 use super::asked::Answer;
+use super::copy::Chunk;
 use crate::io::marking::Saved;
 use bytes::Bytes;
 use ingest_api::Run;
@@ -102,6 +103,8 @@ pub(super) enum Word {
     End,
     /// To the standby's question.
     Answer(Answer),
+    /// A piece of what the standby copies; beside all connections.
+    Copy(Chunk),
 }
 
 /// A segment's record on the link. Where JSON leaves out the end of a sound that never was, these bytes may not: what they

@@ -1,6 +1,7 @@
 //! What control orders.
 
 use super::super::books::{Books, Data, Describe, Entry, Since};
+use super::super::copy::Copies;
 use super::super::line::{Line, Turn};
 use super::super::pump::{self, Command};
 use super::super::word::{LineState, Start, write};
@@ -76,6 +77,7 @@ impl Engine {
 
     fn open_link(&mut self, role: Role, epoch: Epoch) {
         self.wanted = Some((role, epoch));
+        self.handed_in = std::mem::take(&mut self.handed).then_some(epoch);
         self.seekers = JoinSet::new();
         if self.wire.take().is_some() {
             self.detach();
@@ -151,6 +153,7 @@ impl Engine {
             books.adopt(survived, handover);
             books.standby = None;
         }
+        books.copies = Copies::default();
         drop(guard);
         self.data.tell_streams();
         info!(connections = survived.as_ref().map_or(0, Vec::len), handover, "this node holds now");
@@ -229,6 +232,7 @@ impl Engine {
 
     fn departed(&mut self) {
         self.parting = self.wire.take();
+        self.handed = true;
         self.wanted = None;
         self.promise = None;
         self.seekers = JoinSet::new();

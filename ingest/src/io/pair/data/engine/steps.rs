@@ -46,13 +46,6 @@ impl Engine {
                 return false;
             }
         }
-        let in_step = self.data.books().standby.as_ref().is_some_and(mirror::Standby::in_step);
-        if let Some(wire) = self.wire.as_mut().filter(|wire| in_step && !wire.in_step_told) {
-            wire.in_step_told = true;
-            let epoch = wire.epoch;
-            self.forget_unmentioned();
-            self.report(Report::InStep(epoch));
-        }
         handled.is_ok()
     }
 
@@ -74,6 +67,7 @@ impl Engine {
                 }
             }
             Step::Note { connection, bytes } => match read::<Word>(&bytes) {
+                Ok(Word::Copy(chunk)) => self.copied(&chunk),
                 Ok(word) => self.word(connection, word),
                 Err(error) => return self.refuse(connection, &error.to_string()),
             },
@@ -147,6 +141,9 @@ impl Engine {
                     Line::mirrored(tap, self.door.clone(), turns)
                 });
                 let stream = state.lead.as_ref().map(|lead| lead.record.name.clone());
+                if let Some(stream) = &stream {
+                    self.data.books().copies.expect(stream.clone());
+                }
                 let decisions = self.data.decisions(connection);
                 if let Some(entry) = self.data.books().entries.get_mut(&connection) {
                     entry.stream = stream;
@@ -216,6 +213,8 @@ impl Engine {
                 }
             }
             Word::End => entry.turn(Turn::End),
+            // Beside all connections.
+            Word::Copy(_) => {}
             Word::Answer(answer) => {
                 let found = entry.kept.heard(answer);
                 let stream = entry.stream.clone();
@@ -229,7 +228,7 @@ impl Engine {
     }
 
     /// Connections of an earlier link that the holder does not have any more.
-    fn forget_unmentioned(&self) {
+    pub(super) fn forget_unmentioned(&self) {
         let mut books = self.data.books();
         books.entries.retain(|_, entry| {
             if !entry.mentioned {
