@@ -18,6 +18,7 @@
 #   standby      kill -9 of the standby                   flap        three times, as soon as it is back
 #   clients      without SACK, timestamps, window scaling wrap        sequence numbers pass 2^32 amid handovers
 #   commit-proof on the wire: no ACK leaves beyond what the standby has confirmed
+#   early        publishers between SYN and first picture when the holder hands over or is killed
 #   beats        among replayed and forged heartbeats     control     kill without the hold: ok when the publisher notices
 #
 # A scenario's last line is JSON: {"scenario","count","skipped","runs":[{"ok","blackout_ms","bytes_lost","reconnects","syn",

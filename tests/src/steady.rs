@@ -64,10 +64,18 @@ impl Steady {
     /// When the feed is missing, or the server does not let it publish.
     pub fn over(mut socket: TcpStream, name: &str, key: &str) -> Result<Steady> {
         let feed = Feed::parse(&std::fs::read(feed::path(name)?)?)?;
-        let port = socket.local_addr()?.port();
         let to = socket.peer_addr()?;
         begin(&mut socket, to, key, &feed).context("cannot publish")?;
-        let mut reel = Reel::of(&feed)?;
+        Steady::begun(socket, &feed)
+    }
+
+    /// Goes on over a connection that publishes already (`begin`).
+    ///
+    /// # Errors
+    /// A feed that is not whole seconds long.
+    pub fn begun(socket: TcpStream, feed: &Feed) -> Result<Steady> {
+        let port = socket.local_addr()?.port();
+        let mut reel = Reel::of(feed)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopping, mut pushed, mut answers) = (stop.clone(), socket.try_clone()?, socket.try_clone()?);
         // Acknowledgements are of no interest; unread they would fill the window.
@@ -123,37 +131,57 @@ pub fn connect(to: SocketAddr, port: u16) -> Result<TcpStream> {
 /// # Errors
 /// When the server does not let it publish.
 pub fn begin(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed) -> Result<()> {
+    (0..STEPS).try_for_each(|number| step(socket, to, key, feed, number))
+}
+
+/// Steps of `begin`: hello, its answer, commands, their answer, codec configurations.
+pub const STEPS: usize = 5;
+
+/// One step of `begin`, the first being 0.
+///
+/// # Errors
+/// When the server does not let it publish.
+pub fn step(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed, step: usize) -> Result<()> {
     socket.set_read_timeout(Some(PATIENCE))?;
-    let mut hello = vec![0; 1 + HANDSHAKE];
-    hello[0] = 3;
-    socket.write_all(&hello)?;
-    let mut answer = vec![0; 1 + 2 * HANDSHAKE];
-    socket.read_exact(&mut answer)?;
-    ensure!(answer[0] == 3, "the server speaks version {}", answer[0]);
-    socket.write_all(&answer[1..=HANDSHAKE])?;
-
     let mut out = Vec::new();
-    // Still in chunks of the size before: it is four bytes.
-    message(&mut out, 2, SET_CHUNK_SIZE, 0, 0, &(CHUNK as u32).to_be_bytes());
-    let url = format!("rtmp://{to}/live");
-    let object = [&[3][..], &property("app", "live"), &property("tcUrl", &url), &[0, 0, 9]].concat();
-    message(&mut out, 3, COMMAND, 0, 0, &[text("connect"), number(1.0), object].concat());
-    message(&mut out, 3, COMMAND, 0, 0, &[text("createStream"), number(2.0), vec![5]].concat());
-    let publish = [text("publish"), number(3.0), vec![5], text(key), text("live")].concat();
-    message(&mut out, 4, COMMAND, 1, 0, &publish);
-    socket.write_all(&out)?;
-
-    let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
-    let says = |heard: &[u8], word: &[u8]| heard.windows(word.len()).any(|window| window == word);
-    while !says(&heard, b"NetStream.Publish.Start") {
-        let count = socket.read(&mut buffer).context("no answer to publish")?;
-        ensure!(count > 0 && !says(&heard, b"NetStream.Publish.BadName"), "the server refuses");
-        heard.extend_from_slice(&buffer[..count]);
+    match step {
+        0 => {
+            let mut hello = vec![0; 1 + HANDSHAKE];
+            hello[0] = 3;
+            socket.write_all(&hello)?;
+        }
+        1 => {
+            let mut answer = vec![0; 1 + 2 * HANDSHAKE];
+            socket.read_exact(&mut answer)?;
+            ensure!(answer[0] == 3, "the server speaks version {}", answer[0]);
+            socket.write_all(&answer[1..=HANDSHAKE])?;
+        }
+        2 => {
+            // Still in chunks of the size before: it is four bytes.
+            message(&mut out, 2, SET_CHUNK_SIZE, 0, 0, &(CHUNK as u32).to_be_bytes());
+            let url = format!("rtmp://{to}/live");
+            let object = [&[3][..], &property("app", "live"), &property("tcUrl", &url), &[0, 0, 9]].concat();
+            message(&mut out, 3, COMMAND, 0, 0, &[text("connect"), number(1.0), object].concat());
+            message(&mut out, 3, COMMAND, 0, 0, &[text("createStream"), number(2.0), vec![5]].concat());
+            let publish = [text("publish"), number(3.0), vec![5], text(key), text("live")].concat();
+            message(&mut out, 4, COMMAND, 1, 0, &publish);
+            socket.write_all(&out)?;
+        }
+        3 => {
+            let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+            let says = |heard: &[u8], word: &[u8]| heard.windows(word.len()).any(|window| window == word);
+            while !says(&heard, b"NetStream.Publish.Start") {
+                let count = socket.read(&mut buffer).context("no answer to publish")?;
+                ensure!(count > 0 && !says(&heard, b"NetStream.Publish.BadName"), "the server refuses");
+                heard.extend_from_slice(&buffer[..count]);
+            }
+        }
+        _ => {
+            message(&mut out, 6, VIDEO, 1, 0, &[&[0x17, 0, 0, 0, 0], &feed.avcc[..]].concat());
+            message(&mut out, 5, AUDIO, 1, 0, &[&[0xaf, 0], &feed.asc[..]].concat());
+            socket.write_all(&out)?;
+        }
     }
-    out.clear();
-    message(&mut out, 6, VIDEO, 1, 0, &[&[0x17, 0, 0, 0, 0], &feed.avcc[..]].concat());
-    message(&mut out, 5, AUDIO, 1, 0, &[&[0xaf, 0], &feed.asc[..]].concat());
-    socket.write_all(&out)?;
     socket.set_read_timeout(None)?;
     Ok(())
 }

@@ -17,10 +17,6 @@ use std::time::{Duration, Instant};
 /// The pair has this long to deal with anything.
 const DEALT: Duration = Duration::from_secs(10);
 
-/// What a node listed while it was alone is on that node only, until relays have it: within a segment's time and a fetch. A
-/// second crash before that is the loss of both nodes (`ingest/docs/takeover.md`, "Not covered").
-const SEGMENT: Duration = Duration::from_secs(3);
-
 /// How long the private wire is cut: far longer than anybody may wait for it.
 const CUT: Duration = Duration::from_secs(5);
 /// Whoever goes on does so by then: the link's patience of 500 ms, and as much for a machine that is busy.
@@ -145,7 +141,6 @@ fn survive(stage: &mut Stage, from: usize, at: Instant) -> Result<Value> {
     // Back into the pair, for the next time.
     stage.rig.restart(from)?;
     stage.rig.await_pair()?;
-    std::thread::sleep(SEGMENT);
     Ok(run)
 }
 

@@ -23,6 +23,7 @@
 
 pub mod audience;
 pub mod capture;
+pub mod early;
 pub mod echo;
 pub mod events;
 pub mod kinds;

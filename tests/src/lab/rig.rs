@@ -160,6 +160,36 @@ impl Rig {
         Ok(status["pair"].clone())
     }
 
+    /// The streams of a node's status.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn streams_of(&self, place: usize) -> Result<Value> {
+        let text = http::get(&format!("{}/status", Rig::admin(place)))?.ok()?;
+        let status: Value = serde_json::from_slice(&text.body)?;
+        Ok(status["streams"].clone())
+    }
+
+    /// Publishers' connections that a node's kernel knows, open or half open.
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub fn sockets(&self, place: usize) -> Result<usize> {
+        /// The port, as the kernel writes it, and states that are none of a connection: listens, waits a minute for late packets.
+        const PORT: &str = ":078F";
+        const OTHERS: [&str; 2] = ["0A", "06"];
+        let node = self.nodes[place].as_ref().context("no such node")?;
+        let mut count = 0;
+        for file in ["tcp", "tcp6"] {
+            let table = fs::read_to_string(format!("/proc/{}/net/{file}", node.id()))?;
+            let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+            count += rows
+                .filter(|row| row.len() > 3 && row[1].ends_with(PORT) && !OTHERS.contains(&row[3]))
+                .count();
+        }
+        Ok(count)
+    }
+
     /// A metric of a node that has no labels.
     ///
     /// # Errors

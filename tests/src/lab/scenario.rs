@@ -10,7 +10,7 @@ use super::events::{self, Stage};
 use super::proof::Proof;
 use super::rig::{HOSTS, Rig, Wish};
 use super::tally::{self, Moment};
-use super::{kinds, wrap};
+use super::{early, kinds, wrap};
 use crate::{feed, wait_for};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
@@ -65,13 +65,15 @@ pub enum Scenario {
     CommitProof,
     /// Handover and kill among replayed and forged heartbeats.
     Beats,
+    /// Publishers that have only begun: kill and handover by turns (`early`).
+    Early,
     /// As `Kill`, without the packet hold: the publisher must notice, or the other scenarios show nothing.
     Control,
 }
 
 impl Scenario {
     /// All of them, by the names of the command line.
-    pub const ALL: [(&'static str, Scenario); 18] = [
+    pub const ALL: [(&'static str, Scenario); 19] = [
         ("planned", Scenario::Planned),
         ("kill", Scenario::Kill),
         ("power", Scenario::Power),
@@ -89,6 +91,7 @@ impl Scenario {
         ("wrap", Scenario::Wrap),
         ("commit-proof", Scenario::CommitProof),
         ("beats", Scenario::Beats),
+        ("early", Scenario::Early),
         ("control", Scenario::Control),
     ];
 
@@ -96,7 +99,7 @@ impl Scenario {
     pub fn usual(self) -> usize {
         match self {
             Scenario::Planned | Scenario::CommitProof => 20,
-            Scenario::Clients | Scenario::Beats => 4,
+            Scenario::Clients | Scenario::Beats | Scenario::Early => 4,
             Scenario::OneWay | Scenario::ReplicationCut => 2,
             Scenario::Loss => 15,
             Scenario::Wrap => 12,
@@ -149,6 +152,9 @@ pub struct Outcome {
 /// # Errors
 /// When the lab itself does not work; what the programs do wrong is in the outcome.
 pub fn play(prefix: &str, play: Play) -> Result<Outcome> {
+    if play.scenario == Scenario::Early {
+        return early::play(prefix, play.protect, play.count);
+    }
     if !play.scenario.is_control() {
         return perform(prefix, play);
     }
@@ -323,6 +329,7 @@ fn one(stage: &mut Stage, scenario: Scenario, number: usize) -> Result<Value> {
             run["lost_percent"] = json!(percent);
             run
         }
+        Scenario::Early => bail!("it has a rig of its own"),
         Scenario::LagOff => return past_the_hold(stage),
         Scenario::Control => return events::unprotected(stage),
     };

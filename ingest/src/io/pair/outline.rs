@@ -5,7 +5,7 @@
 //! it (`Pulse::now`), which the other node knows from its beats: a connection's timestamps must never step back.
 //!
 //! ```text
-//! "RO" | version 1 | flags: 1 base known, 2 exact | received u32 | sent u32 | taken u64 ns | takeover::socket::TcpState
+//! "RO" | version 1 | flags: 1 base known, 2 exact, 4 half open | received u32 | sent u32 | taken u64 ns | takeover::socket::TcpState
 //! ```
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub struct Outline {
     pub taken: Duration,
     /// A full dump of a frozen connection: this is what to restore, nothing has moved since.
     pub exact: bool,
+    /// Only our SYN-ACK is known, not that the publisher has heard it.
+    pub half_open: bool,
 }
 
 /// Bytes that are no outline.
@@ -46,7 +48,7 @@ impl Outline {
     /// Of a connection of which only our SYN-ACK was seen.
     pub fn of_syn_ack(flow: Flow, syn_ack: &SynAck, now: Duration) -> Outline {
         let state = Baseline::from_syn_ack(flow, syn_ack).as_state().clone();
-        Outline { state, base: Some(syn_ack.base), taken: now, exact: false }
+        Outline { state, base: Some(syn_ack.base), taken: now, exact: false, half_open: true }
     }
 
     /// Of a live connection, which goes on.
@@ -54,14 +56,14 @@ impl Outline {
     /// # Errors
     /// It is not established, or repair mode is not allowed.
     pub fn of_stream(stream: &TcpStream, base: Option<Base>, now: Duration) -> Result<Outline, Error> {
-        Ok(Outline { state: peek(stream)?, base, taken: now, exact: false })
+        Ok(Outline { state: peek(stream)?, base, taken: now, exact: false, half_open: false })
     }
 
     /// For the books.
     pub fn encode(&self) -> Bytes {
         let base = self.base.unwrap_or(Base { received: 0, sent: 0 });
         let mut bytes = MAGIC.to_vec();
-        bytes.push(u8::from(self.base.is_some()) | u8::from(self.exact) << 1);
+        bytes.push(u8::from(self.base.is_some()) | u8::from(self.exact) << 1 | u8::from(self.half_open) << 2);
         bytes.extend_from_slice(&base.received.to_be_bytes());
         bytes.extend_from_slice(&base.sent.to_be_bytes());
         bytes.extend_from_slice(&u64::try_from(self.taken.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
@@ -83,7 +85,7 @@ impl Outline {
         ) else {
             return Err(OutlineError::NotOne);
         };
-        if [*m0, *m1, *m2] != MAGIC || *flags > 3 {
+        if [*m0, *m1, *m2] != MAGIC || *flags > 7 {
             return Err(OutlineError::NotOne);
         }
         let base = (*flags & 1 == 1).then_some(Base { received, sent });
@@ -92,6 +94,7 @@ impl Outline {
             base,
             taken: Duration::from_nanos(taken),
             exact: *flags & 2 != 0,
+            half_open: *flags & 4 != 0,
         })
     }
 
@@ -130,9 +133,11 @@ mod tests {
         let state = read.survived(10, 3, b"abc", Duration::from_millis(40)).unwrap();
         assert_eq!((state.receive_next, state.write_next), (8, 13));
         assert_eq!((state.in_flight(), state.options.timestamp), (&b"abc"[..], Some(1140)));
-        let blind = Outline { base: None, exact: true, ..outline };
+        assert!(outline.half_open, "nobody knows whether it was heard");
+        let blind = Outline { base: None, exact: true, half_open: false, ..outline };
         let read = Outline::decode(&blind.encode()).unwrap();
-        assert_eq!((read.exact, read.survived(10, 3, b"abc", Duration::ZERO)), (true, None));
+        assert_eq!((read.exact, read.half_open), (true, false));
+        assert_eq!(read.survived(10, 3, b"abc", Duration::ZERO), None);
     }
 
     #[test]

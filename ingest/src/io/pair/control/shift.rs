@@ -93,7 +93,15 @@ pub(super) fn restore(
     now: Duration,
     offset: i64,
 ) -> Vec<Restored> {
-    each(survived.iter().collect(), |survived| restore_one(survived, planned, whole, now, offset))
+    let begun = survived.iter().filter(|survived| !is_half_open(survived)).collect();
+    each(begun, |survived| restore_one(survived, planned, whole, now, offset))
+}
+
+/// Nobody knows whether the publisher has heard our SYN-ACK, and nothing of it was read. Restored, the connection would answer
+/// a publisher that has not with an ACK that this one drops, as long as both live. Without it a second SYN begins anew, and
+/// whoever had heard is told at once, by a reset.
+fn is_half_open(survived: &Survived) -> bool {
+    survived.received == 0 && Outline::decode(&survived.tcp).is_ok_and(|outline| outline.half_open)
 }
 
 fn restore_one(survived: &Survived, planned: bool, whole: bool, now: Duration, offset: i64) -> Restored {
@@ -220,7 +228,8 @@ fn freeze_one(socket: Socket, pulse: &Pulse, base: &impl Fn(Flow) -> Option<Base
             return Err((back.map(|stream| (connection, stream)), why));
         }
     };
-    let outline = Outline { state: dumped.state().clone(), base: base(flow), taken, exact: true };
+    let outline =
+        Outline { state: dumped.state().clone(), base: base(flow), taken, exact: true, half_open: false };
     Ok((Given { connection, flow, outline, dumped }, drained))
 }
 
