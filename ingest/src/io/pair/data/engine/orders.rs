@@ -303,7 +303,12 @@ impl Books {
     fn part(&mut self, flow: Flow, base: Base) {
         let former =
             |entry: &&mut Entry| entry.flow == Some(flow) && entry.base.is_some_and(|known| known != base);
-        self.entries.values_mut().filter(former).for_each(|entry| entry.flow = None);
+        for entry in self.entries.values_mut().filter(former) {
+            entry.flow = None;
+            if entry.pump.is_none() {
+                entry.turn(Turn::Over);
+            }
+        }
     }
 
     /// The mirrored connections are this node's.
@@ -391,7 +396,13 @@ impl Data {
             Some(connection) => connection,
             None => self.open(door.clone(), flow, None, tcp.clone().unwrap_or_default())?,
         };
-        self.attach(connection, socket, tcp, Some(pass)).map_err(|_| "the connection has gone")
+        self.attach(connection, socket, tcp, Some(pass)).map_err(|_| {
+            // Reset before it was accepted: its line, and its twin, wait for a socket that never comes.
+            if let Some(entry) = self.books().entries.get(&connection) {
+                entry.turn(Turn::Over);
+            }
+            "the connection has gone"
+        })
     }
 
     /// A connection is live here again.
