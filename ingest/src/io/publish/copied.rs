@@ -48,8 +48,11 @@ impl Stream {
         let Context { stream, state, .. } = &self.context;
         let Standing { run, last, .. } = standing;
         let last = &last.0;
-        let ours = state.last_segment(stream).await?;
-        if ours.as_ref().is_some_and(|ours| ours.number > last.number) {
+        let (ours, begun) = (state.last_segment(stream).await?, state.latest_run(stream).await?);
+        // This node is ahead: with a segment, or with a run that the holder never heard of.
+        if ours.as_ref().is_some_and(|ours| ours.number > last.number)
+            || begun.is_some_and(|begun| begun != *run && begun.first_number > last.number)
+        {
             return Ok(());
         }
         let mut epoch = state.epoch(stream).await?;
