@@ -418,11 +418,14 @@ impl Tap {
         self.data.books().holder.position(self.connection)
     }
 
-    /// The connection publishes: before any input that is parsed under this.
-    pub(super) fn publishes(&self, lead: &Lead) {
+    /// The connection publishes: before any input that is parsed under this. `false`: it is not this node's any more.
+    pub(super) fn publishes(&self, lead: &Lead) -> bool {
         let publishes = Publishes { stream: lead.record.name.clone(), run: lead.run.id, record: write(lead) };
         let mut books = self.data.books();
         let entered = books.holder.publish(self.connection, publishes);
+        if let Err(Error::Unknown { .. }) = entered {
+            return false;
+        }
         if let Some(entry) = books.entries.get_mut(&self.connection) {
             entry.stream = Some(lead.record.name.clone());
             entry.keep(super::word::Again::Published(Box::new(lead.clone())), 0);
@@ -433,6 +436,7 @@ impl Tap {
                 .diverged(format!("stream {}: the standby is not told of it: {error}", lead.record.name));
         }
         self.data.ring();
+        true
     }
 
     fn note(&self, word: Word) {

@@ -478,7 +478,10 @@ impl Line {
             self.follow(lead, decisions).await;
         } else {
             let Some((key, push)) = self.asked.take() else { return Ok(false) };
-            self.publish(key.expose(), push).await?;
+            if !self.publish(key.expose(), push).await? {
+                self.asked = Some((key, push));
+                return Ok(false);
+            }
         }
         self.session.accept_publish();
         self.write()?;
@@ -503,7 +506,8 @@ impl Line {
         }
     }
 
-    async fn publish(&mut self, key: &str, push: Push) -> Result<(), Fate> {
+    /// `false`: the connection has moved meanwhile, and its new holder decides.
+    async fn publish(&mut self, key: &str, push: Push) -> Result<bool, Fate> {
         let (answer, lead) = oneshot::channel();
         let (done, ended) = mpsc::channel(1);
         let twin = Twin { tap: self.tap.clone(), peer: self.peer.ip(), _done: done };
@@ -525,13 +529,17 @@ impl Line {
             kick = kicked(Some(&mut claim), true) => return Err(End::Kicked(kick).into()),
         };
         match lead {
-            Some(lead) => self.tap.publishes(&lead),
+            Some(lead) if !self.tap.publishes(&lead) => {
+                claim.moved();
+                return Ok(false);
+            }
+            Some(_) => {}
             None => warn!(stream = %record.name, "the standby is not told of a publish"),
         }
         info!(peer = %self.peer, stream = %record.name, "publisher accepted");
         (self.claim, self.done, self.record) = (Some(claim), Some(ended), Some(record));
         (self.pass, self.published) = (None, true);
-        Ok(())
+        Ok(true)
     }
 
     /// What the session says goes to the publisher, or is kept until somebody can say it.
