@@ -2,7 +2,8 @@
 //!
 //! `scripts/bench.sh tls [--short] [--json]`. The relay runs in this process; its viewers' threads are counted by name
 //! (`/proc/self/task/*/schedstat`), nginx's process as a whole. All TLS is 1.3 with AES-128-GCM and a P-256 certificate.
-//! Clients check the first answer of each connection and count the bytes of the others record by record without opening them.
+//! HTTP/2 is served on the runtime: its threads count with the others there, and its clients open what they count. The other
+//! clients check the first answer of each connection and count the bytes of the others record by record without opening them.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends loudly")]
 
@@ -174,6 +175,55 @@ fn bulk(run: &Run, address: SocketAddr, tls: bool, target: &str, cpu: impl Fn() 
     (result.0, result.1, errors.into_inner())
 }
 
+/// The same over HTTP/2: as many segments as go, over 16 connections, one after the other on each.
+fn bulk_http2(run: &Run, cpu: impl Fn() -> u64) -> (f64, f64, u64) {
+    let clients = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut config = (*run.config).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let (bytes, errors) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    for _ in 0..2 * CLOSED {
+        let (connector, address) = (connector.clone(), run.tls);
+        let target = format!("https://localhost{}", run.segment);
+        let (bytes, errors) = (bytes.clone(), errors.clone());
+        clients.spawn(async move {
+            let went = async {
+                let socket = tokio::net::TcpStream::connect(address).await?;
+                let stream = connector.connect("localhost".try_into().unwrap(), socket).await?;
+                let (mut send, connection) = h2::client::Builder::new()
+                    .initial_window_size(1 << 20)
+                    .initial_connection_window_size(1 << 20)
+                    .handshake::<_, bytes::Bytes>(stream)
+                    .await?;
+                tokio::spawn(connection);
+                loop {
+                    let request = http::Request::get(&target).body(()).unwrap();
+                    let (response, _) = send.send_request(request, true)?;
+                    let mut body = response.await?.into_body();
+                    while let Some(chunk) = body.data().await {
+                        let chunk = chunk?;
+                        body.flow_control().release_capacity(chunk.len())?;
+                        bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    }
+                }
+                #[allow(unreachable_code, reason = "it names the kind of error")]
+                Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+            };
+            if went.await.is_err() {
+                errors.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    std::thread::sleep(Duration::from_millis(500)); // warm
+    let (from, cpu_from, bytes_from) = (Instant::now(), cpu(), bytes.load(Ordering::Relaxed));
+    std::thread::sleep(Duration::from_secs_f64(run.seconds));
+    let gb = (bytes.load(Ordering::Relaxed) - bytes_from) as f64 / 1e9;
+    let cpu_s = (cpu() - cpu_from) as f64 / 1e9;
+    let result = (gb / from.elapsed().as_secs_f64(), cpu_s / gb, errors.load(Ordering::Relaxed));
+    clients.shutdown_background();
+    result
+}
+
 struct Joins {
     a_second: f64,
     cpu_us: f64,
@@ -314,12 +364,18 @@ fn main() {
     let (short, json) = (told("--short"), told("--json"));
     let dir = tempfile::tempdir().unwrap();
     install(dir.path(), "first.pem", "first.key");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("relay-io")
+        .enable_all()
+        .build()
+        .unwrap();
     let (relay, _origin, session) = runtime.block_on(async {
         let origin = FakeOrigin::start().await;
         origin.put(Show::sized("demo", 0..3, SLICE_BYTES));
         let mut config = config(&[origin.url()]);
         listens(&mut config, dir.path());
+        config.http2 = true;
         let relay = Relay::with(config).await;
         let session = relay.enter("demo", "alice").await;
         relay.client().await.get(&format!("{session}/video/1.m4s")).await;
@@ -336,13 +392,16 @@ fn main() {
     let (_, len) = Counted::connect(run.plain, None, &run.segment);
     let nginx = nginx(dir.path(), len);
     let ours = || cpu_ns("self", "viewers-");
-    let (mut rows, mut errors) = ([const { Vec::new() }; 3], 0);
+    let (mut rows, mut errors) = ([const { Vec::new() }; 4], 0);
     for _ in 0..rounds {
         let plain = bulk(&run, run.plain, false, &run.segment, ours);
         let sealed = bulk(&run, run.tls, true, &run.segment, ours);
         rows[0].push((plain.1, plain.0));
         rows[1].push((sealed.1, sealed.0));
-        errors += plain.2 + sealed.2;
+        // Its connections are served on the runtime.
+        let http2 = bulk_http2(&run, || ours() + cpu_ns("self", "relay-io"));
+        rows[3].push((http2.1, http2.0));
+        errors += plain.2 + sealed.2 + http2.2;
         if let Some((nginx, address)) = &nginx {
             let pid = nginx.0.id().to_string();
             let theirs = bulk(&run, *address, true, "/segment.m4s", || cpu_ns(&pid, ""));
@@ -354,14 +413,20 @@ fn main() {
         row.sort_by(|one, other| one.0.total_cmp(&other.0));
         row.get(row.len() / 2).copied().unwrap_or((f64::NAN, f64::NAN))
     };
-    let [plain, sealed, theirs] = rows.each_mut().map(median);
+    let [plain, sealed, theirs, http2] = rows.each_mut().map(median);
     let playlist = format!("{session}/video.m3u8");
     let full = joins(&run, false, &playlist);
     let resumed = joins(&run, true, &playlist);
     errors += full.errors + resumed.errors;
     if !json {
         println!("| segments of {len} bytes, 16 connections | CPU-s a GB | GB/s |\n|---|---|---|");
-        for (name, row) in [("relay, plain", plain), ("relay, TLS", sealed), ("nginx, TLS", theirs)] {
+        let rows = [
+            ("relay, plain", plain),
+            ("relay, TLS", sealed),
+            ("relay, TLS, HTTP/2", http2),
+            ("nginx, TLS", theirs),
+        ];
+        for (name, row) in rows {
             println!("| {name} | {:.3} | {:.2} |", row.0, row.1);
         }
         println!(
@@ -375,11 +440,12 @@ fn main() {
         println!();
     }
     println!(
-        "{{\"name\":\"tls\",\"ours\":{{\"cpu_s_per_gb\":{:.3},\"plain_cpu_s_per_gb\":{:.3},\"full_per_s\":{:.0},\
+        "{{\"name\":\"tls\",\"ours\":{{\"cpu_s_per_gb\":{:.3},\"plain_cpu_s_per_gb\":{:.3},\"http2_cpu_s_per_gb\":{:.3},\"full_per_s\":{:.0},\
          \"resumed_per_s\":{:.0},\"paced_segments\":{}}},\"yardstick\":{{\"nginx_cpu_s_per_gb\":{:.3}}},\
          \"ratio\":{:.3},\"errors\":{errors}}}",
         sealed.0,
         plain.0,
+        http2.0,
         full.a_second,
         resumed.a_second,
         full.paced + resumed.paced,

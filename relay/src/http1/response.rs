@@ -8,6 +8,7 @@
 //! In: status, fields, and a body or the length of one that follows in slices. Out: a `Rendered`, cheap to clone. Pure.
 //! RFC 9110 §8.6, §14.4, §15; RFC 9112 §4–6.
 
+use super::condition::Outcome;
 use super::date::Stamp;
 use crate::node::answer::COMMON;
 use bytes::Bytes;
@@ -116,6 +117,24 @@ impl Rendered {
     /// The length of its body in bytes.
     pub fn body_len(&self) -> usize {
         self.body_len
+    }
+
+    /// The shared body, to be handed on.
+    pub fn shared_bytes(&self) -> Bytes {
+        self.bytes.slice(self.head_len..)
+    }
+
+    /// Its fields, each a line with CR LF, as the outcome has them, without date and connection.
+    pub fn lines(&self, outcome: Outcome) -> Vec<u8> {
+        let mut lines = Vec::with_capacity(512);
+        match outcome {
+            Outcome::Whole => lines.extend_from_slice(self.rest_of_head()),
+            Outcome::Part { start, end } => part_head(&mut lines, self, &(start..end)),
+            Outcome::NotModified => not_modified_head(&mut lines, self),
+            Outcome::Outside => outside_head(&mut lines, self),
+        }
+        lines.truncate(lines.len() - 2); // the empty line
+        lines
     }
 
     /// Whether its body is in the same buffer; otherwise it comes in slices.

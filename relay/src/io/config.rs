@@ -33,6 +33,9 @@ pub struct Config {
     /// PEM file of its key.
     #[serde(default)]
     pub tls_key: Option<PathBuf>,
+    /// Whether viewers who speak TLS may choose HTTP/2. It costs more than HTTP/1.1, and few players need it.
+    #[serde(default)]
+    pub http2: bool,
     /// Proxies that are believed when they say whose connection or request it is.
     #[serde(default)]
     pub trusted_proxies: Networks,
@@ -176,7 +179,7 @@ impl Config {
                 "origins" | "trusted_proxies" => {
                     Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
                 }
-                "proxy_protocol" => Value::Boolean(
+                "http2" | "proxy_protocol" => Value::Boolean(
                     value
                         .parse()
                         .map_err(|_| ConfigError::Variable { name, why: "must be true or false" })?,
@@ -328,6 +331,7 @@ mod tests {
                 ("RELEVE_RELAY_TLS_KEY", "c.key"),
                 ("RELEVE_RELAY_TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
                 ("RELEVE_RELAY_PROXY_PROTOCOL", "true"),
+                ("RELEVE_RELAY_HTTP2", "true"),
                 ("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:0"),
                 ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
@@ -356,7 +360,13 @@ mod tests {
         let (listen, files) = config.tls().unwrap();
         assert_eq!((listen.port(), files.key), (8443, PathBuf::from("c.key")));
         let listed = |text: &str| config.trusted_proxies.contains(text.parse().unwrap());
-        assert!(config.proxy_protocol && listed("10.1.2.3") && listed("::1") && !listed("127.0.0.1"));
+        assert!(
+            config.proxy_protocol
+                && config.http2
+                && listed("10.1.2.3")
+                && listed("::1")
+                && !listed("127.0.0.1")
+        );
         let witness = config.witness().unwrap();
         assert_eq!((witness.id, witness.cluster, witness.file), (3, 1, PathBuf::from("s.witness-3")));
     }

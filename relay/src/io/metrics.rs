@@ -27,6 +27,9 @@ pub struct Metrics {
     /// Connections refused with 503 because there are too many.
     pub connections_refused: Counter,
     address_refused: Family<ReasonLabels, Counter>,
+    http2_ended: Family<ReasonLabels, Counter>,
+    /// Connections open that speak HTTP/2; they count among `connections` too.
+    pub http2_connections: Gauge,
     /// Connections of listed proxies that did not say whose they are.
     pub proxy_malformed: Counter,
     /// When the viewers' certificate expires, in Unix seconds; 0 without one.
@@ -112,6 +115,8 @@ impl Metrics {
             webhook: Family::default(),
             tls_handshakes: Family::default(),
             address_refused: Family::default(),
+            http2_ended: Family::default(),
+            http2_connections: Gauge::default(),
             proxy_malformed: Counter::default(),
             tls_certificate_expires: Gauge::default(),
             tls_certificate_refused: Counter::default(),
@@ -161,6 +166,8 @@ impl Metrics {
             "Connections and requests refused because their address holds its share, by what of",
             m.address_refused.clone(),
         );
+        r.register("http2_connections", "Connections open that speak HTTP/2", m.http2_connections.clone());
+        r.register("http2_ended", "HTTP/2 connections ended, by reason", m.http2_ended.clone());
         r.register(
             "proxy_malformed",
             "Connections closed because a listed proxy did not say whose they are",
@@ -227,6 +234,11 @@ impl Metrics {
     /// One connection or request refused because its address holds its share.
     pub fn address_refused(&self, reason: &'static str) {
         self.address_refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// One HTTP/2 connection ended.
+    pub fn http2_ended(&self, reason: &'static str) {
+        self.http2_ended.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// One look into the cache.

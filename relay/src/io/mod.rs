@@ -3,6 +3,7 @@
 //! ```text
 //! start ─► key_files, config, ledger and coordinator
 //!       ├─► viewers    one thread a core (epoll, `tls`, `http1`) ─► node.step, or node.answer on the runtime
+//!       │              └─► http2    one task a connection that chose it, one a request
 //!       ├─► admin      one task a connection (hyper): /metrics /livez /readyz, tokens to mint
 //!       ├─► revocations, announce, jwks, sessions, certificate    one task each
 //!       ├─► witness    one thread: grants epochs to ingest nodes, when configured
@@ -12,6 +13,7 @@
 pub mod admin;
 pub mod certificate;
 pub mod config;
+pub(crate) mod http2;
 pub mod jwks;
 pub mod key_files;
 pub mod log;

@@ -153,7 +153,7 @@ pub async fn start_with(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let secure = secure.zip(certificate.as_ref().map(|keeper| keeper.current.clone()));
-    let viewers = viewers::start(listeners, secure, proxies, &node).map_err(unheard)?;
+    let viewers = viewers::start(listeners, secure, proxies, config.http2, &node).map_err(unheard)?;
     let viewers = tokio::spawn(viewers.watch());
     let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url));
     if let Some(tls) = tls_listen {

@@ -132,6 +132,18 @@ impl Outbound {
         self.bytes.len() + OVERHEAD_BYTES / 4 > SEALED_BYTES_MAX + OVERHEAD_BYTES
     }
 
+    /// Whether none of it has been sent yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.sent == 0 || self.unsent().is_empty()
+    }
+
+    /// Whether so many bytes may be sealed behind it.
+    pub(super) fn has_room_for(&self, len: usize) -> bool {
+        self.bytes.is_empty()
+            || self.sent == 0
+                && self.bytes.len() + len + OVERHEAD_BYTES / 4 <= SEALED_BYTES_MAX + OVERHEAD_BYTES
+    }
+
     pub(super) fn unsent(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }

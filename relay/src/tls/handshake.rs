@@ -5,6 +5,7 @@
 
 use super::buffers::{Inbound, Outbound};
 use super::channel::Channel;
+use super::identity::HTTP2;
 use super::record::{TlsError, whole_record};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
@@ -21,8 +22,8 @@ pub(super) struct Handshake {
 pub(super) enum Progress {
     /// More bytes are needed.
     Waits(Box<Handshake>),
-    /// It is done; whether an earlier session was resumed.
-    Done(Box<Channel>, bool),
+    /// It is done; whether an earlier session was resumed, and whether HTTP/2 was chosen.
+    Done(Box<Channel>, bool, bool),
 }
 
 impl Handshake {
@@ -63,10 +64,11 @@ impl Handshake {
                 continue;
             }
             if !self.connection.is_handshaking() {
+                let http2 = self.connection.alpn_protocol() == Some(HTTP2);
                 let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
                 let (secrets, kernel) =
                     self.connection.dangerous_into_kernel_connection().map_err(refused)?;
-                return Ok(Progress::Done(Box::new(Channel::new(kernel, secrets)?), resumed));
+                return Ok(Progress::Done(Box::new(Channel::new(kernel, secrets)?), resumed, http2));
             }
             match whole_record(&inbound.raw()[self.shown..])? {
                 Some(record) => self.shown += record.end,

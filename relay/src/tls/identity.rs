@@ -14,6 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
 
+/// HTTP/2 in a handshake (RFC 9113 §3.1).
+pub(super) const HTTP2: &[u8] = b"h2";
 /// Certificates in a file: a chain has two or three.
 const CHAIN_MAX: usize = 16;
 
@@ -34,8 +36,10 @@ impl Tickets {
 /// A certificate with its key, ready for connections.
 #[derive(Clone, Debug)]
 pub struct Certified {
-    /// What new connections are made with.
+    /// What new connections are made with that speak HTTP/1.1.
     pub config: Arc<ServerConfig>,
+    /// The same for those that may choose HTTP/2.
+    pub with_http2: Arc<ServerConfig>,
     /// When it expires, in Unix seconds.
     pub not_after_unix_s: u64,
 }
@@ -77,7 +81,9 @@ impl Certified {
         config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.enable_secret_extraction = true; // for our own records
-        Ok(Certified { config: Arc::new(config), not_after_unix_s })
+        let mut with_http2 = config.clone();
+        with_http2.alpn_protocols.insert(0, HTTP2.to_vec());
+        Ok(Certified { config: Arc::new(config), with_http2: Arc::new(with_http2), not_after_unix_s })
     }
 }
 
@@ -120,22 +126,23 @@ fn has_encrypted_key(text: &[u8]) -> bool {
 
 /// The certificate in force; all threads look here for each new connection.
 #[derive(Debug)]
-pub struct Current(RwLock<Arc<ServerConfig>>);
+pub struct Current(RwLock<Certified>);
 
 impl Current {
     /// Puts the first one in force.
     pub fn new(certified: &Certified) -> Current {
-        Current(RwLock::new(certified.config.clone()))
+        Current(RwLock::new(certified.clone()))
     }
 
-    /// What a new connection is made with.
-    pub fn get(&self) -> Arc<ServerConfig> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What a new connection is made with, whether or not it may choose HTTP/2.
+    pub fn get(&self, http2: bool) -> Arc<ServerConfig> {
+        let certified = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if http2 { certified.with_http2.clone() } else { certified.config.clone() }
     }
 
     /// Puts another one in force: connections that are open keep theirs.
     pub fn put(&self, certified: &Certified) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified.config.clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified.clone();
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Session {
     begun: Vec<u8>,
     outbound: Option<Box<Outbound>>,
     ended: bool,
+    http2: bool,
 }
 
 /// Bytes of an incomplete record that are kept without a buffer: whoever sends a few bytes and waits holds those few.
@@ -49,12 +50,17 @@ impl Session {
     /// When rustls refuses the configuration.
     pub fn new(config: Arc<ServerConfig>) -> Result<Session, TlsError> {
         let stage = Stage::Handshake(Box::new(handshake::Handshake::new(config)?));
-        Ok(Session { stage, inbound: None, begun: Vec::new(), outbound: None, ended: false })
+        Ok(Session { stage, inbound: None, begun: Vec::new(), outbound: None, ended: false, http2: false })
     }
 
     /// Whether answers can be sealed.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether the client has chosen HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2
     }
 
     /// Whether the client has said that it sends no more.
@@ -95,7 +101,8 @@ impl Session {
                     self.stage = Stage::Handshake(shaking);
                     Handshake::UnderWay
                 }
-                Progress::Done(channel, resumed) => {
+                Progress::Done(channel, resumed, http2) => {
+                    self.http2 = http2;
                     self.stage = Stage::Open(channel);
                     if resumed { Handshake::Resumed } else { Handshake::Full }
                 }
@@ -130,14 +137,20 @@ impl Session {
         self.give_back(pool);
     }
 
-    /// Seals bytes of an answer, from its first unsent one on, up to `SEALED_BYTES_MAX`. Nothing may be unsent.
+    /// Whether so many bytes can be sealed behind what is unsent: it is not begun, and not too much.
+    pub fn has_room_to_seal(&self, len: usize) -> bool {
+        self.outbound.as_ref().is_none_or(|outbound| outbound.has_room_for(len))
+    }
+
+    /// Seals bytes of an answer, from its first unsent one on, up to `SEALED_BYTES_MAX`. Nothing may be unsent, unless there
+    /// is room to seal behind it.
     ///
     /// # Errors
     /// Before the handshake is done, and when the keys are used up.
     pub fn seal(&mut self, pool: &mut Pool, slices: &[IoSlice<'_>]) -> Result<(), TlsError> {
         let Stage::Open(channel) = &mut self.stage else { return Err(TlsError::Over) };
         let outbound = self.outbound.get_or_insert_with(|| pool.lend_outbound());
-        debug_assert!(outbound.unsent().is_empty(), "an answer is sealed once");
+        debug_assert!(outbound.is_untouched(), "an answer is sealed once");
         channel.seal(slices, SEALED_BYTES_MAX, outbound)
     }
 

@@ -13,6 +13,10 @@ use std::sync::{Mutex, PoisonError};
 pub(super) enum Letter {
     /// The answer to a request that had to wait.
     Answered(Token, Reply),
+    /// An HTTP/2 connection has shown a session.
+    Proved(Token),
+    /// It has come to its end.
+    Gone(Token),
     /// A stream has changed: who waits for it looks again.
     Changed,
     /// Somebody may have lost the right to what is being sent to them.

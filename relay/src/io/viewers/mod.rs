@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub(super) workers: usize,
     /// Who may say whose connection it is.
     pub(super) proxies: Proxies,
+    /// Whether HTTP/2 is offered through TLS.
+    pub(super) http2: bool,
 }
 
 /// Threads that serve viewers.
@@ -108,6 +110,7 @@ pub(super) fn start(
     listeners: Listeners,
     secure: Option<(Listeners, Arc<Current>)>,
     proxies: Proxies,
+    http2: bool,
     node: &Arc<Node>,
 ) -> io::Result<Front> {
     let seats = node.limits.connections_max.min(descriptors().saturating_sub(DESCRIPTORS_KEPT).max(1));
@@ -117,7 +120,8 @@ pub(super) fn start(
     let workers = listeners.listeners.len();
     let handshakes = (node.limits.handshakes_max / workers).max(1);
     let seated = AtomicUsize::new(0);
-    let shared = Arc::new(Shared { node: node.clone(), seated, seats, handshakes, workers, proxies });
+    let node_too = node.clone();
+    let shared = Arc::new(Shared { node: node_too, seated, seats, handshakes, workers, proxies, http2 });
     let (secure, current) = secure.map(|(listeners, current)| (listeners.listeners, current)).unzip();
     let mut secure = secure.into_iter().flatten();
     let (alive, ended) = mpsc::channel(1);

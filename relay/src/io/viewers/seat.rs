@@ -56,6 +56,8 @@ pub(super) enum After {
     Close,
     /// It is closed, and what the kernel holds unsent is thrown away.
     Reset,
+    /// Its viewer goes on in HTTP/2.
+    HandOver,
 }
 
 pub(super) struct Seat {
@@ -194,6 +196,12 @@ impl Seat {
         self.connection.close(&mut hall.pool);
     }
 
+    /// For HTTP/2 to go on with.
+    pub(super) fn into_parts(self, hall: &mut Hall) -> (Wire, Visitor) {
+        self.connection.close(&mut hall.pool);
+        (self.wire, self.visitor)
+    }
+
     fn may_go_on(&self, hall: &Hall) -> bool {
         let Some(session) = &self.copy_of else { return true };
         let Err(refusal) = hall.shared.node.still(session) else { return true };
@@ -218,6 +226,9 @@ impl Seat {
                 && self.visitor.introduced(hall, source).is_err()
             {
                 return After::Reset;
+            }
+            if self.wire.is_http2() {
+                return if self.turned_away { After::Close } else { After::HandOver };
             }
             let answered = self.answer(hall, token);
             let wrote = match self.write(hall) {

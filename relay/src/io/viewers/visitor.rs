@@ -50,6 +50,11 @@ impl Visitor {
         self.by_proxy && hall.shared.proxies.introduce
     }
 
+    /// Whether other viewers' requests come on the same connection.
+    pub(super) fn is_one_of_many(&self, hall: &Hall) -> bool {
+        self.by_proxy && !hall.shared.proxies.introduce
+    }
+
     /// A PROXY header named them; before anything else came.
     pub(super) fn introduced(&mut self, hall: &mut Hall, source: IpAddr) -> Result<(), Objection> {
         self.counts_for(hall, source)
@@ -57,7 +62,7 @@ impl Visitor {
 
     /// A request came, with this `X-Forwarded-For`.
     pub(super) fn asks(&mut self, hall: &mut Hall, field: Option<&[u8]>) -> Result<(), Objection> {
-        let (true, Some(field)) = (self.by_proxy && !hall.shared.proxies.introduce, field) else {
+        let (true, Some(field)) = (self.is_one_of_many(hall), field) else {
             return Ok(());
         };
         match forwarded_for(field, &hall.shared.proxies.listed) {

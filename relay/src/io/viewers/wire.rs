@@ -71,6 +71,16 @@ impl Wire {
         self.shaking
     }
 
+    /// Whether its client has chosen HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_http2())
+    }
+
+    /// For somebody else to go on with; `None` when it is plain.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<Session>>) {
+        (self.socket, self.tls)
+    }
+
     /// Whom a PROXY header named, once.
     pub(super) fn take_source(&mut self) -> Option<IpAddr> {
         self.source.take()
@@ -110,7 +120,7 @@ impl Wire {
         }
         if self.tls.is_some() {
             let read = self.read_sealed(hall, connection);
-            if let Some(tls) = self.tls.as_mut().filter(|_| !self.readable) {
+            if let Some(tls) = self.tls.as_mut().filter(|tls| !self.readable && !tls.is_http2()) {
                 tls.rest(&mut hall.tls);
             }
             return read;
@@ -203,6 +213,9 @@ impl Wire {
                     let resumed = done == Handshake::Resumed;
                     hall.shared.node.metrics.handshake(if resumed { "resumed" } else { "full" });
                     moved = true;
+                    if tls.is_http2() {
+                        return Ok(true); // what follows is for somebody else
+                    }
                 }
                 Ok(None) if tls.has_ended() => {
                     connection.received_end();

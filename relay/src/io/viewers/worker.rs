@@ -10,6 +10,7 @@ use super::visitor::Visitor;
 use super::wire::{READ_BYTES, Wire};
 use crate::address::{Shares, Stage};
 use crate::http1::{Patience, Pool};
+use crate::io::http2;
 use crate::tls::{self, Current, Session, TlsError};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 /// Events taken at once.
 const EVENTS_MAX: usize = 512;
@@ -63,6 +65,26 @@ pub(super) struct Worker {
 struct Place {
     generation: u32,
     seat: Option<Seat>,
+    /// Who has the place and goes on in HTTP/2.
+    away: Option<Box<Away>>,
+}
+
+/// A viewer whose connection is served elsewhere.
+struct Away {
+    visitor: Visitor,
+    task: AbortHandle,
+}
+
+/// Says that such a connection has come to its end, however it did.
+struct Leaves {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.mailbox.post(Letter::Gone(self.token));
+    }
 }
 
 impl Worker {
@@ -173,6 +195,16 @@ impl Worker {
             Letter::Answered(token, reply) => {
                 self.seated(token, |seat, hall| seat.answered(hall, token, reply));
             }
+            Letter::Proved(token) => {
+                if let Some(Place { away: Some(away), .. }) = place_of(&mut self.places, token) {
+                    away.visitor.is_proved(&mut self.hall);
+                }
+            }
+            Letter::Gone(token) => {
+                if place_of(&mut self.places, token).is_some_and(|place| place.away.is_some()) {
+                    self.unseat(token.0 as u32, After::Close);
+                }
+            }
             Letter::Changed => self.released.extend(self.hall.parked.drain(..)),
             Letter::Look => self.each(|seat, hall, token| seat.look(hall, token)),
             Letter::Stop => {
@@ -227,8 +259,9 @@ impl Worker {
     }
 
     /// What a viewer who came in by this door speaks TLS with; an error if they cannot be taken in.
-    fn tls(&self, at: usize) -> Result<Option<Session>, TlsError> {
-        self.doors[at].tls().map(|current| Session::new(current.get())).transpose()
+    fn tls(&self, at: usize, visitor: &Visitor) -> Result<Option<Session>, TlsError> {
+        let http2 = self.hall.shared.http2 && !visitor.is_one_of_many(&self.hall);
+        self.doors[at].tls().map(|current| Session::new(current.get(http2))).transpose()
     }
 
     fn seat(&mut self, socket: TcpStream, peer: IpAddr, door: usize) {
@@ -240,7 +273,7 @@ impl Worker {
         let Some(mut visitor) = Visitor::enters(&mut self.hall, peer, stage) else {
             return self.doors[door].refuse(socket);
         };
-        let Ok(tls) = self.tls(door) else { return visitor.leaves(&mut self.hall) };
+        let Ok(tls) = self.tls(door, &visitor) else { return visitor.leaves(&mut self.hall) };
         let shared = &self.hall.shared;
         let turned_away = shared.seated.fetch_add(1, Ordering::Relaxed) >= shared.seats;
         if turned_away {
@@ -255,7 +288,7 @@ impl Worker {
             shared.node.metrics.connections.inc();
         }
         let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, seat: None });
+            self.places.push(Place { generation: 0, seat: None, away: None });
             self.places.len() as u32 - 1 // there are fewer descriptors than that
         });
         let token = self.token(place);
@@ -278,7 +311,7 @@ impl Worker {
     /// Has the seat of a token do something, if its viewer still sits there.
     fn seated(&mut self, token: Token, act: impl FnOnce(&mut Seat, &mut Hall) -> After) {
         let place = token.0 as u32;
-        let Some(Place { generation, seat: Some(seat) }) = self.places.get_mut(place as usize) else {
+        let Some(Place { generation, seat: Some(seat), .. }) = self.places.get_mut(place as usize) else {
             return;
         };
         if u64::from(*generation) != token.0 >> 32 {
@@ -287,7 +320,33 @@ impl Worker {
         match act(seat, &mut self.hall) {
             After::Keep => {}
             After::Again => self.again.push(token),
+            After::HandOver => self.hand_over(token),
             how => self.unseat(place, how),
+        }
+    }
+
+    /// The viewer has chosen HTTP/2: a task serves them, and their place stays theirs.
+    fn hand_over(&mut self, token: Token) {
+        let Some(seat) = place_of(&mut self.places, token).and_then(|place| place.seat.take()) else {
+            return;
+        };
+        let (wire, visitor) = seat.into_parts(&mut self.hall);
+        let (socket, tls) = wire.into_parts();
+        let _ = epoll::delete(&self.epoll, &socket); // it is not watched at worst
+        let Hall { shared, mailbox, runtime, pool, .. } = &self.hall;
+        let leaves = Leaves { mailbox: mailbox.clone(), token };
+        let (mailbox, patience) = (mailbox.clone(), pool.patience);
+        let on_proof = Box::new(move || mailbox.post(Letter::Proved(token)));
+        let node = shared.node.clone();
+        let task = runtime.spawn(async move {
+            let _leaves = leaves;
+            if let Some(tls) = tls {
+                http2::serve(node, socket, tls, patience, on_proof).await;
+            }
+        });
+        let away = Box::new(Away { visitor, task: task.abort_handle() });
+        if let Some(place) = place_of(&mut self.places, token) {
+            place.away = Some(away);
         }
     }
 
@@ -299,17 +358,26 @@ impl Worker {
     }
 
     fn unseat(&mut self, place: u32, how: After) {
-        let Place { generation, seat } = &mut self.places[place as usize];
-        let Some(seat) = seat.take() else { return };
+        let Place { generation, seat, away } = &mut self.places[place as usize];
+        let (seat, away) = (seat.take(), away.take());
+        if seat.is_none() && away.is_none() {
+            return;
+        }
         *generation = generation.wrapping_add(1) & (u32::MAX >> 1); // below `BELL` and `DOOR`
         self.free.push(place);
-        if seat.is_turned_away() {
+        if seat.as_ref().is_some_and(Seat::is_turned_away) {
             self.turned_away -= 1;
         } else {
             self.hall.shared.seated.fetch_sub(1, Ordering::Relaxed);
             self.hall.shared.node.metrics.connections.dec();
         }
-        seat.close(&mut self.hall, how);
+        if let Some(seat) = seat {
+            seat.close(&mut self.hall, how);
+        }
+        if let Some(mut away) = away {
+            away.task.abort();
+            away.visitor.leaves(&mut self.hall);
+        }
     }
 
     /// Ends everything that is left.
@@ -322,6 +390,12 @@ impl Worker {
             self.unseat(place, After::Close);
         }
     }
+}
+
+/// The place of a token, if its viewer still has it.
+fn place_of(places: &mut [Place], token: Token) -> Option<&mut Place> {
+    let place = places.get_mut(token.0 as u32 as usize)?;
+    (u64::from(place.generation) == token.0 >> 32).then_some(place)
 }
 
 fn timespec(duration: Duration) -> Timespec {
