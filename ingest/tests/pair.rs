@@ -318,11 +318,21 @@ impl Pair {
 
     /// A planned handover: the socket itself stands for the connection that the kernels move.
     async fn hand_over(&mut self) {
+        let sockets = self.detach().await;
+        self.give(sockets).await;
+    }
+
+    /// Its first half: the holder's sockets.
+    async fn detach(&mut self) -> Vec<Socket> {
         self.holder.order(Order::Gate(Gate::Held));
         self.holder.order(Order::Detach);
-        let detached: Vec<Socket> = self.holder.hears(detached).await;
+        self.holder.hears(detached).await
+    }
+
+    /// Its second half: they live at the standby, which holds now.
+    async fn give(&mut self, sockets: Vec<Socket>) {
         let mut resumed = Vec::new();
-        for Socket { connection, stream, .. } in detached {
+        for Socket { connection, stream, .. } in sockets {
             // What had arrived and was not read yet.
             let mut late = vec![0; 1 << 20];
             let count = std::io::Read::read(&mut &stream, &mut late).unwrap_or(0);
@@ -465,6 +475,40 @@ async fn a_planned_handover_does_not_show_and_goes_back_and_forth() {
     let segments = pair.alike(0, 8).await;
     assert_eq!(hashes(&segments), alone(&seconds(0..8)).await, "not a byte is missing");
     assert!(segments.iter().all(|segment| (segment.run, segment.discontinuity) == (segments[0].run, 0)));
+    pair.stop().await;
+}
+
+/// The question comes in the last moment in which the former holder can read it, and the answer is the next holder's: no two
+/// nodes begin a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_comes_amid_a_handover_is_answered_once() {
+    let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    for record in pair.holder.lab.state.streams().await.unwrap() {
+        pair.standby.lab.state.add_stream(record).await.unwrap();
+    }
+    let mut encoder = Encoder::connects(pair.holder.node.rtmp, &[]).await;
+    encoder.hears("NetConnection.Connect.Success").await;
+    let mirrored = async {
+        while pair.standby.node.pair_status().unwrap().connections != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(mirrored).await;
+    let sockets = pair.detach().await;
+    encoder.ask(&pair.holder.lab.key).await;
+    let arrived = async {
+        while !matches!(sockets[0].stream.peek(&mut [0; 1]), Ok(1)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(arrived).await;
+    pair.give(sockets).await;
+    encoder.hears("NetStream.Publish.Start").await;
+    pair.join().await;
+    encoder.send(&seconds(0..4)).await;
+    encoder.leaves().await;
+    let segments = pair.alike(0, 4).await;
+    assert_eq!(hashes(&segments), alone(&seconds(0..4)).await, "not a byte is missing");
     pair.stop().await;
 }
 

@@ -243,6 +243,13 @@ impl Encoder {
 
     /// The same, with more properties in its `connect`.
     pub async fn publish_with(address: SocketAddr, key: &str, more: &[(&str, Value)]) -> Encoder {
+        let mut encoder = Encoder::connects(address, more).await;
+        encoder.ask(key).await;
+        encoder
+    }
+
+    /// Connects and has a stream to publish on; does not wait for the answers.
+    pub async fn connects(address: SocketAddr, more: &[(&str, Value)]) -> Encoder {
         let (mut read, socket) = TcpStream::connect(address).await.unwrap().into_split();
         let (heard, said) = watch::channel(Vec::new());
         let reading = tokio::spawn(async move {
@@ -259,7 +266,6 @@ impl Encoder {
         let app = app.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.clone()));
         encoder.command(0, "connect", 1.0, &[Value::Object(app.collect())]).await;
         encoder.command(0, "createStream", 2.0, &[Value::Null]).await;
-        encoder.ask(key).await;
         encoder
     }
 

@@ -107,6 +107,7 @@ pub fn hand_over(stage: &mut Stage) -> Result<Value> {
     run["blackout_ms"] = json!(round(longest));
     run["epoch"] = said["took"]["epoch"].clone();
     run["to"] = said["to"].clone();
+    run["steps_ms"] = json!({"gave": said["takeover"]["steps_ms"], "took": said["took"]["steps_ms"]});
     Ok(run)
 }
 

@@ -339,11 +339,13 @@ impl Mover {
         let began = Instant::now();
         self.begun = Some((began, true));
         self.trouble.clear();
+        self.steps.clear();
         self.order(Order::Detach);
         let Some(sockets) = self.detached(FREEZE_MAX) else {
             self.trouble.push("the data half did not give the sockets out".into());
             return self.go_back(Vec::new(), number);
         };
+        self.step("detached");
         let held = self.held.clone();
         let base = |flow| held.as_ref().and_then(|held| held.base(flow));
         let (mut given, mut back) = (Vec::new(), Vec::new());
@@ -365,6 +367,7 @@ impl Mover {
             self.given = given;
             return self.go_back(back, number);
         }
+        self.step("frozen");
         let mut waiting: Vec<ConnectionId> = Vec::new();
         for each in &given {
             self.order(Order::Describe(each.connection, each.outline.encode()));
@@ -384,6 +387,7 @@ impl Mover {
             };
             waiting.retain(|other| *other != connection);
         }
+        self.step("described");
         // Whatever the peer decides, two owners there are never: the address goes before the word.
         if let Some(addresses) = &self.addresses {
             let trouble = addresses.give_up(number);
@@ -392,6 +396,7 @@ impl Mover {
                 return self.go_back(Vec::new(), number);
             }
         }
+        self.step("address");
         true
     }
 
@@ -428,7 +433,7 @@ impl Mover {
             epoch,
             at_unix_ms,
             took_ms,
-            steps_ms: BTreeMap::new(),
+            steps_ms: std::mem::take(&mut self.steps),
             connections,
             trouble,
         });
@@ -465,7 +470,7 @@ impl Mover {
             epoch,
             at_unix_ms,
             took_ms,
-            steps_ms: BTreeMap::new(),
+            steps_ms: std::mem::take(&mut self.steps),
             connections,
             trouble,
         });
