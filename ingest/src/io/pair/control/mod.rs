@@ -53,6 +53,8 @@ use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{error, warn};
 
+/// Below the heartbeats and the packet hold.
+const MOVER_PRIORITY: u8 = 30;
 /// The election answers within a turn; a command waits no longer.
 const COMMAND_MAX: Duration = Duration::from_secs(1);
 /// Offer, freeze and hand-over: the election's patience and a little more.
@@ -237,7 +239,12 @@ pub fn start(
         claims: 0,
         rule_looked: Instant::now(),
     };
-    threads.push(spawn("pair-mover", move || mover_thread.run())?);
+    let move_on = move || {
+        // Publishers wait for its steps. Without the right it goes on among the others; the heartbeats' thread says so.
+        let _ = takeover::realtime::fifo(MOVER_PRIORITY);
+        mover_thread.run();
+    };
+    threads.push(spawn("pair-mover", move_on)?);
     let reports = reporter(election.clone(), mover.clone());
     let egress = held.clone().map(|held| Arc::new(Outlet(held)) as Arc<dyn Egress>);
     let control = Control { board, gate, election, mover, threads: Mutex::new(threads), held };

@@ -11,6 +11,7 @@ use mirror::{ConnectionId, Survived};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZero;
+use std::thread::available_parallelism;
 use std::time::Duration;
 use takeover::hold::{Base, Flow};
 use takeover::socket::{Dumped, Error, Frozen, Quiet, destroy_orphan};
@@ -19,6 +20,8 @@ use tracing::warn;
 /// So many connections are worth another thread.
 const A_THREADS_WORTH: usize = 8;
 const THREADS_MAX: usize = 4;
+/// Read at once from a frozen socket: on the stack, which is there already; a larger buffer's pages would first have to come.
+const DRAIN_BYTES: usize = 16 << 10;
 /// What the old host had not sent leaves within this, or the connection is broken.
 const TAIL_MAX: Duration = Duration::from_millis(500);
 
@@ -59,8 +62,9 @@ impl Given {
 
 /// Does the same with each, on several threads where that pays. Results in the order of the items.
 fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = (items.len() / A_THREADS_WORTH).min(THREADS_MAX).min(cores);
+    let worth = (items.len() / A_THREADS_WORTH).min(THREADS_MAX);
+    // How many cores there are is asked last: the system answers from files, and that takes longer than a connection.
+    let threads = if worth < 2 { worth } else { worth.min(available_parallelism().map_or(1, NonZero::get)) };
     if threads < 2 {
         return items.into_iter().map(work).collect();
     }
@@ -125,13 +129,9 @@ fn restore_one(survived: &Survived, planned: bool, whole: bool, now: Duration, o
             .survived(survived.received, survived.sent_from, &survived.sent, Duration::from_nanos(age))
             .ok_or_else(|| lost("its first sequence numbers are not known".into()))?
     };
-    // What a former life here left of the same connection would stand in the way.
-    match destroy_orphan(flow.local, flow.peer) {
-        Ok(true) => warn!(publisher = %flow.peer, "an orphan of a former life is removed"),
-        Ok(false) => {}
-        Err(error) => warn!(%error, publisher = %flow.peer, "an orphan may stand in the way"),
-    }
-    let quiet = Quiet::restore(&state).map_err(|error| lost(error.to_string()))?;
+    let quiet = Quiet::restore(&state)
+        .or_else(|error| if makes_way(flow) { Quiet::restore(&state) } else { Err(error) })
+        .map_err(|error| lost(error.to_string()))?;
     Ok(Ready {
         connection: survived.connection,
         flow,
@@ -141,6 +141,20 @@ fn restore_one(survived: &Survived, planned: bool, whole: bool, now: Duration, o
         in_flight: state.unacknowledged.len(),
         unread: state.unread.len(),
     })
+}
+
+/// What a former life here left of the same connection stands in the way of a restore. Looked for only after one was refused:
+/// the question to the kernel takes longer than the restore. Whether there was such an orphan, and it is gone.
+fn makes_way(flow: Flow) -> bool {
+    match destroy_orphan(flow.local, flow.peer) {
+        Ok(true) => warn!(publisher = %flow.peer, "an orphan of a former life is removed"),
+        Ok(false) => return false,
+        Err(error) => {
+            warn!(%error, publisher = %flow.peer, "an orphan may stand in the way");
+            return false;
+        }
+    }
+    true
 }
 
 /// Lets a restored connection speak; the address must be here.
@@ -209,7 +223,7 @@ fn freeze_one(socket: Socket, pulse: &Pulse, base: &impl Fn(Flow) -> Option<Base
     let frozen = Frozen::freeze(stream)
         .map_err(|kept| (Some((connection, kept.kept)), format!("{peer}: {}", kept.error)))?;
     let mut drained = Vec::new();
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = [0; DRAIN_BYTES];
     loop {
         match frozen.drain(&mut buffer) {
             Ok(0) => break,

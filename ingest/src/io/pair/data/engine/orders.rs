@@ -133,10 +133,9 @@ impl Engine {
         let handover = self.wire.is_some();
         if handover {
             self.hear(true).await;
-            self.wire = None;
         }
+        let wire = self.wire.take();
         self.wanted = None;
-        self.seekers = JoinSet::new();
         let mut guard = self.data.books();
         let books = &mut *guard;
         let survived = books.standby.as_mut().map(mirror::Standby::take_over);
@@ -149,15 +148,20 @@ impl Engine {
             None => None,
         };
         books.ledger.set_role(Role::Holder);
+        let mut standby = None;
         if let Some(survived) = &survived {
             books.adopt(survived, handover);
-            books.standby = None;
+            standby = books.standby.take();
         }
         books.copies = Copies::default();
         drop(guard);
-        self.data.tell_streams();
-        info!(connections = survived.as_ref().map_or(0, Vec::len), handover, "this node holds now");
+        let connections = survived.as_ref().map_or(0, Vec::len);
+        // Publishers wait for this word. Whatever they do not wait for comes after it.
         self.report(Report::Survived(survived));
+        drop((wire, standby));
+        self.seekers = JoinSet::new();
+        self.data.tell_streams();
+        info!(connections, handover, "this node holds now");
     }
 
     fn resume(&mut self, resumed: Vec<Resumed>) {
