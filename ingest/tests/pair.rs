@@ -509,6 +509,11 @@ async fn a_publish_that_comes_amid_a_handover_is_answered_once() {
     encoder.leaves().await;
     let segments = pair.alike(0, 4).await;
     assert_eq!(hashes(&segments), alone(&seconds(0..4)).await, "not a byte is missing");
+    let mut runs = Vec::new();
+    for side in [&pair.holder, &pair.standby] {
+        runs.push(side.lab.state.latest_run(&stream()).await.unwrap().map(|run| run.id));
+    }
+    assert!(runs[0] == Some(segments[0].run) && runs[0] == runs[1], "two runs: {runs:?}");
     pair.stop().await;
 }
 

@@ -422,6 +422,9 @@ impl Tap {
     pub(super) fn publishes(&self, lead: &Lead) -> bool {
         let publishes = Publishes { stream: lead.record.name.clone(), run: lead.run.id, record: write(lead) };
         let mut books = self.data.books();
+        if books.entries.get(&self.connection).is_none_or(|entry| entry.pump.is_none()) {
+            return false;
+        }
         let entered = books.holder.publish(self.connection, publishes);
         if let Err(Error::Unknown { .. }) = entered {
             return false;

@@ -396,8 +396,7 @@ impl Line {
             let tail = kept.slice(kept.len() - lacking..);
             self.tap.write(tail).map_err(|_| End::Silent)?;
         }
-        self.write()?;
-        Ok(())
+        self.events().await
     }
 
     /// Carries out what the session wants until it wants nothing.
@@ -477,6 +476,10 @@ impl Line {
             self.asked = None;
             self.follow(lead, decisions).await;
         } else {
+            // Without a socket nobody knows yet whose it will be.
+            if self.place == Place::Away {
+                return Ok(false);
+            }
             let Some((key, push)) = self.asked.take() else { return Ok(false) };
             if !self.publish(key.expose(), push).await? {
                 self.asked = Some((key, push));
