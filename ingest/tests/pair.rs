@@ -6,7 +6,7 @@ mod common;
 #[path = "rejoin/mod.rs"]
 mod rejoin;
 
-use common::{Encoder, Lab, alone, hashes, seconds, soon, stream};
+use common::{Encoder, Lab, alone, hashes, new_key, seconds, soon, stream};
 use failover::{Epoch, Gate};
 use ingest_api::origin::Route;
 use ingest_api::window::{Marking, Segment};
@@ -18,7 +18,7 @@ use releve_ingest::io::pair::data::{Config, Start};
 use releve_ingest::io::pair::orders::{Egress, Order, Report, Resumed, Socket};
 use releve_ingest::io::pair::pulse::Pulse;
 use releve_ingest::io::publish::GRACE;
-use releve_state::coordinator::{Coordinator, MarkPolicy};
+use releve_state::coordinator::{Coordinator, MarkPolicy, StreamRecord};
 use rtmp::amf::Value;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -483,9 +483,8 @@ async fn a_planned_handover_does_not_show_and_goes_back_and_forth() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_that_comes_amid_a_handover_is_answered_once() {
     let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
-    for record in pair.holder.lab.state.streams().await.unwrap() {
-        pair.standby.lab.state.add_stream(record).await.unwrap();
-    }
+    let streams = pair.holder.lab.state.directory().await.unwrap();
+    pair.standby.lab.state.merge_directory(streams).await.unwrap();
     let mut encoder = Encoder::connects(pair.holder.node.rtmp, &[]).await;
     encoder.hears("NetConnection.Connect.Success").await;
     let mirrored = async {
@@ -846,5 +845,36 @@ async fn a_port_that_is_used_again_is_another_connection() {
         };
         soon(admitted).await;
     }
+    pair.stop().await;
+}
+
+/// What the operator does at either node holds at both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_key_that_is_made_at_one_node_opens_the_other() {
+    let pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let (here, there) = (&pair.holder.lab.state, &pair.standby.lab.state);
+    let same = async || {
+        let comes = async {
+            while here.directory().await.unwrap() != there.directory().await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon(comes).await;
+    };
+    same().await;
+    let (_, mut record) = new_key(MarkPolicy::Off);
+    record.name = "second".parse().unwrap();
+    here.add_stream(record.clone()).await.unwrap();
+    same().await;
+    assert_eq!(there.stream_by_key_id(&record.key_id).await.unwrap(), Some(record.clone()));
+    let (_, newer) = new_key(MarkPolicy::Require);
+    let newer = StreamRecord { name: record.name.clone(), ..newer };
+    there.update_stream(newer.clone()).await.unwrap();
+    same().await;
+    assert_eq!(here.stream_by_key_id(&record.key_id).await.unwrap(), None);
+    assert_eq!(here.stream(&record.name).await.unwrap(), Some(newer));
+    here.remove_stream(&record.name).await.unwrap();
+    same().await;
+    assert_eq!(there.stream(&record.name).await.unwrap(), None);
     pair.stop().await;
 }

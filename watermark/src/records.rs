@@ -16,7 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// The layout of `state.db` that this reads, in its `user_version`; those before it, without bias keys, too.
-pub const LAYOUT: i64 = 4;
+pub const LAYOUT: i64 = 5;
 /// How long to wait for another program that has the file to itself for a moment.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -185,8 +185,8 @@ async fn what_is_missing_is_said_with_its_place() {
     assert!(!empty.path().join("state.db").exists(), "reading makes no file");
 
     let other = rusqlite::Connection::open(empty.path().join("state.db")).unwrap();
-    other.pragma_update(None, "user_version", 5).unwrap();
-    assert!(fails(empty.path(), "demo", "4").contains("has layout 5, this program reads 4"));
+    other.pragma_update(None, "user_version", 6).unwrap();
+    assert!(fails(empty.path(), "demo", "4").contains("has layout 6, this program reads 5"));
 
     std::fs::write(keys.join("code.key"), code(2).to_line()).unwrap();
     let said = fails(dir, "demo", "5");

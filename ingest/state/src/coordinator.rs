@@ -3,6 +3,7 @@
 //! In: small records. Out: the same, or an `Error` that says whether trying again can help. When a call that changes
 //! something returns `Ok`, the change is durable.
 
+use crate::directory::DirectoryEntry;
 use crate::seats::Seats;
 use crate::stream_key::KeyHash;
 use async_trait::async_trait;
@@ -106,6 +107,11 @@ pub trait Coordinator: Seats {
     async fn stream(&self, name: &StreamName) -> Result<Option<StreamRecord>, Error>;
     /// The stream whose key has this id.
     async fn stream_by_key_id(&self, key_id: &str) -> Result<Option<StreamRecord>, Error>;
+    /// Every name there is or was, by name, with its last change.
+    async fn directory(&self) -> Result<Vec<DirectoryEntry>, Error>;
+    /// Takes over of another node's entries those that replace this one's ([`DirectoryEntry::replaces`]); gives their names.
+    /// One whose key id another stream has here is left out.
+    async fn merge_directory(&self, entries: Vec<DirectoryEntry>) -> Result<Vec<StreamName>, Error>;
 
     /// The stream's fencing term; 0 before the first holder.
     async fn epoch(&self, stream: &StreamName) -> Result<u64, Error>;

@@ -9,6 +9,7 @@
 
 pub mod blobs;
 pub mod coordinator;
+pub mod directory;
 pub mod ledger;
 pub mod local;
 pub mod memory;
@@ -18,6 +19,7 @@ pub mod stream_key;
 
 pub use blobs::Blobs;
 pub use coordinator::Coordinator;
+pub use directory::DirectoryEntry;
 pub use ledger::Ledger;
 pub use seats::Seats;
 pub use stream_key::{KeyHash, StreamKey};

@@ -5,6 +5,7 @@
 use crate::blobs::{Blobs, check_blob_name};
 use crate::coordinator::{Coordinator, Error, Fence, NodeRecord, Revocation, StreamRecord};
 use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
+use crate::directory::DirectoryEntry;
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use crate::seats::{EndedSession, Held, Seat, SeatLimit, Seats, settle};
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     streams: BTreeMap<StreamName, StreamRecord>,
+    /// The last change of each name.
+    revisions: BTreeMap<StreamName, u64>,
     epochs: BTreeMap<StreamName, u64>,
     runs: Vec<Run>,
     /// Each with the time of its commit.
@@ -45,6 +48,16 @@ impl Memory {
 }
 
 impl State {
+    fn changed(&mut self, name: &StreamName) {
+        let next = self.revisions.values().max().map_or(1, |last| last + 1);
+        self.revisions.insert(name.clone(), next);
+    }
+
+    fn entry(&self, name: &StreamName) -> DirectoryEntry {
+        let revision = self.revisions.get(name).copied().unwrap_or(0);
+        DirectoryEntry { name: name.clone(), revision, record: self.streams.get(name).cloned() }
+    }
+
     fn latest_run(&self, stream: &StreamName) -> Option<&Run> {
         self.runs.iter().rev().find(|run| &run.stream == stream)
     }
@@ -68,6 +81,7 @@ impl Coordinator for Memory {
         if state.streams.values().any(|other| other.key_id == stream.key_id) {
             return Err(Error::Exists("the key id".to_owned()));
         }
+        state.changed(&stream.name);
         state.streams.insert(stream.name.clone(), stream);
         Ok(())
     }
@@ -77,16 +91,20 @@ impl Coordinator for Memory {
         if state.streams.values().any(|other| other.key_id == stream.key_id && other.name != stream.name) {
             return Err(Error::Exists("the key id".to_owned()));
         }
-        match state.streams.get_mut(&stream.name) {
-            Some(record) => *record = stream,
-            None => return Err(Error::NotFound(format!("stream `{}`", stream.name))),
+        if !state.streams.contains_key(&stream.name) {
+            return Err(Error::NotFound(format!("stream `{}`", stream.name)));
         }
+        state.changed(&stream.name);
+        state.streams.insert(stream.name.clone(), stream);
         Ok(())
     }
 
     async fn remove_stream(&self, name: &StreamName) -> Result<(), Error> {
-        let removed = self.state().streams.remove(name);
-        removed.map(|_| ()).ok_or_else(|| Error::NotFound(format!("stream `{name}`")))
+        let mut state = self.state();
+        let removed = state.streams.remove(name);
+        removed.ok_or_else(|| Error::NotFound(format!("stream `{name}`")))?;
+        state.changed(name);
+        Ok(())
     }
 
     async fn streams(&self) -> Result<Vec<StreamRecord>, Error> {
@@ -99,6 +117,33 @@ impl Coordinator for Memory {
 
     async fn stream_by_key_id(&self, key_id: &str) -> Result<Option<StreamRecord>, Error> {
         Ok(self.state().streams.values().find(|stream| stream.key_id == key_id).cloned())
+    }
+
+    async fn directory(&self) -> Result<Vec<DirectoryEntry>, Error> {
+        let state = self.state();
+        Ok(state.revisions.keys().map(|name| state.entry(name)).collect())
+    }
+
+    async fn merge_directory(&self, entries: Vec<DirectoryEntry>) -> Result<Vec<StreamName>, Error> {
+        let mut state = self.state();
+        let mut changed = Vec::new();
+        for entry in entries.into_iter().filter(DirectoryEntry::is_sound) {
+            let DirectoryEntry { name, revision, record } = &entry;
+            let known = state.revisions.contains_key(name);
+            let taken = |record: &StreamRecord| {
+                state.streams.values().any(|other| other.key_id == record.key_id && other.name != *name)
+            };
+            if known && !entry.replaces(&state.entry(name)) || record.as_ref().is_some_and(taken) {
+                continue;
+            }
+            state.revisions.insert(name.clone(), *revision);
+            match record {
+                Some(record) => drop(state.streams.insert(name.clone(), record.clone())),
+                None => drop(state.streams.remove(name)),
+            }
+            changed.push(name.clone());
+        }
+        Ok(changed)
     }
 
     async fn epoch(&self, stream: &StreamName) -> Result<u64, Error> {

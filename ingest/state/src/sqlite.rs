@@ -4,6 +4,7 @@
 //! many calls with one sync, `file` opens, `rows` turns rows into values. Several processes may use the file at once;
 //! `watermark/docs/records.md` describes its tables. Touches that file and its `-wal` and `-shm`.
 
+mod directory;
 mod file;
 mod rows;
 mod seats;
@@ -14,6 +15,7 @@ use self::rows::{store, watermark_of, watermark_text};
 use self::thread::Thread;
 use crate::coordinator::{Coordinator, Error, Fence, NodeRecord, Revocation, StreamRecord};
 use crate::coordinator::{FORGET_MAX, check_adopted, check_next, check_number, check_run};
+use crate::directory::DirectoryEntry;
 use crate::ledger::{Ledger, SessionRecord, check_session};
 use async_trait::async_trait;
 use ingest_api::window::Segment;
@@ -51,7 +53,8 @@ impl Coordinator for Sqlite {
                 }
                 key_id_free(db, &stream)?;
                 let sql = "INSERT INTO streams (name, key_id, record) VALUES (?1, ?2, ?3)";
-                execute(db, sql, params![stream.name.as_str(), stream.key_id, json(&stream)?])
+                execute(db, sql, params![stream.name.as_str(), stream.key_id, json(&stream)?])?;
+                directory::changed(db, &stream.name)
             })
             .await
     }
@@ -62,7 +65,10 @@ impl Coordinator for Sqlite {
                 key_id_free(db, &stream)?;
                 let sql = "UPDATE streams SET key_id = ?2, record = ?3 WHERE name = ?1";
                 let changed = change(db, sql, params![stream.name.as_str(), stream.key_id, json(&stream)?])?;
-                if changed == 0 { Err(Error::NotFound(format!("stream `{}`", stream.name))) } else { Ok(()) }
+                if changed == 0 {
+                    return Err(Error::NotFound(format!("stream `{}`", stream.name)));
+                }
+                directory::changed(db, &stream.name)
             })
             .await
     }
@@ -72,7 +78,10 @@ impl Coordinator for Sqlite {
         self.writes
             .call(move |db| {
                 let changed = change(db, "DELETE FROM streams WHERE name = ?1", [name.as_str()])?;
-                if changed == 0 { Err(Error::NotFound(format!("stream `{name}`"))) } else { Ok(()) }
+                if changed == 0 {
+                    return Err(Error::NotFound(format!("stream `{name}`")));
+                }
+                directory::changed(db, &name)
             })
             .await
     }
@@ -91,6 +100,14 @@ impl Coordinator for Sqlite {
     async fn stream_by_key_id(&self, key_id: &str) -> Result<Option<StreamRecord>, Error> {
         let key_id = key_id.to_owned();
         self.reads.call(move |db| record(db, "SELECT record FROM streams WHERE key_id = ?1", [key_id])).await
+    }
+
+    async fn directory(&self) -> Result<Vec<DirectoryEntry>, Error> {
+        self.reads.call(directory::all).await
+    }
+
+    async fn merge_directory(&self, entries: Vec<DirectoryEntry>) -> Result<Vec<StreamName>, Error> {
+        self.writes.call(move |db| directory::merge(db, entries)).await
     }
 
     async fn epoch(&self, stream: &StreamName) -> Result<u64, Error> {

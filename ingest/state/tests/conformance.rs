@@ -12,7 +12,7 @@ use releve_state::local::Local;
 use releve_state::memory::Memory;
 use releve_state::seats::{EndedSession, Seat, SeatLimit, WhenFull};
 use releve_state::sqlite::Sqlite;
-use releve_state::{Blobs, Coordinator, Ledger};
+use releve_state::{Blobs, Coordinator, DirectoryEntry, Ledger};
 use releve_watermark::WatermarkId;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +57,49 @@ async fn streams_come_and_go_by_name_and_key_id(state: Arc<dyn State>) {
     assert_eq!(state.remove_stream(&demo.name).await, Err(Error::NotFound("stream `demo`".to_owned())));
     assert_eq!(state.stream_by_key_id(&renewed.key_id).await, Ok(None));
     assert_eq!(state.streams().await, Ok(vec![before]));
+}
+
+async fn two_directories_become_one(state: Arc<dyn State>) {
+    let other = Memory::default();
+    let (one, two) = (key(1, 1), key(2, 2));
+    let (demo, stage) = (stream("demo", &one, MarkPolicy::Off), stream("stage", &two, MarkPolicy::Off));
+    state.add_stream(demo.clone()).await.unwrap();
+    other.add_stream(stage.clone()).await.unwrap();
+    let both = [&*state as &dyn Coordinator, &other];
+    let exchange = async || {
+        let (ours, theirs) = (both[0].directory().await.unwrap(), both[1].directory().await.unwrap());
+        let changed =
+            (both[0].merge_directory(theirs).await.unwrap(), both[1].merge_directory(ours).await.unwrap());
+        assert_eq!(both[0].directory().await, both[1].directory().await);
+        assert_eq!(both[0].streams().await, both[1].streams().await);
+        (changed.0.len(), changed.1.len())
+    };
+    assert_eq!(exchange().await, (1, 1));
+    assert_eq!(exchange().await, (0, 0), "nothing is new");
+    assert_eq!(state.stream_by_key_id(two.id()).await, Ok(Some(stage.clone())));
+
+    // What one node knows when it changes something is below it.
+    let renewed = stream("demo", &key(3, 3), MarkPolicy::Prefer);
+    other.update_stream(renewed.clone()).await.unwrap();
+    state.remove_stream(&stage.name).await.unwrap();
+    assert_eq!(exchange().await, (1, 1));
+    assert_eq!(both[1].streams().await, Ok(vec![renewed.clone()]));
+    assert_eq!(state.stream_by_key_id(one.id()).await, Ok(None), "the old key has ended here too");
+    state.add_stream(stage.clone()).await.unwrap();
+    assert_eq!(exchange().await, (0, 1), "what comes again is there again");
+
+    // Both at once, neither knowing: one of them counts on both.
+    state.remove_stream(&demo.name).await.unwrap();
+    other.update_stream(stream("demo", &key(4, 4), MarkPolicy::Require)).await.unwrap();
+    exchange().await;
+    assert_eq!(both[1].stream(&demo.name).await.unwrap().map(|demo| demo.mark), Some(MarkPolicy::Require));
+
+    // What would take another stream's key, has another's record or uses the numbers up is left out.
+    let taken = stream("third", &two, MarkPolicy::Off);
+    let entry = |name: &str, revision, record| DirectoryEntry { name: common::name(name), revision, record };
+    let bad =
+        [entry("third", 9, Some(taken)), entry("fourth", 9, Some(stage)), entry("demo", u64::MAX, None)];
+    assert_eq!(state.merge_directory(bad.to_vec()).await, Ok(Vec::new()));
 }
 
 async fn an_epoch_is_granted_once(state: Arc<dyn State>) {
@@ -517,6 +560,7 @@ mod backend {
 
 conforms! {
     streams_come_and_go_by_name_and_key_id: memory sqlite;
+    two_directories_become_one: memory sqlite;
     an_epoch_is_granted_once: memory sqlite;
     numbers_never_go_back_or_skip: memory sqlite;
     a_peers_segment_is_adopted_over_a_hole_and_never_back: memory sqlite;

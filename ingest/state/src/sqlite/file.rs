@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The layout this program writes, in `user_version`.
-const LAYOUT: i64 = 4;
+const LAYOUT: i64 = 5;
 /// Says whose file it is, in `application_id`: "RELV".
 const APPLICATION: i64 = 0x5245_4c56;
 /// How long to wait for another process that writes.
@@ -51,6 +51,12 @@ CREATE INDEX seats_of ON seats (viewer);
 CREATE TABLE ended_sessions (id INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL UNIQUE,
   until_unix_s INTEGER NOT NULL) STRICT;
 CREATE INDEX ended_until ON ended_sessions (until_unix_s);
+";
+
+/// Came with layout 5. Streams of before count as never changed: any change is newer.
+const CHANGES: &str = "
+CREATE TABLE changes (stream TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO changes SELECT name, 0 FROM streams;
 ";
 
 /// What layout 1 lacks.
@@ -119,15 +125,18 @@ fn lay_out(connection: &Connection, path: &Path) -> Result<(), Error> {
     let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
     match (application, layout) {
         (APPLICATION, LAYOUT) => return Ok(()),
-        (0, 0) if empty => transaction.execute_batch(&[TABLES, SEATS].concat()).map_err(store)?,
+        (0, 0) if empty => transaction.execute_batch(&[TABLES, SEATS, CHANGES].concat()).map_err(store)?,
         (APPLICATION, 1) => {
-            let steps = [FROM_LAYOUT_1, ";", SEATS, BEFORE_LAYOUT_4].concat();
+            let steps = [FROM_LAYOUT_1, ";", SEATS, BEFORE_LAYOUT_4, CHANGES].concat();
             transaction.execute_batch(&steps).map_err(store)?;
         }
         (APPLICATION, 2) => {
-            transaction.execute_batch(&[SEATS, BEFORE_LAYOUT_4].concat()).map_err(store)?;
+            transaction.execute_batch(&[SEATS, BEFORE_LAYOUT_4, CHANGES].concat()).map_err(store)?;
         }
-        (APPLICATION, 3) => transaction.execute_batch(BEFORE_LAYOUT_4).map_err(store)?,
+        (APPLICATION, 3) => {
+            transaction.execute_batch(&[BEFORE_LAYOUT_4, CHANGES].concat()).map_err(store)?;
+        }
+        (APPLICATION, 4) => transaction.execute_batch(CHANGES).map_err(store)?,
         (APPLICATION, layout) => {
             return Err(Error::Store(format!(
                 "{} has layout {layout}, this program knows {LAYOUT}; use the program that wrote it, or a newer one",
@@ -156,7 +165,7 @@ mod tests {
         let path = folder.path().join("state.db");
         let (writer, _) = open(&path).unwrap();
         writer.pragma_update(None, "user_version", 7).unwrap();
-        assert!(refusal(&path).contains("has layout 7, this program knows 4"), "{}", refusal(&path));
+        assert!(refusal(&path).contains("has layout 7, this program knows 5"), "{}", refusal(&path));
 
         let path = folder.path().join("foreign.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE streams (mine)").unwrap();
@@ -180,6 +189,7 @@ mod tests {
         old.execute_batch(&tables).unwrap();
         let record = r#"{"date_unix_ms": 1000, "duration_90k": 180000}"#;
         old.execute("INSERT INTO segments VALUES ('demo', 7, '00', ?1)", [record]).unwrap();
+        old.execute_batch("INSERT INTO streams VALUES ('demo', 'one', '{}')").unwrap();
         old.execute_batch("INSERT INTO gops VALUES ('demo', 7, 0, '00', 0, 'marked', 8, 1, 2)").unwrap();
         old.pragma_update(None, "application_id", APPLICATION).unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
@@ -190,6 +200,8 @@ mod tests {
             let row = writer.query_row(keys, [], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?)));
             assert_eq!(row, Ok((2, 0)));
             assert_eq!(writer.execute("DELETE FROM seats", []), Ok(0), "layout 3 is there too");
+            let revision = writer.query_row("SELECT revision FROM changes", [], |row| row.get::<_, i64>(0));
+            assert_eq!(revision, Ok(0), "layout 5: the stream is listed, and never changed");
             let commit = "SELECT committed_unix_ms FROM segments WHERE number = 7";
             let commit = writer.query_row(commit, [], |row| row.get::<_, i64>(0));
             assert_eq!(commit, Ok(3_000), "when its media ended");

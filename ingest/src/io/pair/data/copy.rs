@@ -7,6 +7,7 @@
 //!  standby                                             holder
 //!  Want::Streams ────────────────────────────────────► run, epoch, newest record of each stream ─► its numbers are used
 //!  Want::Before(stream, 17, hash of our own 17) ─────► the same · not yet · nothing · all bytes of 17 ─► in front of 18
+//!  Want::Directory(hash of ours, what is newer here) ─► the same · all entries of the directory (`directory`)
 //! ```
 //!
 //! An answer comes in rounds of [`ROUND_BYTES`], each asked for, so that what publishers send never waits long behind it.
@@ -17,9 +18,11 @@ use ingest_api::window::{Segment, Sha256, TrackInfo};
 use ingest_api::{Run, StreamName, Track};
 use media::window::{Seed, Whole};
 use mirror::frame::PAYLOAD_MAX;
+use releve_state::DirectoryEntry;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Bytes between two questions: 2 ms of a link of 1 Gb/s.
 const ROUND_BYTES: usize = 256 << 10;
@@ -37,6 +40,8 @@ pub(super) enum Want {
     Streams,
     /// The segment of this number, where it is listed; the hash of the record that the standby has of it.
     Segment(StreamName, u64, Option<Sha256>),
+    /// The directory of streams, where it is not the one of this hash. The holder takes over the entries that come with it.
+    Directory(Sha256, Vec<DirectoryEntry>),
 }
 
 /// A question: the answer from this byte on.
@@ -68,6 +73,8 @@ pub(super) enum Reply {
     Nothing,
     /// All of it.
     Segment(Box<Copied>),
+    /// All of the holder's.
+    Directory(Vec<DirectoryEntry>),
 }
 
 /// Where a stream stands.
@@ -179,6 +186,8 @@ pub(super) struct Copies {
     wishes: BTreeMap<StreamName, Wish>,
     standings: BTreeMap<StreamName, Standing>,
     found: BTreeMap<StreamName, (u64, Found)>,
+    /// Somebody wants to compare directories, and waits for the answer.
+    directory: Option<(Want, oneshot::Sender<Reply>)>,
 }
 
 impl Copies {
@@ -224,8 +233,10 @@ impl Copies {
             true => Want::Streams,
             false => {
                 let due = |wish: &Wish| wish.from.is_none_or(|from| now >= from);
-                let (stream, wish) = self.wishes.iter().find(|(_, wish)| due(wish))?;
-                Want::Segment(stream.clone(), wish.number, wish.have)
+                match self.wishes.iter().find(|(_, wish)| due(wish)) {
+                    Some((stream, wish)) => Want::Segment(stream.clone(), wish.number, wish.have),
+                    None => self.directory.as_ref().map(|(want, _)| want.clone())?,
+                }
             }
         };
         self.asked = Some((want.clone(), BytesMut::new()));
@@ -256,6 +267,12 @@ impl Copies {
                 self.standings = standings.into_iter().map(|one| (one.name.clone(), one)).collect();
             }
             (Want::Streams, _) => self.unlisted = false,
+            (Want::Directory(..), reply) => {
+                if let Some((_, waits)) = self.directory.take_if(|(wanted, _)| wanted == want) {
+                    // Whoever asked may have given up.
+                    let _ = waits.send(reply);
+                }
+            }
             (Want::Segment(stream, number, _), reply) => {
                 let Some(wish) = self.wishes.get_mut(stream).filter(|wish| wish.number == *number) else {
                     return;
@@ -267,12 +284,19 @@ impl Copies {
                     }
                     Reply::Same => Found::Same,
                     Reply::Segment(copied) => Found::Segment(Box::new((*copied).into())),
-                    Reply::Nothing | Reply::Streams(_) => Found::Nothing,
+                    Reply::Nothing | Reply::Streams(_) | Reply::Directory(_) => Found::Nothing,
                 };
                 self.wishes.remove(stream);
                 self.found.insert(stream.clone(), (*number, found));
             }
         }
+    }
+
+    /// Asks for the holder's directory when nothing else is lacking. A question that was not answered is forgotten.
+    pub(super) fn compare(&mut self, want: Want) -> oneshot::Receiver<Reply> {
+        let (answer, waits) = oneshot::channel();
+        self.directory = Some((want, answer));
+        waits
     }
 
     /// Where the holder's streams stand; those of them that this node has are awaited.

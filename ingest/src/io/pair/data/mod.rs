@@ -20,6 +20,7 @@
 //! | `ledger` | what may be listed: publish = commit |
 //! | `asked` | what a standby fetches: slices it could not make, bytes to compare |
 //! | `copy` | what a standby copies of what was listed without it |
+//! | `directory` | the same streams and keys on both nodes |
 //! | `word` | what the holder's shell tells the standby's |
 //! | `pass` | what is compared |
 //!
@@ -34,6 +35,7 @@
 mod asked;
 mod books;
 mod copy;
+mod directory;
 mod engine;
 mod ledger;
 mod line;
@@ -139,7 +141,11 @@ impl Prepared {
     /// Carries out orders until nobody gives any.
     pub async fn run(self, door: Door) {
         match tokio::net::TcpListener::from_std(self.listener) {
-            Ok(listener) => engine::Engine::new(self.start, self.data, door, listener).run().await,
+            Ok(listener) => {
+                let alike = tokio::spawn(directory::keep(self.data.clone(), door.streams.clone()));
+                engine::Engine::new(self.start, self.data, door, listener).run().await;
+                alike.abort();
+            }
             Err(error) => tracing::error!(%error, "the pair's link has no listener"),
         }
     }

@@ -6,6 +6,7 @@
 
 use super::super::books::Data;
 use super::super::copy::{Chunk, Question, Reply, Standing, Want, record_hash};
+use super::super::directory;
 use super::super::word::{Record, Word, read, write};
 use super::Engine;
 use crate::io::pair::orders::Report;
@@ -34,6 +35,13 @@ impl Engine {
             Want::Segment(stream, number, have) => {
                 let reply = segment(&streams, stream, *number, have.as_ref());
                 data.answer(&question, Some(reply));
+            }
+            Want::Directory(theirs, newer) => {
+                let (theirs, newer) = (*theirs, newer.clone());
+                tokio::spawn(async move {
+                    let reply = directory::reply(streams.state(), &theirs, newer).await;
+                    data.answer(&question, Some(reply));
+                });
             }
             Want::Streams => drop(tokio::spawn(async move {
                 let reply = match standings(&streams).await {
