@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the feeds that demo, tests and benchmarks push, and prints their paths, one a line.
 #
-#   scripts/clip.sh [720|1080|540|baseline|interlaced|wander] …       (720 when none is named)
+#   scripts/clip.sh [720|1080|540|baseline|interlaced|wander|wander-2s|wander-long|dark|flat] …   (720 when none is named)
 #
 # The pictures are real: ten seconds of sea from the npm package `vide` (MIT), fetched by exact version and checked
 # by hash. A feed is FLV, as a broadcaster sends it: H.264 with closed GOPs of 2 s, AAC 48 kHz, a burnt-in frame counter
@@ -51,16 +51,23 @@ encode() { # FEED OUT
     540) seconds=16 size=960x540 rate=1000k ;;
     baseline) seconds=8 size=640x360 rate=600k x264=(-profile:v baseline -bf 0) ;;
     # A window that wanders over the sea, in closed GOPs of 1 s: no two seconds look alike, so a copy has one place.
-    wander)
-        seconds=48 gop=30
+    wander | wander-2s | wander-long | dark | flat)
+        seconds=64 gop=30
         after="crop=w=iw*0.7:h=ih*0.7:x='(iw-ow)*(0.5+0.5*sin(t/4.1))':y='(ih-oh)*(0.5+0.5*cos(t/5.3))',scale=$size:flags=bicubic"
+        case $1 in
+        wander) seconds=48 ;;
+        wander-2s) gop=60 ;;
+        wander-long) seconds=176 ;;
+        dark) after+=",format=yuv420p,lutyuv=y=16+(val-16)/6:u=128+(val-128)/3:v=128+(val-128)/3" ;;
+        flat) after+=",gblur=sigma=40:steps=3" ;;
+        esac
         ;;
     interlaced)
         seconds=8 size=640x360 rate=800k after=tinterlace=interleave_top,fieldorder=tff
         x264=(-profile:v high -bf 2 -flags +ildct+ilme)
         ;;
     *)
-        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline, interlaced and wander" >&2
+        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline, interlaced, wander, wander-2s, wander-long, dark and flat" >&2
         return 2
         ;;
     esac

@@ -44,9 +44,9 @@ const EFFECTS: [&str; 15] = [
 const MEANT: [(&str, &str, &str); 2] = [
     ("watermark/src/key.rs", "rand::", "making a key draws it: the one place that does"),
     (
-        "watermark/src/score/search.rs",
+        "watermark/src/threads.rs",
         "std::thread",
-        "a search on every core; its result does not depend on how many",
+        "reading and searching on every core; the result does not depend on how many",
     ),
 ];
 

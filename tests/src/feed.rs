@@ -12,6 +12,14 @@ pub const HD: &str = "720";
 pub const SMALL: &str = "baseline";
 /// 1280×720, closed GOPs of 1 s, 48 s long, no two seconds alike: what a tracer can find again.
 pub const WANDER: &str = "wander";
+/// The same in closed GOPs of 2 s, 64 s long.
+pub const WANDER_2S: &str = "wander-2s";
+/// The same as `WANDER`, 176 s long: for colluders who take their time.
+pub const WANDER_LONG: &str = "wander-long";
+/// The same at a sixth of its brightness, 64 s long: marks are small in the dark.
+pub const DARK: &str = "dark";
+/// The same without detail, 64 s long: what remains is as smooth as a sky, and shows marks most.
+pub const FLAT: &str = "flat";
 /// 640×360, interlaced: cannot be marked.
 pub const INTERLACED: &str = "interlaced";
 /// 1920×1080, 6 Mb/s, 16 s long: for benchmarks.

@@ -31,6 +31,8 @@ pub const BIAS_HIGH: u64 = 0xc9e6_9d16_40cc_7135;
 
 /// Slices that one symbol MAC is enough for.
 const SLICES_A_SYMBOL_MAC: u16 = 4;
+/// The same, as a length: a block is what one MAC gives.
+pub const SLICES_A_BLOCK: usize = SLICES_A_SYMBOL_MAC as usize;
 /// Slices that one bias MAC is enough for.
 const SLICES_A_BIAS_MAC: u16 = 32;
 
@@ -104,6 +106,20 @@ impl Codebook {
     pub fn bias(&self, position: Position) -> u64 {
         let choices = self.choices(position.gop, position.slice / SLICES_A_BIAS_MAC);
         bias_of(choices[usize::from(position.slice % SLICES_A_BIAS_MAC)])
+    }
+
+    /// Which slices of a block a viewer has A in: bit s for slice `SLICES_A_BLOCK · block + s`. `biases` are the block's, from
+    /// `block_biases`: they are everybody's, and asked for once.
+    pub fn block(&self, id: WatermarkId, gop: GopId, block: u16, biases: &[u64; SLICES_A_BLOCK]) -> u8 {
+        let draws = self.draws(id, gop, block);
+        let bit = |(slice, &bias): (usize, &u64)| u8::from(word(&draws, slice) < bias) << slice;
+        biases.iter().enumerate().map(bit).sum()
+    }
+
+    /// The biases of a block's slices.
+    pub fn block_biases(&self, gop: GopId, block: u16) -> [u64; SLICES_A_BLOCK] {
+        let first = block.saturating_mul(SLICES_A_SYMBOL_MAC);
+        std::array::from_fn(|slice| self.bias(Position { gop, slice: first.saturating_add(slice as u16) }))
     }
 
     fn draws(&self, id: WatermarkId, gop: GopId, block: u16) -> [u8; 32] {
@@ -256,7 +272,13 @@ mod tests {
             let (book, gop) = (book(3, 4), GopId(gop));
             let at_once: Vec<_> = book.symbols(WatermarkId(id), gop, slices).collect();
             let singly: Vec<_> = (0..slices).map(|slice| book.symbol(WatermarkId(id), Position { gop, slice })).collect();
-            prop_assert_eq!(at_once, singly);
+            prop_assert_eq!(&at_once, &singly);
+            for (block, symbols) in (0..).zip(singly.chunks(SLICES_A_BLOCK)) {
+                let bits = book.block(WatermarkId(id), gop, block, &book.block_biases(gop, block));
+                for (slice, symbol) in symbols.iter().enumerate() {
+                    prop_assert_eq!(bits >> slice & 1 == 1, *symbol == Symbol::A);
+                }
+            }
         }
     }
 

@@ -16,6 +16,7 @@ pub mod object;
 pub mod position;
 pub mod records;
 pub mod score;
+mod threads;
 pub mod trace;
 pub mod video;
 

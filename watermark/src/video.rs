@@ -1,7 +1,8 @@
 //! Any video file as grey pictures: one `ffmpeg` process decodes, scales and reports times.
 //!
 //! In: a path, or bytes that another part writes (an archived GOP). Out: `Frame`s in the order shown, at the size asked
-//! for. Touches one child process and its pipes; holds one picture at a time, however long the film is.
+//! for. Touches one child process and its pipes; reads up to 8 MB of pictures ahead, however long the film is, so that
+//! ffmpeg works on while the last pictures are looked at.
 //!
 //! The file may be hostile: ffmpeg may open files and pipes only (a playlist cannot make it call anybody), pictures are
 //! limited in size, and the child is ended when the reader goes. It must be on `PATH`; none of its libraries is linked.
@@ -16,6 +17,11 @@ use thiserror::Error;
 
 /// Most samples of a picture that is decoded.
 const PIXELS_MAX: &str = "67108864";
+
+/// Bytes of pictures that are read ahead …
+const AHEAD_BYTES: usize = 8 << 20;
+/// … in so many pictures at most.
+const AHEAD_PICTURES: usize = 256;
 
 /// How the filter that reports times begins its lines.
 const TIME_LABEL: &str = "pts_time:";
@@ -73,7 +79,8 @@ pub enum VideoError {
 /// The pictures of a film, in the order shown.
 pub struct Frames {
     child: Child,
-    pictures: Option<ChildStdout>,
+    /// Their samples; `None` when the last one was read.
+    pictures: Option<Receiver<io::Result<Vec<u8>>>>,
     times: Receiver<f64>,
     listener: Option<JoinHandle<String>>,
     what: String,
@@ -130,19 +137,15 @@ impl Frames {
         }
         let (sender, times) = mpsc::channel();
         let listener = child.stderr.take().map(|stderr| std::thread::spawn(move || listen(stderr, &sender)));
-        let pictures = child.stdout.take();
+        let pictures = child.stdout.take().map(|stdout| ahead(stdout, width * height));
         Ok(Frames { child, pictures, times, listener, what, width, height })
     }
 
     /// The next picture; `None` at the end of a film that was read well.
     fn read(&mut self) -> Result<Option<Frame>, VideoError> {
-        let Some(pictures) = &mut self.pictures else { return Ok(None) };
-        let mut luma = vec![0; self.width * self.height];
-        match pictures.read_exact(&mut luma) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return self.end().map(|()| None),
-            Err(error) => return Err(error.into()),
-        }
+        let Some(pictures) = &self.pictures else { return Ok(None) };
+        let Ok(luma) = pictures.recv() else { return self.end().map(|()| None) };
+        let luma = luma?;
         let time_s = self.times.recv().map_err(|_| self.failed("it gave no time".to_owned()))?;
         Ok(Some(Frame { time_s, width: self.width, height: self.height, luma }))
     }
@@ -179,6 +182,25 @@ impl Drop for Frames {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Reads pictures of so many samples until there are no more, or nobody wants them.
+fn ahead(mut stdout: ChildStdout, samples: usize) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, pictures) = mpsc::sync_channel((AHEAD_BYTES / samples).clamp(1, AHEAD_PICTURES));
+    std::thread::spawn(move || {
+        loop {
+            let mut luma = vec![0; samples];
+            let read = stdout.read_exact(&mut luma);
+            if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+                return;
+            }
+            let failed = read.is_err();
+            if sender.send(read.map(|()| luma)).is_err() || failed {
+                return;
+            }
+        }
+    });
+    pictures
 }
 
 /// Sends the times on, and returns the last line that was something else.

@@ -3,7 +3,7 @@
 
 use releve_watermark::keybook::KeyBook;
 use releve_watermark::trace::finding::rounded;
-use releve_watermark::trace::{Finding, Read, Register, find, page, verify};
+use releve_watermark::trace::{Finding, Read, Register, Suspects, find, page, verify};
 use releve_watermark::{GopId, Key, Symbol, WatermarkId};
 
 fn key(version: u32, secret: u8) -> Key {
@@ -49,7 +49,8 @@ fn reads(viewer: &str, gops: u64, first: u64) -> Vec<Read> {
 
 fn found(reads: Vec<Read>, viewers: usize) -> Finding {
     let seconds = reads.iter().fold(0.0, |most: f64, read| most.max(read.at_s)) + 1.0;
-    find(reads, seconds, 1, vec!["all of it".to_owned()], &keys(), &register(viewers), 1).unwrap()
+    let (register, keys) = (register(viewers), keys());
+    find(reads, seconds, 1, vec!["all of it".to_owned()], &mut Suspects::new(&register, &keys, 1)).unwrap()
 }
 
 #[test]
@@ -110,13 +111,30 @@ fn a_copy_over_a_key_change_is_scored_in_parts_and_pays_for_both() {
 }
 
 #[test]
+fn looks_at_a_growing_copy_say_what_fresh_ones_would() {
+    let (register, keys) = (register(3_000), keys());
+    let mut suspects = Suspects::new(&register, &keys, 2);
+    for (look, seconds) in [(1, 4.0), (2, 9.0), (3, 14.0)] {
+        let so_far: Vec<Read> =
+            reads("viewer-7", 14, 6).into_iter().filter(|read| read.at_s < seconds).collect();
+        let again = find(so_far.clone(), seconds, look, vec![], &mut suspects).unwrap();
+        let fresh = find(so_far, seconds, look, vec![], &mut Suspects::new(&register, &keys, 1)).unwrap();
+        assert_eq!(again, fresh, "{seconds} s");
+        assert!(seconds == 9.0 || (again.verdict == "identified") == (seconds > 9.0), "{seconds} s");
+    }
+}
+
+#[test]
 fn nobody_is_named_who_is_not_registered_and_nothing_found_is_said_so() {
     let stranger = found(reads("somebody", 20, 0), 500);
     assert_eq!((stranger.verdict.as_str(), stranger.viewers.len()), ("insufficient", 0));
-    let none = |seconds: f64| find(vec![], seconds, 1, vec![], &keys(), &register(5), 1).unwrap().verdict;
+    let (register, keys) = (register(5), keys());
+    let mut suspects = Suspects::new(&register, &keys, 1);
+    let mut none = |seconds: f64| find(vec![], seconds, 1, vec![], &mut suspects).unwrap().verdict;
     assert_eq!((none(30.0), none(3.0)), ("not-ours".to_owned(), "insufficient".to_owned()));
     let unknown = KeyBook::new(vec![key(1, 0x11)], vec![key(1, 0x33)]);
-    let error = find(reads("viewer-7", 5, 0), 5.0, 1, vec![], &unknown, &register(5), 1).unwrap_err();
+    let mut suspects = Suspects::new(&register, &unknown, 1);
+    let error = find(reads("viewer-7", 5, 0), 5.0, 1, vec![], &mut suspects).unwrap_err();
     assert!(error.to_string().contains("code key 2"), "{error}");
 }
 

@@ -8,7 +8,7 @@ use crate::detect::{Detection, Progress, detect};
 use crate::records::{Records, register_of};
 use crate::score::looks;
 use crate::trace::io::{self, Clip, References};
-use crate::trace::{Finding, Read, Register, finding, page};
+use crate::trace::{Finding, Read, Register, Suspects, finding, page};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -55,8 +55,8 @@ pub struct Identify {
     /// The register: a viewer a line, or a state.db.
     #[arg(long, required_unless_present = "dir")]
     register: Option<PathBuf>,
-    /// Judge the clip as it grows, at 4 s and each 1.25 times as long, and stop when somebody is named: `seconds` says how
-    /// much of it was enough. Each look is paid for.
+    /// Judge the clip as it grows, first when it shows enough symbols for a name and then after each tenth more, and stop
+    /// when somebody is named: `seconds` says how much of it was enough. Each look is paid for.
     #[arg(long)]
     growing: bool,
     /// Write a report as one HTML file.
@@ -105,14 +105,16 @@ pub fn identify(asked: Identify) -> Result<u8> {
     let places = places(&seen);
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let seconds = finding::rounded(seen.detection.seconds);
-    let judged = |look: u32, until_s: f64| {
+    let mut suspects = Suspects::new(&register, &keys, threads);
+    let mut judged = |look: u32, until_s: f64| {
         let so_far = |read: &&Read| until_s >= seconds || read.at_s < until_s;
         let reads = reads.iter().filter(so_far).cloned().collect();
-        finding::find(reads, until_s, look, places.clone(), &keys, &register, threads)
+        finding::find(reads, until_s, look, places.clone(), &mut suspects)
     };
     let mut found = None;
-    for (look, at_s) in looks(seconds).take_while(|_| growing) {
-        let so_far = judged(look, finding::rounded(at_s))?;
+    let plan = looks(reads.iter().map(|read| read.at_s), seconds, register.rows.len() as u64);
+    for (look, at_s) in plan.into_iter().filter(|_| growing) {
+        let so_far = judged(look, at_s)?;
         let named = so_far.verdict == "identified";
         found = Some(so_far);
         if named {

@@ -13,6 +13,7 @@ use super::plane::{Plane, dot};
 use super::register::{self, Pair};
 use super::time::Span;
 use super::{HEIGHT, WIDTH, plane};
+use crate::threads;
 
 /// Pictures of a span that are looked at.
 const SAMPLES: usize = 8;
@@ -115,10 +116,9 @@ fn originals(archive: &dyn References, span: &Span, samples: &mut [Sample]) -> R
 
 fn refined(mut span: Span, samples: &[Sample]) -> Span {
     for round in 0..2 {
-        let pairs: Vec<Pair> = samples
-            .iter()
-            .map(|sample| Pair::new(sample.nearest(span.archive_at(sample.time_s)), &sample.copy, LEVELS))
-            .collect();
+        let pairs: Vec<Pair> = threads::each(samples.iter(), threads::all(), |sample| {
+            Pair::new(sample.nearest(span.archive_at(sample.time_s)), &sample.copy, LEVELS)
+        });
         (span.map, span.agreement) =
             if round == 0 { found(&pairs, span.map) } else { better(&pairs, span.map, 1) };
         let line = moments(&span, samples);
@@ -139,8 +139,9 @@ fn found(pairs: &[Pair], guess: Homography) -> (Homography, f64) {
     if of_guess.1 >= GOOD {
         return of_guess;
     }
-    let from = register::search(pairs, LEVELS - 1).into_iter().map(|seed| better(pairs, seed, LEVELS - 1));
-    from.chain([of_guess]).max_by(|x, y| x.1.total_cmp(&y.1)).unwrap_or(of_guess)
+    let from = register::search(pairs, LEVELS - 1).into_iter();
+    let from = threads::each(from, threads::all(), |seed| better(pairs, seed, LEVELS - 1));
+    from.into_iter().chain([of_guess]).max_by(|x, y| x.1.total_cmp(&y.1)).unwrap_or(of_guess)
 }
 
 /// Archive time at the span's begin, and speed: the line through the archive's time along which the samples agree best.
@@ -153,7 +154,8 @@ fn moments(span: &Span, samples: &[Sample]) -> (f64, f64) {
         let agreed = sample.originals.iter().map(|(time_s, original)| (*time_s, agreement(&copy, original)));
         Some((sample.time_s - span.from_s, agreed.collect::<Vec<_>>()))
     };
-    let curves: Vec<(f64, Vec<(f64, f64)>)> = samples.iter().filter_map(curve).collect();
+    let curves = threads::each(samples.iter(), threads::all(), curve);
+    let curves: Vec<(f64, Vec<(f64, f64)>)> = curves.into_iter().flatten().collect();
     let Some(middle) = curves.iter().map(|curve| curve.0).reduce(f64::max).map(|last| last / 2.0) else {
         return (span.archive_s, span.speed);
     };

@@ -13,6 +13,7 @@ use super::time::Span;
 use super::{HEIGHT, WIDTH, plane};
 use crate::position::Position;
 use crate::score::Observation;
+use crate::threads;
 use std::iter::Peekable;
 
 /// Width of the grid that symbols are fitted on.
@@ -124,33 +125,31 @@ fn skip(pictures: &mut Peekable<Pictures>, time_s: f64) -> Result<(), PictureErr
 fn originals(variants: &mut [Peekable<Pictures>; 3], gop: &Gop) -> Result<Vec<Original>, PictureError> {
     // Half a millisecond: times come rounded.
     const ROUNDED_S: f64 = 0.0005;
-    let mut originals = Vec::new();
+    let mut pictures = Vec::new();
     for film in &mut *variants {
         skip(film, gop.start_s - ROUNDED_S)?;
     }
-    loop {
-        let inside = |film: &mut Peekable<Pictures>| {
-            film.peek().is_some_and(|frame| {
-                frame.as_ref().map_or(true, |frame| frame.time_s < gop.end_s - ROUNDED_S)
-            })
-        };
-        if !variants.iter_mut().all(inside) {
-            return Ok(originals);
-        }
-        let mut next = || variants.each_mut().map(|film| film.next().transpose());
-        let [a, b, alternate] = next();
-        let (Some(a), Some(b), Some(alternate)) = (a?, b?, alternate?) else { return Ok(originals) };
-        let time_s = a.time_s;
+    let inside = |film: &mut Peekable<Pictures>| {
+        film.peek()
+            .is_some_and(|frame| frame.as_ref().map_or(true, |frame| frame.time_s < gop.end_s - ROUNDED_S))
+    };
+    while variants.iter_mut().all(inside) {
+        let [a, b, alternate] = variants.each_mut().map(|film| film.next().transpose());
+        let (Some(a), Some(b), Some(alternate)) = (a?, b?, alternate?) else { break };
+        pictures.push([a, b, alternate]);
+    }
+    Ok(threads::each(pictures.into_iter(), threads::all(), |[a, b, alternate]| {
         let whole = plane(&a);
+        let time_s = a.time_s;
         let [a, b, alternate] = [whole.halved(), plane(&b).halved(), plane(&alternate).halved()];
-        originals.push(Original {
+        Original {
             time_s,
             mean: a.zip(&b, |a, b| (a + b) / 2.0),
             even: alternate.zip(&b, |alternate, b| alternate - b),
             odd: a.zip(&alternate, |a, alternate| a - alternate),
             whole,
-        });
-    }
+        }
+    }))
 }
 
 /// The original expected at a time of the copy.
@@ -168,15 +167,10 @@ fn expected(span: &Span, originals: &[Original], time_s: f64) -> usize {
 /// The geometry on this GOP's pictures: it drifts where a camera is held by hand.
 fn refined(span: &Span, originals: &[Original], seen: &[Frame]) -> Homography {
     let step = seen.len().div_ceil(REFINED).max(1);
-    let pairs: Vec<Pair> = seen
-        .iter()
-        .skip(step / 2)
-        .step_by(step)
-        .map(|frame| {
-            let original = &originals[expected(span, originals, frame.time_s)];
-            Pair::new(&original.whole, &plane(frame), 2)
-        })
-        .collect();
+    let pairs: Vec<Pair> = threads::each(seen.iter().skip(step / 2).step_by(step), threads::all(), |frame| {
+        let original = &originals[expected(span, originals, frame.time_s)];
+        Pair::new(&original.whole, &plane(frame), 2)
+    });
     let next = register::refine(&pairs, span.map, 1, 0);
     let agreement = |map: &Homography| register::agreement(&pairs, map, 0).0;
     if agreement(&next) > agreement(&span.map) { next } else { span.map }
@@ -187,22 +181,22 @@ fn refined(span: &Span, originals: &[Original], seen: &[Frame]) -> Homography {
 fn shown(span: &mut Span, originals: &[Original], left: Option<&Original>, seen: &[Frame]) -> Vec<Shown> {
     let view = View::new(&span.map);
     let flat: Vec<Plane> =
-        originals.iter().map(|original| masked_detail(&original.mean, &view.seen)).collect();
-    let mut drifts = Vec::new();
-    let mut shown = Vec::new();
-    for frame in seen {
+        threads::each(originals.iter(), threads::all(), |original| masked_detail(&original.mean, &view.seen));
+    let of = |frame: &Frame| {
         let picture = view.of(&plane(frame));
         let guess = expected(span, originals, frame.time_s);
         let index = matching(&masked_detail(&picture, &view.seen), &flat, guess);
-        drifts.push(originals[index].time_s - span.archive_at(frame.time_s));
+        let drift = originals[index].time_s - span.archive_at(frame.time_s);
         let here = &originals[index];
         let before = &originals[index.saturating_sub(1)].mean;
         let after = &originals[(index + 1).min(originals.len() - 1)].mean;
         let light = Light::new(&here.mean, before, after, left.map(|left| &left.mean), &view.seen);
         let marks = |of: &Original| [&of.even, &of.odd].map(|mark| light.residual(mark));
         let marks = [Some(here), left].into_iter().flatten().map(marks).collect();
-        shown.push(Shown { residual: light.residual(&picture), marks });
-    }
+        (drift, Shown { residual: light.residual(&picture), marks })
+    };
+    let (mut drifts, shown): (Vec<f64>, Vec<Shown>) =
+        threads::each(seen.iter(), threads::all(), of).into_iter().unzip();
     drifts.sort_by(f64::total_cmp);
     if let Some(drift) = drifts.get(drifts.len() / 2) {
         span.archive_s += DRIFT_GAIN * drift;

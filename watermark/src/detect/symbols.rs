@@ -15,6 +15,7 @@
 //! the true fit such a shifted one: it then says nothing with much variance.
 
 use super::plane::{Plane, cholesky, dot, substitute};
+use crate::threads;
 
 /// Sideways shifts that the scatter is measured with, in samples of a grid 320 wide; a cell of the pattern is 8.
 const SHIFTS: [usize; 12] = [24, 36, 52, 68, 84, 100, 220, 236, 252, 268, 284, 296];
@@ -190,8 +191,33 @@ impl Fit {
 /// How much wider fits that cannot match scatter than noise without shape would, for each slice.
 fn scatter(shown: &[Shown], weights: &[Plane], owners: &Owners, values: &[f64]) -> Vec<f64> {
     let slices = owners.slices;
-    // sums[shift][slice]: right side and energy.
-    let mut sums = vec![vec![(0.0f64, 0.0f64); slices]; SHIFTS.len()];
+    // Of each shift, for each slice: right side and energy. Threads take shifts, so that sums keep their order.
+    let sums: Vec<Vec<(f64, f64)>> =
+        threads::each(SHIFTS.chunks(SHIFTS.len() / 2), threads::all(), |shifts| {
+            shifted(shown, weights, owners, values, shifts)
+        })
+        .concat();
+    let of = |slice: usize| {
+        let ratios = sums.iter().map(|sums| sums[slice]).filter(|(_, energy)| *energy > 0.0);
+        let ratios: Vec<f64> = ratios.map(|(right, energy)| right * right / energy).collect();
+        (ratios.iter().sum::<f64>(), ratios.len() as f64)
+    };
+    let own: Vec<(f64, f64)> = (0..slices).map(of).collect();
+    let (sum, count) = own.iter().fold((0.0, 0.0), |all, own| (all.0 + own.0, all.1 + own.1));
+    let mean = if count > 0.0 { sum / count } else { 1.0 };
+    own.iter().map(|(sum, count)| (sum + PRIOR * mean) / (count + PRIOR)).collect()
+}
+
+/// Right side and energy of each slice's fit, its mark shifted sideways by each of `shifts`.
+fn shifted(
+    shown: &[Shown],
+    weights: &[Plane],
+    owners: &Owners,
+    values: &[f64],
+    shifts: &[usize],
+) -> Vec<Vec<(f64, f64)>> {
+    let slices = owners.slices;
+    let mut sums = vec![vec![(0.0f64, 0.0f64); slices]; shifts.len()];
     let mut rest = Vec::new();
     let mut scaled = Vec::new();
     for (picture, weight) in shown.iter().zip(weights) {
@@ -208,7 +234,7 @@ fn scatter(shown: &[Shown], weights: &[Plane], owners: &Owners, values: &[f64]) 
                 scaled.clear();
                 scaled.extend(part.iter().map(|part| part * part));
                 let width = part.len();
-                for (shift, sums) in SHIFTS.iter().zip(&mut sums) {
+                for (shift, sums) in shifts.iter().zip(&mut sums) {
                     let shift = shift * width / 320;
                     let turned = |row: &[f32], with: &[f32]| {
                         dot(&row[..width - shift], &with[shift..])
@@ -220,15 +246,7 @@ fn scatter(shown: &[Shown], weights: &[Plane], owners: &Owners, values: &[f64]) 
             }
         }
     }
-    let of = |slice: usize| {
-        let ratios = sums.iter().map(|sums| sums[slice]).filter(|(_, energy)| *energy > 0.0);
-        let ratios: Vec<f64> = ratios.map(|(right, energy)| right * right / energy).collect();
-        (ratios.iter().sum::<f64>(), ratios.len() as f64)
-    };
-    let own: Vec<(f64, f64)> = (0..slices).map(of).collect();
-    let (sum, count) = own.iter().fold((0.0, 0.0), |all, own| (all.0 + own.0, all.1 + own.1));
-    let mean = if count > 0.0 { sum / count } else { 1.0 };
-    own.iter().map(|(sum, count)| (sum + PRIOR * mean) / (count + PRIOR)).collect()
+    sums
 }
 
 #[cfg(test)]

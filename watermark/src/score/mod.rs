@@ -17,6 +17,7 @@ pub mod evidence;
 mod joint;
 mod need;
 pub mod presence;
+pub mod roll;
 pub mod search;
 #[cfg(test)]
 mod simulation;
@@ -26,6 +27,7 @@ pub mod verdict;
 pub use decoder::{DECODERS, Decoder, Strategy};
 pub use evidence::{Evidence, EvidenceError, Observation};
 pub use presence::Presence;
+pub use roll::Roll;
 pub use search::{Candidate, Ranking, rank};
 pub use tail::{Step, Tail};
-pub use verdict::{Accused, Basis, Report, Tried, Verdict, judge, looks};
+pub use verdict::{Accused, Basis, Report, Tried, Verdict, judge, judge_roll, looks};

@@ -1,15 +1,18 @@
 //! Scores of every id in the register, under every decoder at once.
 //!
 //! In: a codebook, ids, an `Evidence`. Out: a `Ranking`: the best few by tail probability, the same however many threads
-//! worked. Pure but for scoped threads. Memory is the prepared evidence (16 weights' worth a position) and the top list.
+//! worked. Pure but for threads. Memory is the prepared evidence (some 60 weights' worth a position) and the top
+//! list.
 //!
-//! The cost is the codebook's MACs, some three a GOP; adding twelve weights a position is a few vector instructions.
+//! The cost is the codebook's MACs, one for four slices, which a `Roll` makes once however often a growing copy is judged.
+//! Those four symbols are one of 16 cases, and what each case adds under twelve decoders is worked out beforehand.
 
 use super::decoder::{Channel, DECODERS, Reading, UNITS_A_NAT};
 use super::evidence::Evidence;
+use super::roll::{Block, Part, Roll};
 use super::tail::{Step, Tail};
-use crate::codeword::{Codebook, Symbol, WatermarkId};
-use crate::position::GopId;
+use crate::codeword::{Codebook, SLICES_A_BLOCK, Symbol, WatermarkId};
+use crate::position::{GopId, Position};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -43,7 +46,7 @@ pub struct Ranking {
 
 /// Scores all ids against the evidence; see `Scorer`.
 pub fn rank(codebook: &Codebook, ids: &[WatermarkId], evidence: &Evidence, threads: usize) -> Ranking {
-    Scorer::new(codebook, evidence).rank(ids, threads)
+    Scorer::new(codebook, evidence).rank(&mut Roll::new(codebook, ids), threads)
 }
 
 /// Evidence made ready for scoring: weights and tails of all decoders.
@@ -58,7 +61,17 @@ pub struct Scorer<'a> {
     base: [i32; LANES],
     /// What A adds to that at each reading.
     adds: Vec<[i32; LANES]>,
+    /// The same for all slices of a block at once.
+    blocks: Vec<BlockSums>,
     tails: Vec<Tail>,
+}
+
+/// What a block's symbols add to an id's scores.
+struct BlockSums {
+    block: Block,
+    biases: [u64; SLICES_A_BLOCK],
+    /// By the bits of the slices that have A.
+    sums: [[i32; LANES]; 1 << SLICES_A_BLOCK],
 }
 
 /// The readings of one GOP.
@@ -96,6 +109,7 @@ impl<'a> Scorer<'a> {
             channels: fits(&readings),
             base: [0; LANES],
             adds: vec![[0; LANES]; readings.len()],
+            blocks: Vec::new(),
             tails: Vec::with_capacity(LANES),
             readings,
         };
@@ -107,6 +121,7 @@ impl<'a> Scorer<'a> {
             }
             scorer.tails.push(Tail::new(&steps));
         }
+        scorer.blocks = block_sums(codebook, observations.iter().map(|seen| seen.position).zip(&scorer.adds));
         scorer
     }
 
@@ -140,14 +155,9 @@ impl<'a> Scorer<'a> {
         scores
     }
 
-    /// Scores all ids, with as many threads as asked for.
-    pub fn rank(&self, ids: &[WatermarkId], threads: usize) -> Ranking {
-        let share = ids.len().div_ceil(threads.max(1)).max(1);
-        let lists: Vec<Top> = std::thread::scope(|scope| {
-            let workers: Vec<_> = ids.chunks(share).map(|ids| scope.spawn(|| self.best_of(ids))).collect();
-            let joined = workers.into_iter().map(|worker| worker.join());
-            joined.map(|list| list.expect("scoring indexes what `new` made and cannot panic")).collect()
-        });
+    /// Scores all ids of a roll, which must be of the same codebook, with as many threads as asked for.
+    pub fn rank(&self, roll: &mut Roll, threads: usize) -> Ranking {
+        let lists: Vec<Top> = roll.each(threads, |codebook, part| self.best_of(codebook, part));
         let mut all = Top::default();
         for list in lists {
             list.kept.into_iter().for_each(|candidate| all.offer(candidate));
@@ -157,7 +167,7 @@ impl<'a> Scorer<'a> {
         }
         let nats =
             |score: i32| if score == i32::MIN { f64::NEG_INFINITY } else { f64::from(score) / UNITS_A_NAT };
-        Ranking { scored: ids.len() as u64, top: all.kept, best_nats: all.best.map(nats) }
+        Ranking { scored: roll.len() as u64, top: all.kept, best_nats: all.best.map(nats) }
     }
 
     /// The tail of an innocent's score under a decoder.
@@ -175,10 +185,16 @@ impl<'a> Scorer<'a> {
         self.channels[lane]
     }
 
-    fn best_of(&self, ids: &[WatermarkId]) -> Top {
+    fn best_of(&self, codebook: &Codebook, part: &mut Part) -> Top {
         let mut top = Top::default();
-        for &id in ids {
-            let scores = self.score(id);
+        let mut all = vec![self.base; part.ids.len()];
+        for BlockSums { block, biases, sums } in &self.blocks {
+            for (scores, &symbols) in all.iter_mut().zip(part.symbols(codebook, *block, biases)) {
+                let sums = &sums[usize::from(symbols) % sums.len()];
+                scores.iter_mut().zip(sums).for_each(|(score, add)| *score += add);
+            }
+        }
+        for (&id, scores) in part.ids.iter().zip(&all) {
             let mut least = Candidate { id, decoder: 0, log10_p: f64::INFINITY };
             for (lane, &score) in scores.iter().enumerate() {
                 top.best[lane] = top.best[lane].max(score);
@@ -206,6 +222,28 @@ impl<'a> Scorer<'a> {
             }
         }
     }
+}
+
+/// Groups readings, which are in order of their positions, by block.
+fn block_sums<'a>(
+    codebook: &Codebook,
+    readings: impl Iterator<Item = (Position, &'a [i32; LANES])>,
+) -> Vec<BlockSums> {
+    let mut blocks: Vec<BlockSums> = Vec::new();
+    for (position, add) in readings {
+        let number = position.slice / SLICES_A_BLOCK as u16;
+        let block = Block { gop: position.gop, number };
+        if blocks.last().is_none_or(|last| last.block != block) {
+            let biases = codebook.block_biases(position.gop, number);
+            blocks.push(BlockSums { block, biases, sums: [[0; LANES]; 1 << SLICES_A_BLOCK] });
+        }
+        let Some(last) = blocks.last_mut() else { continue };
+        let slice = usize::from(position.slice) % SLICES_A_BLOCK;
+        for (_, sums) in last.sums.iter_mut().enumerate().filter(|(bits, _)| bits >> slice & 1 == 1) {
+            sums.iter_mut().zip(add).for_each(|(sum, add)| *sum += add);
+        }
+    }
+    blocks
 }
 
 /// The best candidates so far.
@@ -295,6 +333,24 @@ mod tests {
         assert_eq!(one, rank(&book, &ids, &evidence, 0));
         let backwards: Vec<_> = ids.iter().rev().copied().collect();
         assert_eq!(one, rank(&book, &backwards, &evidence, 2));
+    }
+
+    /// A roll that has judged the copy before, in parts and whole, ranks as a fresh one does.
+    #[test]
+    fn what_was_drawn_before_changes_nothing() {
+        let (book, evidence) = (book(), evidence(&book()));
+        let ids: Vec<_> = (0..5_000).map(WatermarkId).collect();
+        let mut roll = Roll::new(&book, &ids);
+        for seconds in [6.5, 30.0, 12.5, 30.0] {
+            let so_far = evidence.until(seconds);
+            let ranking = Scorer::new(&book, &so_far).rank(&mut roll, 2);
+            assert_eq!(ranking, rank(&book, &ids, &so_far, 1), "{seconds} s");
+            let scorer = Scorer::new(&book, &so_far);
+            for candidate in &ranking.top {
+                let score = scorer.score(candidate.id)[candidate.decoder];
+                assert_eq!(candidate.log10_p, scorer.tail(candidate.decoder).log10(score));
+            }
+        }
     }
 
     #[test]

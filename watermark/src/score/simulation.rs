@@ -124,7 +124,8 @@ fn copy(
 fn named_in_a_million(book: &Codebook, pirates: &[WatermarkId], evidence: &Evidence) -> Vec<Accused> {
     let scorer = Scorer::new(book, evidence);
     let listed = |candidate: &Candidate| candidate.log10_p < -5.7;
-    let top: Vec<Candidate> = scorer.rank(pirates, 1).top.into_iter().filter(listed).collect();
+    let top: Vec<Candidate> =
+        scorer.rank(&mut Roll::new(book, pirates), 1).top.into_iter().filter(listed).collect();
     verdict::named(&scorer, &top, &Price::of(Tried { viewers: MILLION, alignments: 1, look: 1 }))
 }
 
@@ -272,7 +273,8 @@ fn control_growing_copies_of_strangers() {
         let book = Codebook::new(&random.key(), &random.key());
         let (register, strangers) = (random.viewers(200), random.viewers(2));
         let whole = copy(&mut random, &book, event, &strangers, Strategy::Average, 12, BER_5);
-        for (look, at_s) in looks(whole.seconds()) {
+        let starts = whole.observations().iter().map(|seen| seen.at_s);
+        for (look, at_s) in looks(starts, whole.seconds(), 200) {
             let tried = Tried { viewers: 200, alignments: 1, look };
             let verdict = judge(&book, &register, &whole.until(at_s), tried, 1).verdict;
             assert!(!matches!(verdict, Verdict::Identified { .. }), "{verdict:?} at {at_s} s");

@@ -21,14 +21,18 @@ use super::evidence::Evidence;
 use super::joint;
 use super::need;
 use super::presence::Presence;
+use super::roll::Roll;
 use super::search::{Candidate, Scorer};
 use crate::codeword::{Codebook, WatermarkId};
 
 /// Nobody is named unless log10 of the global false-positive probability is at most this.
 pub const LOG10_FP_MAX: f64 = -6.0;
 
-/// First look at a growing copy, in seconds; each next one comes at 1.25 times the length.
-pub const LOOK_FIRST_S: f64 = 4.0;
+/// A growing copy is first looked at when it shows so many symbols for each bit that a name costs: fewer than one hardly
+/// ever name anybody, and each look has its price.
+const SYMBOLS_A_BIT: f64 = 1.4;
+/// From one look to the next it shows more by this part.
+const LOOK_PART: usize = 10;
 
 /// What was tried beside what `judge` itself tries: the caller's hypotheses, to be paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +115,14 @@ pub fn judge(
     tried: Tried,
     threads: usize,
 ) -> Report {
-    let scorer = Scorer::new(codebook, evidence);
-    let ranking = scorer.rank(ids, threads);
+    judge_roll(&mut Roll::new(codebook, ids), evidence, tried, threads)
+}
+
+/// The same for a roll, which keeps what was drawn: for a copy that is judged again as it grows.
+pub fn judge_roll(roll: &mut Roll, evidence: &Evidence, tried: Tried, threads: usize) -> Report {
+    let codebook = roll.codebook().clone();
+    let scorer = Scorer::new(&codebook, evidence);
+    let ranking = scorer.rank(roll, threads);
     let price = Price::of(Tried { viewers: tried.viewers.max(ranking.scored), ..tried });
     let viewers = named(&scorer, &ranking.top, &price);
     let presence = Presence::of(scorer.readings());
@@ -136,16 +146,26 @@ pub fn judge(
     }
 }
 
-/// When to look at a copy that grows to `seconds`: the number of each look and the length it is taken at. Fixed
-/// beforehand, so that looking does not depend on what is seen. The last look is at the whole copy.
-pub fn looks(seconds: f64) -> impl Iterator<Item = (u32, f64)> {
-    let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
-    let mut next = Some((1, LOOK_FIRST_S));
-    std::iter::from_fn(move || {
-        let (look, at_s) = next?;
-        next = (at_s < seconds).then_some((look + 1, at_s * 1.25));
-        Some((look, at_s.min(seconds)))
-    })
+/// When to look at a copy that grows: the number of each look and the length it is taken at. `starts_s` are when the GOPs
+/// of its symbols begin, one a symbol, in any order; `viewers` is the size of the register. A look is taken where a GOP has
+/// just ended. The plan depends on what can be read of the copy, never on what was read. The last look is at the whole copy.
+pub fn looks(starts_s: impl IntoIterator<Item = f64>, seconds: f64, viewers: u64) -> Vec<(u32, f64)> {
+    let mut starts: Vec<f64> = starts_s.into_iter().collect();
+    starts.sort_by(f64::total_cmp);
+    let price = Price::of(Tried { viewers, alignments: 1, look: 1 }).alone() - LOG10_FP_MAX;
+    let mut due = (SYMBOLS_A_BIT * price / 2f64.log10()).ceil() as usize;
+    let (mut plan, mut count) = (Vec::new(), 0);
+    for gop in starts.chunk_by(|one, next| one == next) {
+        count += gop.len();
+        if let Some(&next) = starts.get(count)
+            && count >= due
+        {
+            plan.push((plan.len() as u32 + 1, next));
+            due = count + count / LOOK_PART;
+        }
+    }
+    plan.push((plan.len() as u32 + 1, seconds));
+    plan
 }
 
 /// log10 of what everything tried costs.
@@ -269,12 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn looks_grow_and_end_with_the_whole_copy() {
-        let plan: Vec<_> = looks(7.0).collect();
-        assert_eq!(plan, [(1, 4.0), (2, 5.0), (3, 6.25), (4, 7.0)]);
-        assert_eq!(looks(3.0).collect::<Vec<_>>(), [(1, 3.0)]);
-        assert_eq!(looks(f64::NAN).collect::<Vec<_>>(), [(1, 0.0)]);
-        assert_eq!(looks(7_200.0).last().unwrap().1, 7_200.0);
-        assert!(looks(7_200.0).count() < 40);
+    fn looks_come_as_symbols_do_and_end_with_the_whole_copy() {
+        let starts = |gops: u32, every_s: f64| {
+            (0..gops).flat_map(move |gop| [f64::from(gop) * every_s; 8]).collect::<Vec<_>>()
+        };
+        let plan = looks(starts(13, 1.0), 13.0, 1_000_000);
+        assert_eq!(plan, [(1, 8.0), (2, 9.0), (3, 10.0), (4, 11.0), (5, 12.0), (6, 13.0)]);
+        let slow = looks(starts(13, 2.0), 26.0, 1_000_000);
+        assert!(slow.iter().zip(&plan).all(|(slow, quick)| *slow == (quick.0, 2.0 * quick.1)));
+        assert!(looks(starts(13, 1.0), 13.0, 10)[0].1 < 8.0, "a small register costs less");
+        assert_eq!(looks([], 3.0, 100), [(1, 3.0)]);
+        assert_eq!(looks(starts(5, 1.0), 5.0, 1_000_000), [(1, 5.0)]);
+        assert!(looks(starts(7_200, 1.0), 7_200.0, 1_000_000).len() < 80);
     }
 }

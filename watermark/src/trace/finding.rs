@@ -4,11 +4,11 @@
 //! threads. `verify` does the arithmetic again from a finding and opened keys alone.
 
 use crate::archive::segment::gop_hex;
-use crate::codeword::WatermarkId;
+use crate::codeword::{Codebook, WatermarkId};
 use crate::keybook::{KINDS, KeyBook, NoKey, commitment};
 use crate::position::{GopId, Position};
 use crate::score::verdict::LOG10_FP_MAX;
-use crate::score::{Basis, Evidence, EvidenceError, Observation, Report, Tried, Verdict, judge};
+use crate::score::{Basis, Evidence, EvidenceError, Observation, Report, Roll, Tried, Verdict, judge_roll};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
@@ -146,6 +146,24 @@ pub enum FindError {
     Differs(String),
 }
 
+/// A register and keys, made ready for judging a copy again and again: codewords are drawn once.
+pub struct Suspects<'a> {
+    register: &'a Register,
+    keys: &'a KeyBook,
+    ids: Vec<WatermarkId>,
+    /// By the versions of code and bias key.
+    rolls: BTreeMap<(u32, u32), Roll>,
+    threads: usize,
+}
+
+impl<'a> Suspects<'a> {
+    /// Everybody in the register; `threads` share the scoring, which does not depend on them.
+    pub fn new(register: &'a Register, keys: &'a KeyBook, threads: usize) -> Suspects<'a> {
+        let ids: BTreeSet<WatermarkId> = register.rows.iter().map(|(_, id)| *id).collect();
+        Suspects { register, keys, ids: ids.into_iter().collect(), rolls: BTreeMap::new(), threads }
+    }
+}
+
 /// Scores the register. `seconds` is the copy's length, `look` which look at it this is, counted from 1, `places` says where
 /// its parts were found.
 ///
@@ -156,29 +174,27 @@ pub fn find(
     seconds: f64,
     look: u32,
     places: Vec<String>,
-    keys: &KeyBook,
-    register: &Register,
-    threads: usize,
+    suspects: &mut Suspects<'_>,
 ) -> Result<Finding, FindError> {
-    let ids: BTreeSet<WatermarkId> = register.rows.iter().map(|(_, id)| *id).collect();
-    let ids: Vec<_> = ids.into_iter().collect();
     let groups = groups(&reads);
-    let paid = Paid { viewers: ids.len() as u64, readings: groups.len().max(1) as u64, look };
+    let paid = Paid { viewers: suspects.ids.len() as u64, readings: groups.len().max(1) as u64, look };
     let mut reports = Vec::new();
     let mut named_keys = Vec::new();
-    for ((code, bias), of_group) in &groups {
-        let pair = keys.keys(*code, *bias)?;
+    for (&(code, bias), of_group) in &groups {
+        let pair = suspects.keys.keys(code, bias)?;
         for (kind, key) in KINDS.iter().zip([pair.0, pair.1]) {
             named_keys.push(((*kind).to_owned(), key.version, commitment(kind, key)));
         }
-        reports.push(judged(of_group, seconds, *code, *bias, keys, &ids, paid, threads)?);
+        let roll = suspects.rolls.entry((code, bias));
+        let roll = roll.or_insert_with(|| Roll::new(&Codebook::new(pair.0, pair.1), &suspects.ids));
+        reports.push(judged(of_group, seconds, roll, paid, suspects.threads)?);
     }
     named_keys.sort();
     named_keys.dedup();
     let mut viewers = named(&reports);
     viewers.iter_mut().for_each(|named| {
         let id = u64::from_str_radix(&named.watermark_id, 16).map(WatermarkId);
-        named.viewer = id.map(|id| register.names(id).join(NAMES)).unwrap_or_default();
+        named.viewer = id.map(|id| suspects.register.names(id).join(NAMES)).unwrap_or_default();
     });
     let needed = |report: &Report| match report.verdict {
         Verdict::Insufficient { needed_s } => needed_s,
@@ -269,7 +285,8 @@ pub fn verify(
     }
     let mut reports = Vec::new();
     for ((code, bias), of_group) in &groups {
-        reports.push(judged(of_group, finding.seconds, *code, *bias, keys, &ids, finding.paid, 1)?);
+        let mut roll = Roll::new(&keys.codebook(*code, *bias)?, &ids);
+        reports.push(judged(of_group, finding.seconds, &mut roll, finding.paid, 1)?);
     }
     let again = named(&reports);
     for named in &finding.viewers {
@@ -305,14 +322,10 @@ fn groups(reads: &[Read]) -> Groups<'_> {
     groups
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call of the judge, spelled out for both of its users")]
 fn judged(
     reads: &[&Read],
     seconds: f64,
-    code: u32,
-    bias: u32,
-    keys: &KeyBook,
-    ids: &[WatermarkId],
+    roll: &mut Roll,
     paid: Paid,
     threads: usize,
 ) -> Result<Report, FindError> {
@@ -324,7 +337,7 @@ fn judged(
     };
     let evidence = Evidence::new(reads.iter().map(seen), seconds)?;
     let tried = Tried { viewers: paid.viewers, alignments: paid.readings, look: paid.look };
-    Ok(judge(&keys.codebook(code, bias)?, ids, &evidence, tried, threads))
+    Ok(judge_roll(roll, &evidence, tried, threads))
 }
 
 /// Everybody named in any part, each at the surest.

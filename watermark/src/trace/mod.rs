@@ -9,4 +9,4 @@ pub mod finding;
 pub mod io;
 pub mod page;
 
-pub use finding::{Finding, Read, Register, find, verify};
+pub use finding::{Finding, Read, Register, Suspects, find, verify};
