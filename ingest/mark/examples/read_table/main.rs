@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a measurement ends loudly")]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use common::{Stream, annexb, chosen};
