@@ -1,9 +1,6 @@
 //! How many sessions of one viewer run at once, over several relays, and that nobody waits for the count while watching.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use releve_relay::io::config::SessionsWhenFull;
 use releve_relay::{Config, start_with};
 use releve_state::Seats;

@@ -1,9 +1,6 @@
 //! A viewer's way: token, session, playlists, objects; and each viewer's own variants.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use releve_state::ledger::Ledger;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -1,6 +1,5 @@
 //! Our reading of a connection's bytes against hyper's: what we take, hyper takes, as the same requests in the same order.
 //! The other way round need not hold: hyper forgives bare LF, bodies and more.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 use http_body_util::Empty;
 use hyper::body::Bytes;

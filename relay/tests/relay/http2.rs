@@ -1,12 +1,9 @@
 //! Viewers who speak HTTP/2: the same answers as over HTTP/1.1, revocation under way, and those who mean ill.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
+use crate::common::secure::*;
+use crate::common::*;
 use bytes::Bytes;
 use client::Answer;
-use common::secure::*;
-use common::*;
 use h2::client::SendRequest;
 use releve_relay::{Config, Limits};
 use releve_state::coordinator::{Coordinator, Revocation};

@@ -1,10 +1,7 @@
 //! Origins that die, lag, lie or hang: viewers are held or shown the last good, and never get a 5xx or a wrong byte.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::origin::Fault;
-use common::*;
+use crate::common::origin::Fault;
+use crate::common::*;
 use std::time::Duration;
 
 /// A relay with these origins, and a viewer who has seen the window.

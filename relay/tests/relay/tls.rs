@@ -1,10 +1,7 @@
 //! The front through TLS, on real sockets: players' requests, resumption, other certificates under way, and those who mean ill.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::secure::*;
-use common::*;
+use crate::common::secure::*;
+use crate::common::*;
 use releve_relay::Limits;
 use rustls::version::{TLS12, TLS13};
 use std::io::{Read, Write};

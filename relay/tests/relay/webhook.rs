@@ -1,10 +1,7 @@
 //! The operator's webhook: who comes in by it, what happens when it does not answer, and who may stay.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::outside::{self, Asked, Outside};
-use common::*;
+use crate::common::outside::{self, Asked, Outside};
+use crate::common::*;
 use releve_relay::Config;
 use releve_state::Seats;
 use releve_state::coordinator::{Coordinator, Revocation};
@@ -185,7 +182,7 @@ async fn who_is_in_is_asked_about_again_and_ends_on_every_relay() {
 /// The Python of the operators' page says yes to what a relay sent, and no to anything else.
 #[tokio::test]
 async fn the_check_of_the_docs_works() {
-    let docs = include_str!("../docs/access.md");
+    let docs = include_str!("../../docs/access.md");
     let check = docs.split("```python-webhook\n").nth(1).unwrap().split("```").next().unwrap();
     let origin = FakeOrigin::start().await;
     let hook = Outside::start(YES).await;

@@ -1,10 +1,7 @@
 //! What nobody gets: bytes without a credential, bytes after a revocation, bytes without a ledger record.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
+use crate::common::*;
 use async_trait::async_trait;
-use common::*;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};

@@ -1,10 +1,7 @@
 //! Many addresses, and one that wants everything: what it takes harms nobody else, and who is behind a proxy is told apart.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::secure::*;
-use common::*;
+use crate::common::secure::*;
+use crate::common::*;
 use releve_relay::Config;
 use rustls::version::TLS13;
 use std::io::{Read, Write};

@@ -1,11 +1,8 @@
 //! Tokens of others: keys from a file and from a URL, their rotation, and tokens that PyJWT made.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
+use crate::common::outside::{self, Outside};
+use crate::common::*;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use common::outside::{self, Outside};
-use common::*;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -313,7 +310,7 @@ fn python(script: &str, folder: &Path) -> Option<Vec<u8>> {
 /// The Python of the operators' page: keys into `jwks.json`, one token to standard output.
 #[tokio::test]
 async fn the_example_of_the_docs_works() {
-    let docs = include_str!("../docs/access.md");
+    let docs = include_str!("../../docs/access.md");
     let script = docs.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let Some(token) = python(script, folder.path()) else { return };

@@ -1,11 +1,8 @@
 //! The program itself: its configuration, its ready file, its signals, its exit code.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::outside::Outside;
-use common::secure::{Secure, certificate, client, install};
-use common::{Client, token, until};
+use crate::common::outside::Outside;
+use crate::common::secure::{Secure, certificate, client, install};
+use crate::common::{Client, token, until};
 use releve_watermark::Key;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,9 +1,6 @@
 //! The front on real sockets: conditions and ranges, order, slow and leaving viewers, and a burst with no room for it.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;

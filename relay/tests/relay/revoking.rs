@@ -1,9 +1,6 @@
 //! How long a revoked viewer goes on, over two relays with the times as shipped: never five seconds.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use releve_relay::start_with;
 use releve_state::coordinator::{Coordinator, Revocation};
 use releve_state::sqlite::Sqlite;

@@ -1,5 +1,4 @@
 //! Every input that fuzzing has kept is run again.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 use releve_relay::fuzzing;
 use std::path::Path;

@@ -1,9 +1,6 @@
 //! A relay as a server: bounds on connections, health, a graceful stop, logs without secrets.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use releve_state::Coordinator;
 use std::io::Write;
 use std::sync::{Arc, Mutex};

@@ -1,9 +1,6 @@
 //! A relay as a witness: it grants an epoch once, remembers it through restarts, and listens to nobody else.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use failover::vote::{ANSWER_LEN, Answer, Ask};
 use failover::{ClusterId, NodeId, WitnessId};
 use releve_watermark::KeyRing;

@@ -1,9 +1,6 @@
 //! Low latency: parts for each viewer, reloads that wait, and what nobody gets while waiting.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use ingest_api::window::{OpenSegment, OpenTrack, Part, Sha256};
 use ingest_api::{Object, Track};
 use releve_state::Coordinator;

@@ -1,9 +1,6 @@
 //! Sessions in the query: the way of a player that follows the URIs it is given, and what is refused on it.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use releve_relay::io::config::SessionIn;
 
 #[tokio::test]
