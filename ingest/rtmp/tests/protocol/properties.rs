@@ -1,16 +1,13 @@
 //! What holds for every publish: the cut of the input does not show, a snapshot at any byte does
 //! not show, and a damaged publish ends in an error or in media, never in anything else.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{KEY, Wire};
+use crate::common::{KEY, Wire};
 use proptest::prelude::*;
 use rtmp::fuzzing::{Transcript, drive};
 use rtmp::{Config, Error, Event, RestoreError, Session, Stage};
 
 /// One second of `testsrc` and a sine, 96x64, published by ffmpeg 5.1 (`-c:v libx264 -c:a aac`).
-const FFMPEG: &[u8] = include_bytes!("captures/ffmpeg-5.1.bin");
+const FFMPEG: &[u8] = include_bytes!("../captures/ffmpeg-5.1.bin");
 
 fn config() -> Config {
     Config { budget: 1 << 20, media_len_max: 1 << 18, window_ack_size: 4096, ..Config::default() }
@@ -36,7 +33,7 @@ fn varied() -> Wire {
 fn the_capture_of_a_real_ffmpeg_gives_all_its_frames() {
     let transcript = whole(FFMPEG);
     assert_eq!(transcript.error, None);
-    let media = common::media(&transcript.events);
+    let media = crate::common::media(&transcript.events);
     let count = |kind| media.iter().filter(|message| message.kind == kind).count();
     assert_eq!(count(rtmp::MediaKind::Video), 12, "10 frames, the AVC header and its end");
     assert_eq!(count(rtmp::MediaKind::Audio), 46, "45 frames and the AAC header");

@@ -1,6 +1,5 @@
 //! Chunk streams: the examples of Adobe RTMP 1.0, section 5.3.2, header by header, and an oracle
 //! for interleaving.
-#![allow(clippy::unwrap_used)]
 
 use bytes::BytesMut;
 use proptest::prelude::*;

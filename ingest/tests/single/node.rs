@@ -1,9 +1,6 @@
 //! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Encoder, Lab, get, new_key, seconds, soon, stream};
+use crate::common::{Encoder, Lab, get, new_key, seconds, soon, stream};
 use ingest_api::node_auth::AUTH_HEADER;
 use ingest_api::origin::Route;
 use ingest_api::window::{Marking, Segment, Sha256};

@@ -1,9 +1,6 @@
 //! The publish state machine, as a peer sees it. Adobe RTMP 1.0, sections 5.4 and 7.2.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{KEY, Wire, codes, contains, media, replies, run, run_on, session};
+use crate::common::{KEY, Wire, codes, contains, media, replies, run, run_on, session};
 use rtmp::amf::Value;
 use rtmp::chunk::kind;
 use rtmp::{Config, Error, Event, FourCc, MediaKind, PublishKind, Reject, Session, Stage, limits};

@@ -1,10 +1,7 @@
 //! What a stranger may try: each test is one attack that ended or hurt another RTMP server. The
 //! answer is always an error with its own variant, in bounded memory, after bounded work.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{KEY, Wire, contains, run, run_on, session};
+use crate::common::{KEY, Wire, contains, run, run_on, session};
 use rtmp::amf::{AmfError, Value};
 use rtmp::chunk::kind;
 use rtmp::{Config, Error, Session, Stage, limits};
@@ -59,7 +56,7 @@ fn shorter_message_on_another_chunk_stream_in_the_middle_of_one() {
     wire.raw(&[0xC6]).raw(&[1; 72]);
     let run = run(&wire);
     assert_eq!(run.result, Ok(()));
-    let media = common::media(&run.events);
+    let media = crate::common::media(&run.events);
     assert_eq!(media.iter().map(|m| m.payload.len()).collect::<Vec<_>>(), [3, 200]);
     assert!(media[1].payload.iter().all(|&byte| byte == 1));
 }
@@ -131,7 +128,7 @@ fn chunk_size_bombs() {
     for size in [0x7FFF_FFFF, 134_217_728] {
         let mut wire = Wire::publishing();
         let run = run(wire.chunk_size(size).message(6, kind::VIDEO, 1, 0, &[5; 100_000]));
-        assert_eq!((run.result, common::media(&run.events).len()), (Ok(()), 1));
+        assert_eq!((run.result, crate::common::media(&run.events).len()), (Ok(()), 1));
         assert!(run.session.memory() < 64 * 1024);
     }
 }
@@ -186,7 +183,7 @@ fn abort_frees_the_place_and_the_budget() {
     }
     wire.message(2, kind::ABORT, 0, 0, &9999u32.to_be_bytes());
     let run = run(wire.message(6, kind::VIDEO, 1, 7, b"whole"));
-    assert_eq!((run.result, common::media(&run.events).len()), (Ok(()), 1));
+    assert_eq!((run.result, crate::common::media(&run.events).len()), (Ok(()), 1));
     assert!(run.session.memory() < 64 * 1024);
 }
 
@@ -215,9 +212,9 @@ fn handshake_stalls_and_other_protocols() {
     }
     let late = Err(Error::PublishDeadline { stage: Stage::Handshake, limit_ms: 10_000 });
     assert_eq!(session.handle_input(10_000, &[3]), late);
-    assert_eq!(run_on(common::session(), b"GET / HTTP/1.1\r\n\r\n").result, Err(Error::Http));
-    assert_eq!(run_on(common::session(), b"\x16\x03\x01\x02\x00").result, Err(Error::Tls));
-    assert_eq!(run_on(common::session(), b"\x06").result, Err(Error::Version { version: 6 }));
+    assert_eq!(run_on(crate::common::session(), b"GET / HTTP/1.1\r\n\r\n").result, Err(Error::Http));
+    assert_eq!(run_on(crate::common::session(), b"\x16\x03\x01\x02\x00").result, Err(Error::Tls));
+    assert_eq!(run_on(crate::common::session(), b"\x06").result, Err(Error::Version { version: 6 }));
 }
 
 #[test]
@@ -253,10 +250,10 @@ fn timestamps_that_jump_go_back_and_wrap() {
     }
     // Delta 0xFFFF_FFFF is one back.
     wire.raw(&[0x86, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]).raw(b"w");
-    let times: Vec<u32> = common::media(&run(&wire).events).iter().map(|m| m.timestamp).collect();
+    let times: Vec<u32> = crate::common::media(&run(&wire).events).iter().map(|m| m.timestamp).collect();
     assert_eq!(times, [0, 36_000_000, 35_999_999, 0xFF_FFFF, 0xFFFF_FFFF, 5, 4]);
     let cut = run(Wire::publishing().raw(&[6, 0xff, 0xff, 0xff, 0, 0, 1, 9, 1, 0, 0, 0, 1]));
-    assert_eq!((cut.result, common::media(&cut.events).len()), (Ok(()), 0), "waits for the field");
+    assert_eq!((cut.result, crate::common::media(&cut.events).len()), (Ok(()), 0), "waits for the field");
 }
 
 #[test]

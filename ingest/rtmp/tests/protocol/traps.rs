@@ -1,9 +1,6 @@
 //! Traps that other RTMP implementations fell into, one test for each, named after it.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Wire, codes, media, replies, run, session};
+use crate::common::{Wire, codes, media, replies, run, session};
 use rtmp::amf::Value;
 use rtmp::chunk::kind;
 use rtmp::{Error, Event, Stage};

@@ -1,9 +1,6 @@
 //! A feed that is pushed twice, as primary and as backup: what is recorded is the feed, whichever of the two is lost.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Encoder, Lab, alone, get, hashes, seconds, soon};
+use crate::common::{Encoder, Lab, alone, get, hashes, seconds, soon};
 use ingest_api::Snapshot;
 use releve_ingest::io::node::Node;
 use releve_ingest::io::publish::GRACE;

@@ -1,10 +1,7 @@
 //! The archive of a node: what was published is there, through restarts and full disks, and goes when it is old.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::{Encoder, Lab, seconds, soon, stream};
 use bytes::Bytes;
-use common::{Encoder, Lab, seconds, soon, stream};
 use ingest_api::origin::Route;
 use ingest_api::window::{Segment, SegmentTrack, Sha256, TrackInfo};
 use ingest_api::{Object, Pair, RunId, Track};

@@ -1,14 +1,11 @@
 //! The same bytes through this core and through `rtmp-runtime`: the same media, the same times.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Wire, media, run_on, session};
+use crate::common::{Wire, media, run_on, session};
 use proptest::prelude::*;
 use rtmp::{MediaKind, Message};
 use rtmp_runtime::server::{ServerEvent, ServerSession};
 
-const FFMPEG: &[u8] = include_bytes!("captures/ffmpeg-5.1.bin");
+const FFMPEG: &[u8] = include_bytes!("../captures/ffmpeg-5.1.bin");
 /// `@setDataFrame` in AMF0, which rtmp-runtime passes through.
 const SET_DATA_FRAME: usize = 16;
 

@@ -2,11 +2,8 @@
 //!
 //! The slots and a stream's task alone, on one thread: a test that does not wait lets nothing else run, so it decides the
 //! order of things.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{new_key, seconds, soon, stream};
+use crate::common::{new_key, seconds, soon, stream};
 use ingest_api::window::Segment;
 use media::window::Window;
 use releve_ingest::io::archive::Archive;

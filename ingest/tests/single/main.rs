@@ -1,0 +1,10 @@
+//! One node by itself, as publishers, relays and its disk meet it: one program, so that what all of them need is built once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod archive;
+mod backup;
+mod node;
+mod slots;
