@@ -4,13 +4,19 @@
 //!
 //! | claim | | meaning |
 //! |---|---|---|
-//! | `sub` | required | the viewer: marks, limits and revocation are keyed to it |
+//! | `sub` | required, or `wmid` | the viewer: marks, limits and revocation are keyed to it |
 //! | `exp` | required | last second to come in |
 //! | `stream`, `streams` | one of them | the stream it opens, or a list; `"*"` opens every stream |
 //! | `nbf` | | first second to come in |
 //! | `iat` | | when it was made; without it a revocation of the viewer voids it for ever |
 //! | `watch_until` | | last second to watch; without it 12 hours after coming in |
 //! | `iss`, `aud` | | must be as configured; an `aud` that nobody configured is refused (RFC 7519 §4.1.3) |
+//!
+//! A token with watermark claims (ETSI TS 104 002 §5.4, by their names) is taken in **indirect mode**: `wmver` 1, `wmid`,
+//! `wmvnd`, `wmpatlen`, `wmopid`, `wmkeyver` and `iat` must all be there. `wmid` is the viewer: codewords are drawn by it,
+//! and revocation and register know them by it; a `sub` beside it must say the same. The other five are checked for their
+//! form only: which keys a codeword is drawn by stands in the record of each GOP, a codeword has no end, and there are no
+//! vendors to choose from. **Direct mode** (`wmpattern`) is refused: a pattern of somebody else's would be nobody's codeword.
 //!
 //! Times are NumericDates. What a header offers beside `alg` and `kid` (`jku`, `x5u`, `jwk` …) is not looked at; `crit`
 //! is refused, for no extension is understood here.
@@ -49,7 +55,7 @@ struct Header {
 
 #[derive(Deserialize)]
 struct Payload {
-    sub: String,
+    sub: Option<String>,
     exp: Date,
     nbf: Option<Date>,
     iat: Option<Date>,
@@ -58,6 +64,37 @@ struct Payload {
     watch_until: Option<Date>,
     iss: Option<String>,
     aud: Option<Audience>,
+    // The watermark claims.
+    wmver: Option<u8>,
+    wmvnd: Option<u8>,
+    wmpatlen: Option<u16>,
+    wmpattern: Option<IgnoredAny>,
+    wmid: Option<String>,
+    wmopid: Option<u64>,
+    wmkeyver: Option<u64>,
+}
+
+impl Payload {
+    /// Who watches.
+    fn viewer(&self) -> Result<&str, JwtError> {
+        if self.wmpattern.is_some() {
+            return Err(JwtError::Pattern);
+        }
+        let (wmvnd, wmpatlen) = (self.wmvnd.is_some(), self.wmpatlen.is_some());
+        let others = [wmvnd, wmpatlen, self.wmopid.is_some(), self.wmkeyver.is_some()];
+        let viewer = match &self.wmid {
+            None if self.wmver.is_some() || others.contains(&true) => return Err(JwtError::Watermark),
+            None => self.sub.as_deref().ok_or(JwtError::Malformed)?,
+            Some(_) if self.wmver != Some(1) || others.contains(&false) || self.iat.is_none() => {
+                return Err(JwtError::Watermark);
+            }
+            Some(wmid) if self.sub.as_ref().is_some_and(|sub| sub != wmid) => {
+                return Err(JwtError::Watermark);
+            }
+            Some(wmid) => wmid,
+        };
+        if is_viewer_name(viewer) { Ok(viewer) } else { Err(JwtError::Malformed) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -109,9 +146,7 @@ pub fn verify(rules: &Rules, stream: &StreamName, token: &str, now_unix_s: u64) 
         return Err(JwtError::BadSignature);
     }
     let payload: Payload = decode(payload)?;
-    if !is_viewer_name(&payload.sub) {
-        return Err(JwtError::Malformed);
-    }
+    let viewer = payload.viewer()?.to_owned();
     let ahead = |date: Option<Date>| date.is_some_and(|date| date.0 > now_unix_s.saturating_add(AHEAD_S));
     if ahead(payload.nbf) || ahead(payload.iat) {
         return Err(JwtError::NotYet);
@@ -137,7 +172,7 @@ pub fn verify(rules: &Rules, stream: &StreamName, token: &str, now_unix_s: u64) 
     }
     Ok(Claims {
         stream: stream.clone(),
-        viewer: payload.sub,
+        viewer,
         issued_unix_s: payload.iat.map_or(0, |date| date.0),
         enter_until_unix_s: payload.exp.0,
         watch_until_unix_s: payload.watch_until.map(|date| date.0),
@@ -179,6 +214,12 @@ pub enum JwtError {
     /// Another `aud`.
     #[error("the token is for another audience")]
     Audience,
+    /// It carries a watermark pattern (direct mode).
+    #[error("the token carries a watermark pattern of its own")]
+    Pattern,
+    /// Its watermark claims are incomplete, of another version, or at odds with `sub`.
+    #[error("the token's watermark claims are not complete, or not the viewer's")]
+    Watermark,
     /// None of its streams is the one that was asked for.
     #[error("the token is for another stream")]
     OtherStream,

@@ -172,6 +172,41 @@ fn issuer_and_audience_are_as_configured() {
     assert_eq!(check(None, None, none(), json!("tv")), Err(JwtError::Audience), "nobody said that we are tv");
 }
 
+/// ETSI TS 104 002 V1.1.1 §5.4: version 1, indirect mode, claims by name.
+#[test]
+fn watermark_claims_name_the_viewer_or_close_the_door() {
+    let wm = || {
+        json!({"wmver": 1, "wmvnd": 7, "wmpatlen": 65_535, "wmid": "alice", "wmopid": 3, "wmkeyver": 1,
+            "exp": NOW + 60, "iat": NOW - 5, "stream": "demo"})
+    };
+    let changed = |name: &str, value: Value| {
+        let mut claims = wm();
+        claims[name] = value;
+        said(claims.to_string()).map(|claims| claims.viewer)
+    };
+    assert_eq!(changed("jti", json!("x")), Ok("alice".to_owned()));
+    assert_eq!(changed("sub", json!("alice")), Ok("alice".to_owned()));
+    assert_eq!(changed("sub", json!("bob")), Err(JwtError::Watermark));
+    assert_eq!(changed("wmver", json!(2)), Err(JwtError::Watermark));
+    assert_eq!(changed("wmpattern", json!("AAAA")), Err(JwtError::Pattern));
+    for (name, value) in [
+        ("wmid", json!(7)),
+        ("wmid", json!("a\nb")),
+        ("wmid", json!("")),
+        ("wmvnd", json!(256)),
+        ("wmpatlen", json!(65_536)),
+        ("wmopid", json!(-1)),
+        ("wmkeyver", json!("1")),
+    ] {
+        assert_eq!(changed(name, value.clone()), Err(JwtError::Malformed), "{name} {value}");
+    }
+    for name in ["wmver", "wmvnd", "wmpatlen", "wmid", "wmopid", "wmkeyver", "iat"] {
+        assert_eq!(changed(name, Value::Null), Err(JwtError::Watermark), "no {name}");
+    }
+    assert_eq!(with("wmopid", json!(3)), Err(JwtError::Watermark), "of a token that has `sub`");
+    assert_eq!(without("sub"), Err(JwtError::Malformed));
+}
+
 #[test]
 fn every_changed_character_closes_it() {
     let token = hs256(r#"{"alg":"HS256","kid":"h"}"#, &claims().to_string());

@@ -291,6 +291,13 @@ for kid in ("HS256", "ES256", "EdDSA"): # a good signature under the name of ano
     bad.append(jwt.encode(claims, pairs["RS256"][0], algorithm="RS256", headers={"kid": kid}))
 for change in ({"exp": int(time.time()) - 60}, {"stream": "other"}, {"nbf": int(time.time()) + 3600}, {"aud": "tv"}):
     bad.append(jwt.encode(dict(claims, **change), pairs["ES256"][0], algorithm="ES256", headers={"kid": "ES256"}))
+# Watermark claims of ETSI TS 104 002: indirect mode is taken, a pattern and half of them are not.
+wm = {"wmver": 1, "wmvnd": 1, "wmpatlen": 1024, "wmid": "alice", "wmopid": 1, "wmkeyver": 1}
+wm.update((name, claims[name]) for name in ("stream", "iat", "exp"))
+signed = lambda claims: jwt.encode(claims, pairs["ES256"][0], algorithm="ES256", headers={"kid": "ES256"})
+good.append(signed(wm))
+for change in ({"wmpattern": b64(secret)}, {"wmkeyver": None}, {"sub": "bob"}):
+    bad.append(signed(dict(wm, **change)))
 json.dump({"set": {"keys": keys}, "good": good, "bad": bad}, sys.stdout)
 "#;
 
@@ -332,7 +339,7 @@ async fn tokens_of_pyjwt_are_taken() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let relay = Relay::with(asking(&origin, path.to_str().unwrap())).await;
     let texts = |name: &str| -> Vec<String> { serde_json::from_value(made[name].clone()).unwrap() };
-    assert_eq!((texts("good").len(), texts("bad").len()), (4, 23));
+    assert_eq!((texts("good").len(), texts("bad").len()), (5, 26));
     for (number, token) in texts("good").iter().enumerate() {
         assert_eq!(status(&relay, "demo", token).await, 302, "good token {number}");
     }

@@ -2,7 +2,8 @@
 //! back with the detector and prints a line for each attack.
 //!
 //! `cargo run --release -p mark --example read_table -- [--gop SECONDS] [--seconds N] [--strength N] [--only ATTACK,…]
-//! [--symbols] CLIP…`; a clip is any film that ffmpeg reads, or `testsrc2`. It is made 1280×720 at 30 pictures a second and coded by
+//! [--symbols] CLIP…`; with `--quality FFMPEG [--height N]` it prints what the mark costs to look at instead, measured by an
+//! ffmpeg that has libvmaf. A clip is any film that ffmpeg reads, or `testsrc2`. It is made 1280×720 at 30 pictures a second and coded by
 //! x264 at 2.5 Mb/s, as a broadcaster sends it. Touches ffmpeg and files of its own under the system's temporary folder.
 //!
 //! Columns: kilobits a second of the attacked copy; symbols read, of those sent; how many came out wrong; mean of the soft
@@ -14,6 +15,7 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod quality;
 
 use common::{Stream, annexb, chosen};
 use mark::{Plan, mark};
@@ -112,6 +114,14 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// All of it, as one viewer gets it.
+    fn copy_of(&self, book: &Codebook, id: WatermarkId) -> Vec<u8> {
+        let symbol = |gop: usize, slice| book.symbol(id, Position { gop: self.gops[gop].id, slice });
+        self.bytes(0..self.gops.len(), symbol)
+    }
+}
+
 impl References for Archive {
     fn gops(&self) -> &[Gop] {
         &self.gops
@@ -150,12 +160,28 @@ struct Asked {
     strength: u16,
     only: Vec<String>,
     symbols: bool,
+    quality: Option<String>,
+    height: usize,
     clips: Vec<String>,
 }
 
+impl Asked {
+    fn width(&self) -> usize {
+        self.height * 16 / 9
+    }
+}
+
 fn asked() -> Asked {
-    let mut asked =
-        Asked { gop_s: 1.0, seconds: 10.0, strength: 35, only: vec![], symbols: false, clips: vec![] };
+    let mut asked = Asked {
+        gop_s: 1.0,
+        seconds: 10.0,
+        strength: 35,
+        only: vec![],
+        symbols: false,
+        quality: None,
+        height: 720,
+        clips: vec![],
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap();
@@ -163,6 +189,8 @@ fn asked() -> Asked {
             "--gop" => asked.gop_s = value().parse().unwrap(),
             "--seconds" => asked.seconds = value().parse().unwrap(),
             "--strength" => asked.strength = value().parse().unwrap(),
+            "--quality" => asked.quality = Some(value()),
+            "--height" => asked.height = value().parse().unwrap(),
             "--symbols" => asked.symbols = true,
             "--only" => asked.only = value().split(',').map(str::to_owned).collect(),
             _ => asked.clips.push(argument),
@@ -182,31 +210,44 @@ fn ffmpeg() -> Command {
     command
 }
 
-/// The broadcaster's stream.
-fn host(folder: &Path, clip: &str, asked: &Asked) -> Stream {
-    let path = folder.join("host.h264");
+/// The broadcaster's pictures, before any coder.
+fn pictures(clip: &str, asked: &Asked) -> Command {
+    let (width, height) = (asked.width(), asked.height);
     let mut command = ffmpeg();
     if clip == "testsrc2" {
-        command.args(["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30,noise=alls=6:all_seed=7"]);
+        let source = format!("testsrc2=size={width}x{height}:rate=30,noise=alls=6:all_seed=7");
+        command.args(["-f", "lavfi", "-i", &source]);
     } else {
         command.args(["-stream_loop", "-1", "-i", clip]);
     }
-    let frames = (asked.seconds * RATE) as usize;
-    let gop = (asked.gop_s * RATE) as usize;
-    command.args(["-vf", "fps=30,scale=1280:720:flags=bicubic:force_original_aspect_ratio=increase,crop=1280:720,format=yuv420p"]);
+    let fit = format!(
+        "fps=30,scale={width}:{height}:flags=bicubic:force_original_aspect_ratio=increase,crop={width}:{height},format=yuv420p"
+    );
+    command.args(["-vf", &fit, "-an", "-frames:v", &((asked.seconds * RATE) as usize).to_string()]);
+    command
+}
+
+/// The broadcaster's stream.
+fn host(folder: &Path, clip: &str, asked: &Asked) -> Stream {
+    let path = folder.join("host.h264");
+    let gop = ((asked.gop_s * RATE) as usize).to_string();
+    // As OBS is told: 2.5 Mb/s at 720 lines, 6 at 1080.
+    let rate = if asked.height > 720 { "6000k" } else { "2500k" };
+    let mut command = pictures(clip, asked);
     command.args([
-        "-an",
-        "-frames:v",
-        &frames.to_string(),
         "-c:v",
         "libx264",
         "-preset",
         "veryfast",
         "-profile:v",
         "high",
+        "-bf",
+        "2",
+        "-threads",
+        "2",
     ]);
-    command.args(["-bf", "2", "-threads", "2", "-b:v", "2500k", "-maxrate", "2500k", "-bufsize", "2500k"]);
-    command.args(["-g", &gop.to_string(), "-keyint_min", &gop.to_string(), "-sc_threshold", "0"]);
+    command.args(["-b:v", rate, "-maxrate", rate, "-bufsize", rate]);
+    command.args(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0"]);
     run(command.arg(&path));
     Stream::of_annexb(&std::fs::read(&path).unwrap())
 }
@@ -223,7 +264,7 @@ fn marked(stream: &Stream, asked: &Asked) -> Archive {
             let id = GopId::derive("table", b"run-0001", (start_s * 90_000.0) as i64);
             let seed = PatternSeed::derive(&pattern, id);
             let marked = mark(&plan.job(bytes, seed, stream.previous_gop(at), asked.strength)).unwrap();
-            let edges = Gop::edges_of_rows(intra.height / 16, usize::from(marked.slices), 0, 720);
+            let edges = Gop::edges_of_rows(intra.height / 16, usize::from(marked.slices), 0, asked.height);
             if let Some(last) = gops.last_mut() {
                 last.end_s = start_s;
             }
@@ -285,6 +326,11 @@ fn main() {
     let asked = asked();
     let folder = std::env::temp_dir().join(format!("releve-read-table-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
+    if let Some(vmaf) = &asked.quality {
+        quality::print(&folder, vmaf, &asked);
+        std::fs::remove_dir_all(&folder).unwrap();
+        return;
+    }
     println!(
         "{:<12} {:<14} {:>5} {:>9} {:>5} {:>6} {:>6} {:>6} {:>5} {:>7} {:>6}  spans",
         "clip", "attack", "kb/s", "symbols", "wrong", "mean", "dev", "honest", "s", "log10fp", "took"
@@ -293,9 +339,7 @@ fn main() {
         let archive = marked(&host(&folder, clip, &asked), &asked);
         let book = Codebook::new(&Key::new(1, [0x11; 32]), &Key::new(1, [0x22; 32]));
         let id = WatermarkId::of_viewer(&format!("pirate {number} of {clip}"));
-        let copy = archive.bytes(0..archive.gops.len(), |gop, slice| {
-            book.symbol(id, Position { gop: archive.gops[gop].id, slice })
-        });
+        let copy = archive.copy_of(&book, id);
         let copy_path = folder.join("copy.h264");
         std::fs::write(&copy_path, copy).unwrap();
         let name = Path::new(clip).file_stem().unwrap().to_string_lossy().into_owned();
