@@ -87,11 +87,11 @@ mod tests {
 
     #[test]
     fn only_what_is_newer_is_said_and_no_more_than_fits() {
-        let (old, new) = (entry(1, Some(MarkPolicy::Off)), entry(2, None));
-        assert_eq!(newer(&[new.clone()], &[old.clone()], 9), [new.clone()]);
-        assert_eq!(newer(&[old.clone()], &[new.clone()], 9), []);
-        assert_eq!(newer(&[old.clone()], &[old.clone()], 9), []);
-        assert_eq!(newer(&[old.clone()], &[], 9), [old.clone()]);
-        assert_eq!(newer(&[old], &[], 0), []);
+        let (old, new) = ([entry(1, Some(MarkPolicy::Off))], [entry(2, None)]);
+        assert_eq!(newer(&new, &old, 9), new);
+        assert_eq!(newer(&old, &new, 9), []);
+        assert_eq!(newer(&old, &old, 9), []);
+        assert_eq!(newer(&old, &[], 9), old);
+        assert_eq!(newer(&old, &[], 0), []);
     }
 }
