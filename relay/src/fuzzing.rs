@@ -76,6 +76,10 @@ pub fn viewer_path(data: &[u8]) {
             let below = wanted.map(|wanted| wanted.to_path());
             assert!(below.is_none_or(|below| path == format!("/q/{below}")));
         }
+        Route::Kept { stream, wanted, .. } => {
+            let below = wanted.map(|wanted| wanted.to_path());
+            assert!(below.is_none_or(|below| path == format!("/c/{stream}/{below}")));
+        }
         Route::Session { wanted: None, .. } => assert!(path == "/v" || path.starts_with("/v/")),
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}

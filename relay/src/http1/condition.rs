@@ -89,6 +89,7 @@ mod tests {
             keep_alive: true,
             range,
             if_none_match,
+            cookie: None,
             forwarded_for: None,
         }
     }

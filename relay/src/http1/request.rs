@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub range: Option<&'a str>,
     /// Its `If-None-Match`, if it has exactly one; without it a full answer is right.
     pub if_none_match: Option<&'a [u8]>,
+    /// Its `Cookie`, if it has exactly one.
+    pub cookie: Option<&'a [u8]>,
     /// Its last `X-Forwarded-For`: the one that the nearest proxy wrote, if there is a proxy to be believed.
     pub forwarded_for: Option<&'a [u8]>,
 }
@@ -66,6 +68,7 @@ impl<'a> Request<'a> {
             keep_alive: self.keep_alive,
             range: self.range.map(Into::into),
             if_none_match: self.if_none_match.map(Into::into),
+            cookie: self.cookie.map(Into::into),
         }
     }
 }
@@ -79,6 +82,7 @@ pub struct Kept {
     keep_alive: bool,
     range: Option<Box<str>>,
     if_none_match: Option<Box<[u8]>>,
+    cookie: Option<Box<[u8]>>,
 }
 
 impl Kept {
@@ -91,6 +95,7 @@ impl Kept {
             keep_alive: self.keep_alive,
             range: self.range.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
+            cookie: self.cookie.as_deref(),
             forwarded_for: None, // it has been looked at
         }
     }
@@ -203,6 +208,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         keep_alive: !seen.close && (!is_http_10 || seen.keep_alive),
         range: if seen.ranges == 1 && !seen.if_range { seen.range } else { None },
         if_none_match: if seen.if_none_matches == 1 { seen.if_none_match } else { None },
+        cookie: if seen.cookies == 1 { seen.cookie } else { None },
         forwarded_for: seen.forwarded_for,
     };
     Ok(Some((request, leading + len)))
@@ -241,6 +247,8 @@ struct Seen<'a> {
     if_range: bool,
     if_none_matches: usize,
     if_none_match: Option<&'a [u8]>,
+    cookies: usize,
+    cookie: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
 }
 
@@ -260,6 +268,10 @@ impl<'a> Seen<'a> {
                 5 if is("range") => {
                     seen.ranges += 1;
                     seen.range = std::str::from_utf8(field.value).ok();
+                }
+                6 if is("cookie") => {
+                    seen.cookies += 1;
+                    seen.cookie = Some(field.value);
                 }
                 6 if is("expect") => return Err(Malformed::Expectation),
                 8 if is("if-range") => seen.if_range = true,

@@ -105,6 +105,8 @@ pub enum SessionIn {
     Path,
     /// In the query: playlists are written for each viewer.
     Query,
+    /// In a cookie: playlists are the same for all viewers, and the page is of the relay's own site.
+    Cookie,
 }
 
 /// What happens to a session for which its viewer has no seat free.

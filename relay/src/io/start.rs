@@ -1,7 +1,7 @@
 //! A relay from its configuration to its last answer.
 
 use super::certificate::{CertificateError, Keeper};
-use super::config::{Config, SessionIn};
+use super::config::Config;
 use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
 use super::origin::Origin;
@@ -91,7 +91,8 @@ pub async fn start_with(
         None => None,
     };
     let seats = config.seats();
-    let limits = Limits { in_query: config.session_in == SessionIn::Query, ..config.limits.clone() };
+    let secure = config.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
+    let limits = Limits { session_in: config.session_in, secure, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;

@@ -3,8 +3,9 @@
 
 use super::answer::Answer;
 use super::{Node, now_unix_s};
+use crate::io::config::SessionIn;
 use crate::io::webhook::{Event, Kind, Verdict, WebhookError};
-use crate::route::carried;
+use crate::route::{carried, cookie};
 use crate::session::{self, Session, WATCH_S};
 use crate::token::Refusal;
 use ingest_api::StreamName;
@@ -124,10 +125,15 @@ impl Node {
         );
         self.follow(&session.stream); // so that the playlist is on its way when the viewer asks
         let credential = session::seal(&keys.session, &session);
-        Answer::moved(match self.limits.in_query {
-            false => format!("/v/{credential}/{INDEX}"),
-            true => format!("/q/{INDEX}?{}={credential}", carried::NAME),
-        })
+        match self.limits.session_in {
+            SessionIn::Path => Answer::moved(format!("/v/{credential}/{INDEX}")),
+            SessionIn::Query => Answer::moved(format!("/q/{INDEX}?{}={credential}", carried::NAME)),
+            SessionIn::Cookie => {
+                let watch_s = session.watch_until_unix_s.saturating_sub(now);
+                let cookie = cookie::set(&session.stream, &credential, watch_s, self.limits.secure);
+                Answer::moved(format!("/c/{}/{INDEX}", session.stream)).with("set-cookie", cookie)
+            }
+        }
     }
 
     async fn take_seat(&self, session: &Session, limit: SeatLimit) -> Result<bool, Error> {

@@ -2,6 +2,7 @@
 //!
 //! They are constants until somebody needs a knob; tests shorten them.
 
+use crate::io::config::SessionIn;
 use std::time::Duration;
 
 /// Bounds and times.
@@ -61,8 +62,10 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// How often the certificate files are looked at; a change is in force after two looks.
     pub certificate_look: Duration,
-    /// Whether sessions are carried in the query rather than in the path.
-    pub in_query: bool,
+    /// Where sessions of newly admitted viewers are carried.
+    pub session_in: SessionIn,
+    /// Whether viewers come by TLS only, so that a cookie need not be sent without.
+    pub secure: bool,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -96,7 +99,8 @@ impl Default for Limits {
             connections_max: 60_000,
             handshakes_max: 4096,
             certificate_look: Duration::from_secs(10),
-            in_query: false,
+            session_in: SessionIn::Path,
+            secure: false,
             streams_max: 1024,
         }
     }

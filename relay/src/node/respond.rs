@@ -13,7 +13,7 @@ use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
-use crate::route::{self, Reload, Route, Wanted, carried};
+use crate::route::{self, Reload, Route, Wanted, carried, cookie};
 use crate::session::{self, Session, SessionError};
 use crate::token::{self, Entry, Refusal, Ways};
 use crate::upstream::parts::{Due, due};
@@ -131,16 +131,25 @@ impl Node {
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
             Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token)),
             Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
+            Ok(Route::Kept { stream, wanted, token_too, reload }) => {
+                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
+                let reload = if over { Reload { msn: None, ..reload } } else { reload };
+                let credential = request.cookie.and_then(cookie::of_field);
+                let found = credential.ok_or(Refusal::Missing).and_then(|credential| {
+                    self.below_session(request, (credential, Some(&stream)), wanted, token_too, reload)
+                });
+                (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
+            }
             Ok(Route::Session { credential, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
                 let reload = if over { Reload { msn: None, ..reload } } else { reload };
-                let found = self.below_session(request, credential, wanted, token_too, reload);
+                let found = self.below_session(request, (credential, None), wanted, token_too, reload);
                 (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
             }
             Ok(Route::Carried { credential, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
                 let reload = if over { Reload { msn: None, ..reload } } else { reload };
-                match self.below_session(request, credential, wanted, token_too, reload) {
+                match self.below_session(request, (credential, None), wanted, token_too, reload) {
                     Ok(Found::Reply(Reply::Playlist(rendered, _))) => {
                         (kind, carrying(&rendered, credential).into())
                     }
@@ -186,7 +195,7 @@ impl Node {
     fn below_session(
         self: &Arc<Self>,
         request: &Request<'_>,
-        credential: &str,
+        (credential, of): (&str, Option<&StreamName>),
         wanted: Option<Wanted>,
         token_too: bool,
         reload: Reload,
@@ -198,6 +207,9 @@ impl Node {
         };
         if token_too {
             return Err(Refusal::TwoCredentials);
+        }
+        if of.is_some_and(|stream| *stream != session.stream) {
+            return Err(Refusal::OtherStream);
         }
         self.still(&session)?;
         self.saw(&session);

@@ -8,6 +8,7 @@
 //! /v/SESSION/video/NUMBER.INDEX.m4s                   parts
 //! /v/SESSION/video.m3u8?_HLS_msn=N&_HLS_part=I&_HLS_skip=YES     a playlist that has that part, as a delta update
 //! /q/index.m3u8?s=SESSION  /q/video/NUMBER.m4s?s=SESSION …       the same with the session in the query
+//! /c/STREAM/index.m3u8  /c/STREAM/video/NUMBER.m4s …             the same with the session in a cookie
 //! /assets/NAME                                        script and style of the page
 //! ```
 //!
@@ -24,6 +25,7 @@ use ingest_api::{StreamName, Track};
 use thiserror::Error;
 
 pub mod carried;
+pub mod cookie;
 pub mod range;
 
 /// The longest target that is looked at, in bytes: twice a token and some.
@@ -63,6 +65,17 @@ pub enum Route<'a> {
     Carried {
         /// The session credential, as it came.
         credential: &'a str,
+        /// What is asked for; `None` when there is no such thing.
+        wanted: Option<Wanted>,
+        /// Whether an access token came too.
+        token_too: bool,
+        /// How a playlist is asked for.
+        reload: Reload,
+    },
+    /// The same with the session in a cookie.
+    Kept {
+        /// Which stream.
+        stream: StreamName,
         /// What is asked for; `None` when there is no such thing.
         wanted: Option<Wanted>,
         /// Whether an access token came too.
@@ -140,6 +153,12 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
                 Route::Carried { credential, wanted: wanted(rest), token_too: token.is_some(), reload }
             }
             None => Route::Guarded,
+        },
+        "c" => match rest.split_once('/').map(|(stream, below)| (stream.parse(), below)) {
+            Some((Ok(stream), below)) => {
+                Route::Kept { stream, wanted: wanted(below), token_too: token.is_some(), reload }
+            }
+            _ => Route::Guarded,
         },
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
         _ => Route::Nothing,
@@ -333,6 +352,21 @@ mod tests {
         {
             assert_eq!(route(target), Ok(Route::Guarded), "{target}");
         }
+    }
+
+    #[test]
+    fn a_session_in_a_cookie_is_of_the_paths_stream() {
+        let Ok(Route::Kept { stream, wanted, token_too, .. }) = route("/c/demo/video/7.m4s?token=a") else {
+            panic!()
+        };
+        assert_eq!(
+            (stream.as_str(), wanted, token_too),
+            ("demo", Some(Wanted::Segment(Track::Video, 7)), true)
+        );
+        for target in ["/c", "/c/", "/c/demo", "/c/~/index.m3u8"] {
+            assert_eq!(route(target), Ok(Route::Guarded), "{target}");
+        }
+        assert!(matches!(route("/c/demo/other"), Ok(Route::Kept { wanted: None, .. })));
     }
 
     #[test]

@@ -95,8 +95,8 @@ pub enum Refusal {
     /// A token or session whose time is over.
     #[error("the credential has expired")]
     Expired,
-    /// A token for another stream.
-    #[error("the token is for another stream")]
+    /// A token or cookie for another stream.
+    #[error("the credential is for another stream")]
     OtherStream,
     /// The viewer was revoked.
     #[error("the viewer is revoked")]

@@ -5,6 +5,7 @@ use crate::common::*;
 use bytes::Bytes;
 use client::Answer;
 use h2::client::SendRequest;
+use releve_relay::io::config::SessionIn;
 use releve_relay::{Config, Limits};
 use releve_state::coordinator::{Coordinator, Revocation};
 use rustls::ClientConfig;
@@ -149,6 +150,22 @@ async fn two_viewers_on_one_relay_get_their_own_slices() {
 }
 
 /// One decision for both versions: status, fields and body are the same, whatever is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_comes_in_crumbs() {
+    let stage = Stage::with(Show::new("demo", 0..3), |config| config.session_in = SessionIn::Cookie).await;
+    let viewer = Viewer::connect(stage.address()).await;
+    let entered = viewer.get(&format!("/live/demo/index.m3u8?token={}", token("demo", "alice"))).await;
+    let cookie = entered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let ask = async |crumbs: &[&str]| {
+        let fields: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+        viewer.ask("GET", "/c/demo/video/1.m4s", &fields).await.unwrap()
+    };
+    assert_eq!(ask(&["a=b", &cookie, "c=d"]).await.body, copy_for(&marked(1, 40), "alice"));
+    for crumbs in [&["a=b"][..], &[&cookie, &cookie]] {
+        assert_eq!(ask(crumbs).await.status, 403);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_are_those_of_the_other_version() {
     let stage = Stage::limited(Show::sized("demo", 0..4, 3_000), |_| {}).await;

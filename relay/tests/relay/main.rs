@@ -13,6 +13,7 @@ mod front;
 mod http1_hyper;
 mod http2;
 mod jwt;
+mod kept;
 mod low_latency;
 mod outages;
 mod program;

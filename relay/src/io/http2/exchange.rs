@@ -7,6 +7,7 @@ use super::Common;
 use crate::http1::request::{FIELDS_MAX, TARGET_BYTES_MAX};
 use crate::http1::{Malformed, Method, Outcome, Rendered, Request, Stamp};
 use crate::node::{Answer, Reply, Step, now_unix_s};
+use crate::route::cookie;
 use crate::session::Session;
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -92,8 +93,17 @@ fn request(head: &Parts, has_body: bool) -> Result<Request<'_>, Malformed> {
         keep_alive: true,
         range: only(fields, header::RANGE).filter(|_| !conditional).and_then(|range| range.to_str().ok()),
         if_none_match: only(fields, header::IF_NONE_MATCH).map(HeaderValue::as_bytes),
+        // Browsers cut it into crumbs (RFC 9113 §8.2.3); one of them is ours.
+        cookie: crumb(fields),
         forwarded_for: None, // listed proxies are not offered HTTP/2
     })
+}
+
+/// The one crumb with a session in it.
+fn crumb(fields: &HeaderMap) -> Option<&[u8]> {
+    let ours = |crumb: &&HeaderValue| crumb.as_bytes().split(|&byte| byte == b';').any(cookie::is_ours);
+    let mut crumbs = fields.get_all(header::COOKIE).iter().filter(ours);
+    crumbs.next().filter(|_| crumbs.next().is_none()).map(HeaderValue::as_bytes)
 }
 
 /// A field that comes exactly once.
