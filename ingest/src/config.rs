@@ -16,6 +16,9 @@ pub const ENV_PREFIX: &str = "RELEVE_INGEST_";
 /// The keys whose values are numbers.
 const NUMBERS: [&str; 4] = ["segment_seconds", "window_segments", "mark_workers", "archive_hours"];
 
+/// The keys whose values are switches.
+const SWITCHES: [&str; 2] = ["low_latency", "mpeg_ts"];
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -63,6 +66,10 @@ pub struct Config {
     /// is complete: a crash of this process may change the parts of the one that was open.
     #[serde(default)]
     pub low_latency: bool,
+    /// Whether segments are there as MPEG-TS too, for players that do not like fragmented MP4. The nodes of a pair go by
+    /// whoever began the run.
+    #[serde(default = "mpeg_ts")]
+    pub mpeg_ts: bool,
     /// Log lines for people or machines.
     #[serde(default)]
     pub log: LogFormat,
@@ -91,6 +98,9 @@ fn mark_workers() -> usize {
 }
 fn archive_hours() -> u32 {
     24
+}
+fn mpeg_ts() -> bool {
+    true
 }
 
 /// Why a configuration is not one.
@@ -157,7 +167,7 @@ impl Config {
 fn literal(key: &str, value: String) -> toml::Value {
     match (NUMBERS.contains(&key), value.parse(), value.parse()) {
         (true, Ok(number), _) => toml::Value::Integer(number),
-        (_, _, Ok(switch)) if key == "low_latency" => toml::Value::Boolean(switch),
+        (_, _, Ok(switch)) if SWITCHES.contains(&key) => toml::Value::Boolean(switch),
         _ => toml::Value::String(value),
     }
 }
@@ -187,6 +197,7 @@ mod tests {
         assert_eq!(config.window_segments, 10);
         assert_eq!(parse(LEAST, &[("RELEVE_INGEST_NAME", "12")]).unwrap().name, "12");
         assert!(parse(LEAST, &[("RELEVE_INGEST_LOW_LATENCY", "true")]).unwrap().low_latency);
+        assert!(config.mpeg_ts && !parse(LEAST, &[("RELEVE_INGEST_MPEG_TS", "false")]).unwrap().mpeg_ts);
     }
 
     #[test]

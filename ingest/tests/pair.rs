@@ -9,7 +9,7 @@ mod rejoin;
 use common::{Encoder, Lab, alone, hashes, new_key, seconds, soon, stream};
 use failover::{Epoch, Gate};
 use ingest_api::origin::Route;
-use ingest_api::window::{Marking, Segment};
+use ingest_api::window::{Marking, Segment, Sha256};
 use ingest_api::{Snapshot, Track};
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
@@ -91,6 +91,12 @@ impl Side {
     async fn bytes(&self, snapshot: &Snapshot) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         for segment in &snapshot.segments {
+            let route = Route::MpegTs { stream: stream(), number: segment.number };
+            let (status, muxed) = self.lab.ask(self.node.origin, route).await.unwrap();
+            assert_eq!(
+                (status, Some(Sha256::of(&muxed))),
+                (200, segment.mpeg_ts.as_ref().map(|ts| ts.sha256))
+            );
             for track in &segment.tracks {
                 let route = Route::Init { stream: stream(), init: track.init.clone() };
                 let (status, init) = self.lab.ask(self.node.origin, route).await.unwrap();

@@ -66,7 +66,7 @@ pub fn viewer_path(data: &[u8]) {
     let path = text.split('?').next().unwrap_or(text);
     assert!(!path.contains('%') && !path.contains("//") && !path.contains("/../"));
     match route {
-        Route::Live { stream, .. } => assert_eq!(path, format!("/live/{stream}/index.m3u8")),
+        Route::Live { stream, file, .. } => assert_eq!(path, format!("/live/{stream}/{file}")),
         Route::Watch { stream, .. } => assert_eq!(path, format!("/watch/{stream}")),
         Route::Session { credential, wanted: Some(wanted), .. } => {
             assert_eq!(path, format!("/v/{credential}/{}", wanted.to_path()));

@@ -1,10 +1,10 @@
 //! Two viewers of the same seconds: the same lengths everywhere, other IDR slices only, and those as the tracer says.
 
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tests::mp4::{self, nal_type, nals};
-use tests::{Cluster, Mark, Publisher, Recording, Viewer, decode, feed};
+use tests::{Cluster, Mark, Publisher, Recording, Viewer, decode, feed, http};
 
 const VIEWERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
@@ -112,10 +112,36 @@ fn viewers_differ_in_idr_slices_only_as_the_codeword_says() -> Result<()> {
         "only {differing} of {slices} slices differ among four viewers"
     );
 
+    as_mpeg_ts(&cluster, &viewers, &recordings)?;
     for (name, recording) in VIEWERS.iter().zip(&recordings) {
         let file = recording.save(cluster.dir(), &format!("{name}.mp4"))?;
         decode::silently(&file)?;
     }
+    Ok(())
+}
+
+/// The newest segment as MPEG-TS: as long for everyone, and for each viewer the pictures of their own recording.
+fn as_mpeg_ts(cluster: &Cluster, viewers: &[Viewer], recordings: &[Recording]) -> Result<()> {
+    let newest = |recording: &Recording| recording.segments.keys().next_back().copied();
+    let number = recordings.iter().filter_map(newest).min().context("a segment")?;
+    let (mut lengths, mut looks) = (BTreeSet::new(), BTreeSet::new());
+    for ((name, viewer), recording) in VIEWERS.iter().zip(viewers).zip(recordings) {
+        let url = http::join(&viewer.index_url, &format!("ts/{number}.ts"))?;
+        let answer = http::get(&url)?.ok()?;
+        ensure!(answer.header("content-type") == Some("video/mp2t"), "{:?}", answer.header("content-type"));
+        let muxed = cluster.dir().join(format!("{name}-{number}.ts"));
+        std::fs::write(&muxed, &answer.body)?;
+        let own = BTreeMap::from([(number, recording.segments[&number].clone())]);
+        let own = Recording { segments: own, ..recording.clone() };
+        let fragmented = own.save(cluster.dir(), &format!("{name}-{number}.mp4"))?;
+        decode::silently(&muxed)?;
+        let pictures = decode::pictures(&muxed)?;
+        ensure!(pictures == decode::pictures(&fragmented)?, "{name} gets other pictures as MPEG-TS");
+        lengths.insert(answer.body.len());
+        looks.insert(pictures);
+    }
+    ensure!(lengths.len() == 1, "segment {number} as MPEG-TS has lengths {lengths:?}");
+    ensure!(looks.len() == VIEWERS.len(), "{} different copies for {VIEWERS:?}", looks.len());
     Ok(())
 }
 

@@ -45,6 +45,7 @@ fn segment(number: u64, gops: Vec<Gop>) -> Segment {
         independent: true,
         gops,
         tracks: vec![],
+        mpeg_ts: None,
     }
 }
 
@@ -70,6 +71,7 @@ async fn folder() -> (tempfile::TempDir, Sqlite) {
         first_discontinuity: 0,
         target_duration_s: 4,
         part_90k: 90_000,
+        mpeg_ts: false,
     };
     state.begin_run(&run).await.unwrap();
     let two_marked = [0, 2].map(|index| gop(4, index, Marking::Marked, 2));

@@ -5,6 +5,7 @@
 //! GET /origin/1/streams/NAME/window?after=V&wait_ms=N       Snapshot; holds while its version is V; 204 after N ms
 //! GET /origin/1/streams/NAME/TRACK/NUMBER                   an encoded Object
 //! GET /origin/1/streams/NAME/TRACK/NUMBER/INDEX             an encoded Object: one part of it
+//! GET /origin/1/streams/NAME/ts/NUMBER                      an encoded Object: all tracks of it as MPEG-TS
 //! GET /origin/1/streams/NAME/init/INIT                      an encoded Object
 //! ```
 //!
@@ -51,6 +52,13 @@ pub enum Route {
         number: u64,
         /// Which part, counted from 0.
         index: u32,
+    },
+    /// One segment as MPEG-TS.
+    MpegTs {
+        /// Which stream.
+        stream: StreamName,
+        /// Which number.
+        number: u64,
     },
     /// An init section.
     Init {
@@ -103,6 +111,7 @@ impl Route {
             Route::Part { stream, track, number, index } => {
                 format!("/origin/1/streams/{stream}/{}/{number}/{index}", track.as_str())
             }
+            Route::MpegTs { stream, number } => format!("/origin/1/streams/{stream}/ts/{number}"),
             Route::Init { stream, init } => format!("/origin/1/streams/{stream}/init/{init}"),
         }
     }
@@ -141,6 +150,7 @@ impl Route {
                     Some(index) => Route::Part { stream, track, number, index: index.parse().ok()? },
                 }
             }
+            ("ts", Some(number)) => Route::MpegTs { stream, number: number.parse().ok()? },
             ("init", Some(init)) if is_init_name(init) => Route::Init { stream, init: init.to_owned() },
             _ => return None,
         };
@@ -161,6 +171,7 @@ mod tests {
             Route::Window { stream: stream.clone(), after: Some(7), wait_ms: 30_000 },
             Route::Segment { stream: stream.clone(), track: Track::Audio, number: u64::MAX },
             Route::Part { stream: stream.clone(), track: Track::Video, number: 7, index: u32::MAX },
+            Route::MpegTs { stream: stream.clone(), number: 7 },
             Route::Init { stream, init: "init-0123456789abcdef".to_owned() },
         ];
         for route in routes {
@@ -182,6 +193,9 @@ mod tests {
             "/origin/1/streams/demo/video/1/01",
             "/origin/1/streams/demo/video/1/1/1",
             "/origin/1/streams/demo/video/1?x=1",
+            "/origin/1/streams/demo/ts",
+            "/origin/1/streams/demo/ts/01",
+            "/origin/1/streams/demo/ts/1/0",
             "/origin/1/streams/demo/init/init-..",
             "/origin/1/streams/demo/window",
             "/origin/1/streams/demo/window?wait_ms=30001",

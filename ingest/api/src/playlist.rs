@@ -3,6 +3,10 @@
 //! In: a `Snapshot`. Out: text that is the same on every node and for every viewer: all URIs are relative, so that the
 //! session in front of them is inherited, and none names a variant. Pure.
 
+mod mpeg_ts;
+
+pub use mpeg_ts::{MPEG_TS, mpeg_ts};
+
 use crate::window::{Part, Segment, Snapshot, TICKS_PER_SECOND, Track, TrackInfo};
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -278,7 +282,7 @@ mod tests {
         }
     }
 
-    fn segment(number: u64, discontinuity: u64, init: &str) -> Segment {
+    pub(super) fn segment(number: u64, discontinuity: u64, init: &str) -> Segment {
         let entry = |track| SegmentTrack {
             track,
             init: format!("init-{init:0>16}"),
@@ -297,10 +301,11 @@ mod tests {
             independent: true,
             gops: Vec::new(),
             tracks: vec![entry(Track::Video), entry(Track::Audio)],
+            mpeg_ts: None,
         }
     }
 
-    fn snapshot(segments: Vec<Segment>) -> Snapshot {
+    pub(super) fn snapshot(segments: Vec<Segment>) -> Snapshot {
         Snapshot {
             stream: "demo".parse().unwrap(),
             epoch: 1,

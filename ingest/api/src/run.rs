@@ -22,4 +22,7 @@ pub struct Run {
     pub target_duration_s: u32,
     /// Longest part, in 90 kHz ticks.
     pub part_90k: i64,
+    /// Whether its segments are there as MPEG-TS too.
+    #[serde(default)]
+    pub mpeg_ts: bool,
 }

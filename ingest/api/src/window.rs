@@ -3,6 +3,7 @@
 //! In: JSON of an ingest node, or its own window. Out: plain values. Pure. Times are 90 kHz ticks of the run unless a
 //! name says otherwise.
 
+use crate::Object;
 use crate::name::{RunId, StreamName};
 use releve_watermark::GopId;
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,25 @@ pub struct Segment {
     pub gops: Vec<Gop>,
     /// Its bytes, one entry a track, video first.
     pub tracks: Vec<SegmentTrack>,
+    /// The same muxed as MPEG-TS, where the run has that.
+    #[serde(default)]
+    pub mpeg_ts: Option<Rendition>,
+}
+
+/// The same media in another container: one object for all tracks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendition {
+    /// Every viewer's length in bytes.
+    pub len: u64,
+    /// Hash of the encoded `Object`.
+    pub sha256: Sha256,
+}
+
+impl Rendition {
+    /// What is said of this object.
+    pub fn of(object: &Object) -> Rendition {
+        Rendition { len: object.len() as u64, sha256: Sha256::of(&object.encode()) }
+    }
 }
 
 /// Where sound ends, exactly.

@@ -49,6 +49,7 @@ fn segments(stream: &Stream) -> Vec<Sha256> {
         first_discontinuity: 0,
         target_duration_s: 2,
         part_90k: 30_000,
+        mpeg_ts: false,
     };
     let mut segmenter = Segmenter::begin(run);
     let mut outputs =

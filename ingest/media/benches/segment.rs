@@ -1,7 +1,7 @@
 //! How fast units become segments, beside a plain copy of the same bytes in the same run.
 //!
 //! `cargo bench -p media`. A segment costs two SHA-256 passes (part and segment) and one copy; the copy alone is the
-//! yardstick `copy_*`.
+//! yardstick `copy_*`. As MPEG-TS it is muxed and hashed once more.
 
 use bytes::Bytes;
 use divan::Bencher;
@@ -17,7 +17,7 @@ fn main() {
 
 const PICTURES: i64 = 300;
 
-fn run() -> Run {
+fn run(mpeg_ts: bool) -> Run {
     Run {
         id: RunId([1; 8]),
         stream: "bench".parse().expect("a plain name"),
@@ -26,6 +26,7 @@ fn run() -> Run {
         first_discontinuity: 0,
         target_duration_s: 4,
         part_90k: 45_000,
+        mpeg_ts,
     }
 }
 
@@ -39,7 +40,9 @@ fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
     let size = bits_per_second / 8 / 30;
     let mut bytes = 0;
     for n in 0..PICTURES {
-        let data = Bytes::from(vec![n as u8; size]);
+        let mut unit = vec![n as u8 | 1; size];
+        unit[..4].copy_from_slice(&(size as u32 - 4).to_be_bytes());
+        let data = Bytes::from(unit);
         bytes += size;
         let pieces = vec![Piece::Common(data)];
         let (dts_90k, idr) = (n * 3_000, n % 60 == 0);
@@ -55,9 +58,19 @@ fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
 
 #[divan::bench(args = [6, 50])]
 fn segment_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    segments(bencher, mbps, false);
+}
+
+/// The same, and the hash of each segment as MPEG-TS.
+#[divan::bench(args = [6, 50])]
+fn segment_and_mpeg_ts_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    segments(bencher, mbps, true);
+}
+
+fn segments(bencher: Bencher<'_, '_>, mbps: usize, mpeg_ts: bool) {
     let (units, bytes) = units(mbps * 1_000_000);
     bencher.counter(BytesCount::new(bytes)).with_inputs(|| units.clone()).bench_values(|units| {
-        let mut segmenter = Segmenter::begin(run());
+        let mut segmenter = Segmenter::begin(run(mpeg_ts));
         let mut outputs = 0;
         for unit in units {
             outputs += divan::black_box(segmenter.push(unit)).len();

@@ -11,6 +11,7 @@ mod earlier;
 
 pub use earlier::Whole;
 
+use crate::container::mpeg_ts::{self, Source};
 use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
@@ -383,6 +384,17 @@ impl Window {
         let start = record.parts.get(..part)?.iter().map(len).sum::<usize>();
         let end = start.checked_add(len(record.parts.get(part)?))?;
         self.object(track, number)?.part(start..end)
+    }
+
+    /// A segment as MPEG-TS, made here and now of what is kept; `None` where its record knows of none.
+    pub fn mpeg_ts(&self, number: u64) -> Option<Object> {
+        let entry = self.entry(number)?;
+        entry.record.mpeg_ts.as_ref()?;
+        let source = |track: Track| {
+            let named = entry.record.tracks.iter().find(|named| named.track == track)?;
+            Some(Source { init: &self.init(&named.init)?.a, object: self.object(track, number)? })
+        };
+        mpeg_ts::segment(source(Track::Video), source(Track::Audio))
     }
 
     /// A segment's record; kept longer than listed.

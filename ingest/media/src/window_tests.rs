@@ -41,6 +41,7 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Objec
         independent: true,
         gops: Vec::new(),
         tracks: vec![track],
+        mpeg_ts: None,
     };
     (record, Some(object), None)
 }
@@ -143,6 +144,7 @@ fn a_run_that_goes_on_elsewhere_leaves_no_hole_behind_it() {
         first_discontinuity: 0,
         target_duration_s: 4,
         part_90k: 30_000,
+        mpeg_ts: false,
     };
     let mut window = window(3, 5);
     push(&mut window, 5, 360_000, 1).unwrap();
@@ -218,6 +220,7 @@ fn what_another_node_listed_goes_in_front_newest_first_until_the_list_is_full() 
         first_discontinuity: 0,
         target_duration_s: 4,
         part_90k: 0,
+        mpeg_ts: false,
     };
     let mut ours = Window::new("demo".parse().unwrap(), 4, 3, 9, 1);
     ours.join(&run, 6, &theirs.seed()).unwrap();

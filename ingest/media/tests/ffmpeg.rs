@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)] // a test says what it expects by failing loudly, its helpers too
 
 use bytes::Bytes;
-use ingest_api::window::Segment;
+use ingest_api::window::{Rendition, Segment};
 use ingest_api::{Run, RunId, Track};
 use media::feed::{Feed, Kind};
 use media::segment::{DropCause, Output, Report, Segmenter};
+use media::window::Window;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,6 +58,7 @@ fn run() -> Run {
         first_discontinuity: 0,
         target_duration_s: 2,
         part_90k: 45_000,
+        mpeg_ts: true,
     }
 }
 
@@ -73,7 +75,7 @@ impl Files {
     }
 }
 
-/// Publishes messages and writes `video.mp4` and `audio.mp4`: init and all segments.
+/// Publishes messages and writes `video.mp4` and `audio.mp4`: init and all segments; `muxed.ts`: all segments.
 fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
     let mut feed = Feed::new(0);
     let mut segmenter = Segmenter::begin(run());
@@ -85,13 +87,18 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
     }
     outputs.extend(segmenter.gone());
     let (mut files, mut records, mut reports) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
+    let (mut window, mut muxed) = (Window::new(run().stream, 2, 60, 60, 0), Vec::new());
     for output in &outputs {
+        window.apply(output).unwrap();
         match output {
             Output::Init { track, object, .. } => {
                 files[usize::from(*track == Track::Audio)].extend_from_slice(&object.a)
             }
             Output::Segment { record, video, audio } => {
                 records.push(record.clone());
+                let object = window.mpeg_ts(record.number).unwrap();
+                assert_eq!(record.mpeg_ts, Some(Rendition::of(&object)));
+                muxed.extend_from_slice(&object.a);
                 for (file, object) in files.iter_mut().zip([video, audio]) {
                     file.extend(object.iter().flat_map(|object| object.a.iter()));
                 }
@@ -104,6 +111,7 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
     for (name, file) in ["video.mp4", "audio.mp4"].iter().zip(&files) {
         std::fs::write(folder.path().join(name), file).unwrap();
     }
+    std::fs::write(folder.path().join("muxed.ts"), muxed).unwrap();
     Files { folder, records, reports, outputs }
 }
 
@@ -191,6 +199,47 @@ fn every_picture_and_frame_comes_out_as_it_went_in() {
     let step = 1_024.0 / 44_100.0;
     assert!(to.windows(2).all(|pair| (pair[1].1 - pair[0].1 - step).abs() < 1e-4), "audio counts samples");
     assert_eq!(hashes(&audio, "0:a").len(), to.len());
+}
+
+/// What ffmpeg says of a file that it demuxes, at its most talkative.
+fn remarks(path: &Path) -> String {
+    let args = ["-nostdin", "-v", "debug", "-i", path.to_str().unwrap(), "-c", "copy", "-f", "null", "-"];
+    String::from_utf8_lossy(&Command::new("ffmpeg").args(args).output().unwrap().stderr).into_owned()
+}
+
+#[test]
+fn as_mpeg_ts_it_is_the_same_media_at_the_same_times() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = make_flv(folder.path(), &[]);
+    let files = publish(&messages(&std::fs::read(&source).unwrap().into()));
+    let (muxed, video, audio) = (files.path("muxed.ts"), files.path("video.mp4"), files.path("audio.mp4"));
+    assert_eq!(hashes(&muxed, "0:v"), hashes(&source, "0:v"));
+    assert_eq!(hashes(&muxed, "0:a"), hashes(&audio, "0:a"));
+    for (stream, cmaf) in [("v", &video), ("a", &audio)] {
+        let (own, cmaf) = (packets(&muxed, stream), packets(cmaf, stream));
+        assert_eq!(own.len(), cmaf.len());
+        for (own, cmaf) in own.iter().zip(&cmaf) {
+            assert!(
+                (own.0 - cmaf.0 - 0.5).abs() < 3e-5 && (own.1 - cmaf.1 - 0.5).abs() < 3e-5,
+                "{own:?} {cmaf:?}"
+            );
+        }
+    }
+    // Segments are made alone, and yet nothing is missing between them.
+    let said = remarks(&muxed);
+    for word in ["ontinuity check failed", "orrupt", "size mismatch"] {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+    let strict = ["-v", "warning", "-nostdin", "-xerror", "-err_detect", "explode"];
+    quiet("ffmpeg", &[&strict[..], &["-i", muxed.to_str().unwrap(), "-f", "null", "-"]].concat());
+    // The check can fail: without its first packet a later segment is noticed.
+    let mut torn = std::fs::read(&muxed).unwrap();
+    torn.drain(188 * 500..188 * 501);
+    std::fs::write(&muxed, torn).unwrap();
+    assert!(remarks(&muxed).contains("ontinuity check failed"), "a torn stream is noticed");
 }
 
 #[test]

@@ -142,6 +142,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
             let context = Context {
                 stream: record.name.clone(),
                 target_duration_s: config.segment_seconds,
+                mpeg_ts: config.mpeg_ts,
                 state: state.clone(),
                 blobs: blobs.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),

@@ -94,6 +94,11 @@ impl Origin {
                 let part = window.and_then(|window| window.part(track, number, index));
                 (OBJECT, part.map(|part| part.encode()))
             }
+            Route::MpegTs { stream, number } => {
+                let window = self.streams.get(&stream).map(|slot| slot.window.borrow().clone());
+                let object = window.and_then(|window| window.mpeg_ts(number));
+                (OBJECT, object.map(|object| object.encode()))
+            }
             Route::Init { stream, init } => (OBJECT, self.init(&stream, &init).await),
         };
         match found {

@@ -51,6 +51,8 @@ pub struct Context {
     pub stream: StreamName,
     /// `EXT-X-TARGETDURATION` of new runs, in seconds.
     pub target_duration_s: u32,
+    /// Whether new runs are there as MPEG-TS too.
+    pub mpeg_ts: bool,
     /// Runs and segments.
     pub state: Arc<dyn Coordinator>,
     /// Init sections.
@@ -287,7 +289,7 @@ impl Stream {
 
     /// Goes on with the newest run if it ended within the grace time, else begins one.
     async fn open_run(&self, late: bool) -> Result<(Run, u64, Segmenter), StateError> {
-        let Context { stream, state, target_duration_s, .. } = &self.context;
+        let Context { stream, state, target_duration_s, mpeg_ts, .. } = &self.context;
         let now_unix_ms = unix_ms();
         // Whoever held the stream before, in another process perhaps, is fenced from here on.
         let epoch = state.advance_epoch(stream, state.epoch(stream).await?).await?;
@@ -297,7 +299,8 @@ impl Stream {
             let committed_unix_ms = state.last_commit_unix_ms(stream).await?.unwrap_or(i64::MIN);
             let within_grace =
                 now_unix_ms.saturating_sub(committed_unix_ms) < self.context.grace.as_millis() as i64;
-            if last.run == run.id && within_grace && run.target_duration_s == *target_duration_s {
+            let as_configured = (run.target_duration_s, run.mpeg_ts) == (*target_duration_s, *mpeg_ts);
+            if last.run == run.id && within_grace && as_configured {
                 info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
                 let segmenter = Segmenter::resume(run.clone(), last);
                 return Ok((run.clone(), epoch, segmenter));
@@ -320,6 +323,7 @@ impl Stream {
                 .max(latest.as_ref().map_or(0, |run| run.first_discontinuity)),
             target_duration_s: *target_duration_s,
             part_90k: PART_90K,
+            mpeg_ts: *mpeg_ts,
         };
         state.begin_run(&run).await?;
         info!(%stream, run = %run.id, number = run.first_number, "run begins");
@@ -540,6 +544,7 @@ impl Stream {
             Report::EmptyAudio { .. } => "no-audio",
             Report::EmptyVideo { .. } => "no-video",
             Report::Oversize { .. } => "oversize",
+            Report::NoMpegTs { .. } => "no-mpeg-ts",
             Report::Hole { .. } => "hole",
             Report::Dropped { .. } => "dropped",
             Report::BadPair { .. } => "bad-pair",

@@ -107,6 +107,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             independent: true,
             gops: Vec::new(),
             tracks: vec![track],
+            mpeg_ts: None,
         };
         // One without marks is none of the archive's business.
         archive.offer(&stream(), &window, &record, Some(&Object::plain(object.a.clone())));

@@ -32,6 +32,9 @@ async fn what_is_pushed_is_shown_to_relays_and_to_nobody_else() {
     let snapshot = lab.listed(&node, 2).await;
     assert_eq!((snapshot.live, snapshot.epoch, numbers(&snapshot)), (true, 1, vec![0, 1]));
     for segment in &snapshot.segments {
+        let route = Route::MpegTs { stream: stream(), number: segment.number };
+        let (status, body) = lab.ask(node.origin, route).await.unwrap();
+        assert_eq!((status, Some(Sha256::of(&body))), (200, segment.mpeg_ts.as_ref().map(|ts| ts.sha256)));
         assert_eq!(segment.tracks.len(), 2, "video and audio");
         for row in &segment.tracks {
             let route = Route::Segment { stream: stream(), track: row.track, number: segment.number };

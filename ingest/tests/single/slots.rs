@@ -46,6 +46,7 @@ async fn lab(with_task: bool) -> Lab {
             let context = Context {
                 stream: record.name.clone(),
                 target_duration_s: 1,
+                mpeg_ts: true,
                 state: state.clone(),
                 blobs: state.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),

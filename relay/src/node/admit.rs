@@ -1,5 +1,5 @@
 //! Letting a viewer in: the webhook where it decides, a seat where they are counted, then the ledger, then the redirect to
-//! their session (invariant 8). Whatever cannot be asked in time lets nobody in.
+//! the playlist they asked for below their session (invariant 8). Whatever cannot be asked in time lets nobody in.
 
 use super::answer::Answer;
 use super::{Node, now_unix_s};
@@ -10,7 +10,6 @@ use crate::session::{self, Session, WATCH_S};
 use crate::token::Refusal;
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
-use ingest_api::playlist::INDEX;
 use releve_state::coordinator::Error;
 use releve_state::ledger::SessionRecord;
 use releve_state::seats::{Seat, SeatLimit};
@@ -22,15 +21,20 @@ use tokio::time::timeout;
 impl Node {
     /// Opens a session for a viewer whose token holds. 503 when the ledger does not take the record: no media byte
     /// without one.
-    pub(super) async fn admit(self: &Arc<Self>, claims: Claims) -> Answer {
+    pub(super) async fn admit(self: &Arc<Self>, claims: Claims, file: &str) -> Answer {
         match self.draw() {
-            Some(id) => self.admit_as(id, claims, false).await,
+            Some(id) => self.admit_as(id, claims, false, file).await,
             None => self.not_admitted(),
         }
     }
 
     /// Asks the webhook about a viewer, and opens a session for them if it says so.
-    pub(super) async fn ask_webhook(self: &Arc<Self>, stream: &StreamName, token: &str) -> Answer {
+    pub(super) async fn ask_webhook(
+        self: &Arc<Self>,
+        stream: &StreamName,
+        token: &str,
+        file: &str,
+    ) -> Answer {
         let Some(id) = self.draw() else { return self.not_admitted() };
         let (viewer, watch_until_unix_s) = match self.verdict(&id, stream, token).await {
             Ok(Verdict::Allow { viewer: Some(viewer), watch_until_unix_s }) => (viewer, watch_until_unix_s),
@@ -56,7 +60,7 @@ impl Node {
             enter_until_unix_s: now,
             watch_until_unix_s,
         };
-        self.admit_as(id, claims, true).await
+        self.admit_as(id, claims, true, file).await
     }
 
     async fn verdict(
@@ -81,7 +85,7 @@ impl Node {
         webhook.ask(ring.current(), &event, now_unix_s()).await
     }
 
-    async fn admit_as(self: &Arc<Self>, id: [u8; 16], claims: Claims, asked: bool) -> Answer {
+    async fn admit_as(self: &Arc<Self>, id: [u8; 16], claims: Claims, asked: bool, file: &str) -> Answer {
         let keys = self.keys();
         let now = now_unix_s();
         let session = Session {
@@ -126,12 +130,12 @@ impl Node {
         self.follow(&session.stream); // so that the playlist is on its way when the viewer asks
         let credential = session::seal(&keys.session, &session);
         match self.limits.session_in {
-            SessionIn::Path => Answer::moved(format!("/v/{credential}/{INDEX}")),
-            SessionIn::Query => Answer::moved(format!("/q/{INDEX}?{}={credential}", carried::NAME)),
+            SessionIn::Path => Answer::moved(format!("/v/{credential}/{file}")),
+            SessionIn::Query => Answer::moved(format!("/q/{file}?{}={credential}", carried::NAME)),
             SessionIn::Cookie => {
                 let watch_s = session.watch_until_unix_s.saturating_sub(now);
                 let cookie = cookie::set(&session.stream, &credential, watch_s, self.limits.secure);
-                Answer::moved(format!("/c/{}/{INDEX}", session.stream)).with("set-cookie", cookie)
+                Answer::moved(format!("/c/{}/{file}", session.stream)).with("set-cookie", cookie)
             }
         }
     }

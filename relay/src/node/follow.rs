@@ -146,6 +146,14 @@ impl Node {
                 let known = stream.view().find(&Wanted::Segment(row.track, segment.number));
                 self.fetch_known(known);
             }
+            // As MPEG-TS only where the one before it was wanted as that.
+            let before = stream.view().find(&Wanted::TsSegment(segment.number.wrapping_sub(1)));
+            if let Known::Entry(before) = before
+                && self.cache.held(&before.key).is_some()
+            {
+                let known = stream.view().find(&Wanted::TsSegment(segment.number));
+                self.fetch_known(known);
+            }
         }
         // Of the segment that is being filled, the newest part.
         let Some(open) = &shown.snapshot.open else { return };

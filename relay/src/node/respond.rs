@@ -60,12 +60,12 @@ impl Park {
 enum Found {
     /// Its answer.
     Reply(Reply),
-    /// The viewer may come in, once the ledger has them.
-    Admit(Claims),
+    /// The viewer may come in to this playlist, once the ledger has them.
+    Admit(Claims, &'static str),
     /// Their token names a key that may be new.
     Keys,
-    /// The webhook decides whether the viewer may come in.
-    Ask(StreamName, String),
+    /// The webhook decides whether the viewer may come in to it.
+    Ask(StreamName, String, &'static str),
     /// What it wants may come with the stream's next change.
     Change(Park),
     /// What it wants is listed, but not here yet.
@@ -87,7 +87,7 @@ impl Node {
             Found::Reply(reply) => Step::Reply(self.counted(kind, reply)),
             Found::Change(_) if over => Step::Reply(self.counted(kind, Answer::not_now(RETRY_S).into())),
             Found::Change(park) => Step::Park(park),
-            Found::Admit(_) | Found::Ask(..) | Found::Keys | Found::Flight(..) => Step::Ask,
+            Found::Admit(..) | Found::Ask(..) | Found::Keys | Found::Flight(..) => Step::Ask,
         }
     }
 
@@ -98,8 +98,8 @@ impl Node {
             let (kind, found) = self.look(request, true);
             let reply = match found {
                 Found::Reply(reply) => reply,
-                Found::Admit(claims) => self.admit(claims).await.into(),
-                Found::Ask(stream, token) => self.ask_webhook(&stream, &token).await.into(),
+                Found::Admit(claims, file) => self.admit(claims, file).await.into(),
+                Found::Ask(stream, token, file) => self.ask_webhook(&stream, &token, file).await.into(),
                 Found::Keys => {
                     self.jwt.ask();
                     if timeout(self.limits.keys_hold, readings.changed()).await.is_ok() {
@@ -129,7 +129,9 @@ impl Node {
             Ok(Route::Nothing) => ("nothing", Answer::bare(404).into()),
             Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
-            Ok(Route::Live { stream, token }) => ("live", self.live(request.method, &stream, token)),
+            Ok(Route::Live { stream, file, token }) => {
+                ("live", self.live(request.method, &stream, file, token))
+            }
             Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
             Ok(Route::Kept { stream, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
@@ -160,13 +162,13 @@ impl Node {
         }
     }
 
-    fn live(&self, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
+    fn live(&self, method: Method, stream: &StreamName, file: &'static str, token: Option<&str>) -> Found {
         match (self.entry(stream, token), method) {
             (Err(Refusal::UnknownKey), _) if self.may_ask_for_keys() => Found::Keys,
             (Err(refusal), _) => self.refuse(refusal).into(),
-            (Ok(Entry::Known(claims)), Method::Get | Method::Head) => Found::Admit(claims),
+            (Ok(Entry::Known(claims)), Method::Get | Method::Head) => Found::Admit(claims, file),
             (Ok(Entry::Ask), Method::Get | Method::Head) => {
-                Found::Ask(stream.clone(), token.unwrap_or_default().to_owned())
+                Found::Ask(stream.clone(), token.unwrap_or_default().to_owned(), file)
             }
             (Ok(_), other) => with_method(other, None).into(),
         }
@@ -240,7 +242,8 @@ impl Node {
                     }
                 },
             },
-            Wanted::Segment(..) | Wanted::Part(..) | Wanted::Init(..) => {
+            Wanted::MpegTs => view.shown().and_then(|shown| shown.mpeg_ts()),
+            Wanted::Segment(..) | Wanted::TsSegment(_) | Wanted::Part(..) | Wanted::Init(..) => {
                 let (known, seen) = (view.find(&wanted), stream.version());
                 drop(view);
                 let park = Park { stream, seen, at_most: self.limits.ahead_hold };

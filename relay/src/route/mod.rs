@@ -1,11 +1,12 @@
 //! What a viewer may ask for: raw bytes of a request target become one typed route, or are malformed.
 //!
 //! ```text
-//! /live/STREAM/index.m3u8?token=T                     come in
+//! /live/STREAM/index.m3u8?token=T                     come in; ts.m3u8 alike, for the stream as MPEG-TS
 //! /watch/STREAM?token=T                               the watch page
 //! /v/SESSION/index.m3u8  video.m3u8  audio.m3u8       playlists
 //! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
 //! /v/SESSION/video/NUMBER.INDEX.m4s                   parts
+//! /v/SESSION/ts.m3u8  ts/NUMBER.ts                    all tracks as MPEG-TS
 //! /v/SESSION/video.m3u8?_HLS_msn=N&_HLS_part=I&_HLS_skip=YES     a playlist that has that part, as a delta update
 //! /q/index.m3u8?s=SESSION  /q/video/NUMBER.m4s?s=SESSION …       the same with the session in the query
 //! /c/STREAM/index.m3u8  /c/STREAM/video/NUMBER.m4s …             the same with the session in a cookie
@@ -20,7 +21,7 @@
 //! decided by the typed route, never by the text.
 
 use ingest_api::origin::is_init_name;
-use ingest_api::playlist::{INDEX, media_name};
+use ingest_api::playlist::{INDEX, MPEG_TS, media_name};
 use ingest_api::{StreamName, Track};
 use thiserror::Error;
 
@@ -40,6 +41,8 @@ pub enum Route<'a> {
     Live {
         /// Which stream.
         stream: StreamName,
+        /// Which playlist: `INDEX` or `MPEG_TS`.
+        file: &'static str,
         /// The access token, if there is one.
         token: Option<&'a str>,
     },
@@ -112,8 +115,12 @@ pub enum Wanted {
     Index,
     /// A track's playlist.
     Media(Track),
+    /// The playlist of the segments as MPEG-TS.
+    MpegTs,
     /// One track of one segment.
     Segment(Track, u64),
+    /// One segment as MPEG-TS.
+    TsSegment(u64),
     /// One part of a segment.
     Part(Track, u64, u32),
     /// An init section of a track, by its name without extension.
@@ -140,7 +147,8 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     Ok(match first {
         "live" => match rest.split_once('/').map(|(stream, file)| (stream.parse(), file)) {
-            Some((Ok(stream), INDEX)) => Route::Live { stream, token },
+            Some((Ok(stream), INDEX)) => Route::Live { stream, file: INDEX, token },
+            Some((Ok(stream), MPEG_TS)) => Route::Live { stream, file: MPEG_TS, token },
             _ => Route::Guarded,
         },
         "watch" => rest.parse().map_or(Route::Guarded, |stream| Route::Watch { stream, token }),
@@ -171,6 +179,8 @@ impl Wanted {
         match self {
             Wanted::Index => INDEX.to_owned(),
             Wanted::Media(track) => media_name(*track).to_owned(),
+            Wanted::MpegTs => MPEG_TS.to_owned(),
+            Wanted::TsSegment(number) => format!("ts/{number}.ts"),
             Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
             Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
             Wanted::Init(track, init) => format!("{}/{init}.mp4", track.as_str()),
@@ -180,8 +190,8 @@ impl Wanted {
     /// One word for metrics.
     pub fn word(&self) -> &'static str {
         match self {
-            Wanted::Index | Wanted::Media(_) => "playlist",
-            Wanted::Segment(..) => "segment",
+            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => "playlist",
+            Wanted::Segment(..) | Wanted::TsSegment(_) => "segment",
             Wanted::Part(..) => "part",
             Wanted::Init(..) => "init",
         }
@@ -237,11 +247,13 @@ fn asked(query: &str) -> Result<(Option<&str>, Reload), Malformed> {
 fn wanted(below: &str) -> Option<Wanted> {
     Some(match below {
         INDEX => Wanted::Index,
+        MPEG_TS => Wanted::MpegTs,
         below => match below.split_once('/') {
             None => [Track::Video, Track::Audio]
                 .into_iter()
                 .find(|track| media_name(*track) == below)
                 .map(Wanted::Media)?,
+            Some(("ts", file)) => Wanted::TsSegment(decimal(file.strip_suffix(".ts")?)?),
             Some((track, file)) => {
                 let track = match track {
                     "video" => Track::Video,
@@ -284,7 +296,11 @@ mod tests {
         let stream: StreamName = "demo".parse().unwrap();
         assert_eq!(
             route("/live/demo/index.m3u8?token=r1.1.a.b"),
-            Ok(Route::Live { stream: stream.clone(), token: Some("r1.1.a.b") })
+            Ok(Route::Live { stream: stream.clone(), file: INDEX, token: Some("r1.1.a.b") })
+        );
+        assert_eq!(
+            route("/live/demo/ts.m3u8"),
+            Ok(Route::Live { stream: stream.clone(), file: MPEG_TS, token: None })
         );
         assert_eq!(
             route("/watch/demo?_HLS_msn=3&CMCD=a%2Cb&token=t&x"),
@@ -296,6 +312,8 @@ mod tests {
             Wanted::Index,
             Wanted::Media(Track::Video),
             Wanted::Media(Track::Audio),
+            Wanted::MpegTs,
+            Wanted::TsSegment(0),
             Wanted::Segment(Track::Video, 0),
             Wanted::Segment(Track::Audio, u64::MAX),
             Wanted::Part(Track::Video, 0, 0),
@@ -408,6 +426,7 @@ mod tests {
             "/live/demo",
             "/live/demo/",
             "/live/demo/video.m3u8",
+            "/live/demo/ts/1.ts",
             "/live/-a/index.m3u8",
             "/live/a.b/index.m3u8",
             "/live/demo/index.m3u8/",
@@ -428,6 +447,10 @@ mod tests {
             "video/1..m4s",
             "video/1.1.1.m4s",
             "video/1.ts",
+            "ts/01.ts",
+            "ts/1.m4s",
+            "ts/1.0.ts",
+            "ts/",
             "video/init-0.mp4",
             "video/18446744073709551616.m4s",
             "text/1.m4s",
@@ -454,7 +477,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_wanted_has_one_spelling(below in "(video|audio|x)?[/.]?(init-)?[0-9a-f]{0,20}(.m4s|.mp4|.m3u8)?") {
+        fn what_is_wanted_has_one_spelling(below in "(video|audio|ts|x)?[/.]?(init-)?[0-9a-f]{0,20}(.m4s|.mp4|.ts|.m3u8)?") {
             let target = format!("/v/S/{below}");
             if let Ok(Route::Session { wanted: Some(wanted), .. }) = parse(target.as_bytes()) {
                 prop_assert_eq!(wanted.to_path(), below);

@@ -20,7 +20,7 @@ pub struct ObjectKey {
     pub what: What,
 }
 
-/// A segment of a track, or an init section.
+/// A segment, a part of one, or an init section.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum What {
     /// One track of one segment.
@@ -30,6 +30,13 @@ pub enum What {
         /// Which number.
         number: u64,
         /// Hash of the encoded object: other bytes under the same number would be another object.
+        sha256: Sha256,
+    },
+    /// All tracks of one segment as MPEG-TS.
+    TsSegment {
+        /// Which number.
+        number: u64,
+        /// Hash of the encoded object.
         sha256: Sha256,
     },
     /// One part of one track of one segment.
@@ -77,6 +84,7 @@ impl Entry {
             What::Part { track, number, index, .. } => {
                 Route::Part { stream, track: *track, number: *number, index: *index }
             }
+            What::TsSegment { number, .. } => Route::MpegTs { stream, number: *number },
             What::Init(_, init) => Route::Init { stream, init: init.clone() },
         }
     }
@@ -84,10 +92,14 @@ impl Entry {
     /// The object with the head of its answers. It has no entity tag: one tag for both variants would be wrong, and one for
     /// each would name the variant.
     pub fn held(&self, object: Object) -> Held {
-        let (What::Segment { track, .. } | What::Part { track, .. } | What::Init(track, _)) = self.key.what;
+        let track = match self.key.what {
+            What::Segment { track, .. } | What::Part { track, .. } | What::Init(track, _) => Some(track),
+            What::TsSegment { .. } => None,
+        };
         let content_type = match track {
-            Track::Video => "video/mp4",
-            Track::Audio => "audio/mp4",
+            Some(Track::Video) => "video/mp4",
+            Some(Track::Audio) => "audio/mp4",
+            None => "video/mp2t",
         };
         let fields = [("content-type", content_type), ("cache-control", CACHE), ("accept-ranges", "bytes")];
         let head = Rendered::head(200, fields, object.len()).expect("constant fields can be written");
@@ -100,7 +112,8 @@ impl Entry {
     /// When it is not the object that the snapshot promised, or no object at all.
     pub fn check(&self, bytes: Bytes) -> Result<Object, Mismatch> {
         let hash = Sha256::of(&bytes);
-        if let What::Segment { sha256, .. } | What::Part { sha256, .. } = &self.key.what
+        if let What::Segment { sha256, .. } | What::TsSegment { sha256, .. } | What::Part { sha256, .. } =
+            &self.key.what
             && *sha256 != hash
         {
             return Err(Mismatch::Hash);

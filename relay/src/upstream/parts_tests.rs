@@ -35,6 +35,7 @@ fn segment(run: u8, number: u64) -> Segment {
         independent: true,
         gops: Vec::new(),
         tracks: vec![entry(Track::Video), entry(Track::Audio)],
+        mpeg_ts: None,
     }
 }
 

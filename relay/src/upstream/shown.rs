@@ -18,6 +18,7 @@ pub struct Shown {
     index: Option<Playlist>,
     video: Media,
     audio: Media,
+    mpeg_ts: Option<Playlist>,
 }
 
 /// A track's playlist, and the same as a delta update.
@@ -58,6 +59,7 @@ impl Shown {
             index: render(playlist::index(&snapshot)),
             video: media(Track::Video),
             audio: media(Track::Audio),
+            mpeg_ts: render(playlist::mpeg_ts(&snapshot)),
             snapshot,
         }
     }
@@ -72,7 +74,12 @@ impl Shown {
         self.of(track).whole.as_ref()
     }
 
-    /// The same as a delta update; the whole where there is nothing to leave out.
+    /// The playlist of the segments as MPEG-TS; `None` while none is there as that.
+    pub fn mpeg_ts(&self) -> Option<&Playlist> {
+        self.mpeg_ts.as_ref()
+    }
+
+    /// A track's playlist as a delta update; the whole where there is nothing to leave out.
     pub fn delta(&self, track: Track) -> Option<&Playlist> {
         self.of(track).delta.as_ref().or(self.media(track))
     }

@@ -143,16 +143,10 @@ impl View {
     pub fn find(&self, wanted: &Wanted) -> Known {
         let newest = self.kept.last_key_value().map(|(number, _)| *number);
         match wanted {
-            Wanted::Segment(track, number) => {
-                let kept = self
-                    .kept
-                    .get(number)
-                    .and_then(|kept| kept.segment.tracks.iter().find(|entry| entry.track == *track));
+            Wanted::Segment(_, number) | Wanted::TsSegment(number) => {
+                let kept = self.kept.get(number).and_then(|kept| named(&kept.segment, wanted));
                 match (kept, newest) {
-                    (Some(entry), _) => {
-                        let what = What::Segment { track: *track, number: *number, sha256: entry.sha256 };
-                        Known::Entry(self.entry(what, Some(entry.len)))
-                    }
+                    (Some((what, len)), _) => Known::Entry(self.entry(what, Some(len))),
                     (None, Some(newest)) if *number <= newest || number - newest > AHEAD_MAX => Known::Never,
                     (None, _) => Known::Soon,
                 }
@@ -172,7 +166,7 @@ impl View {
                     Known::Soon
                 }
             }
-            Wanted::Index | Wanted::Media(_) => Known::Never,
+            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => Known::Never,
         }
     }
 
@@ -241,6 +235,17 @@ impl View {
     }
 }
 
+/// What a segment's record says of this object of it, and how long it is.
+fn named(segment: &Segment, wanted: &Wanted) -> Option<(What, u64)> {
+    let number = segment.number;
+    if let Wanted::Segment(track, _) = *wanted {
+        let entry = segment.tracks.iter().find(|entry| entry.track == track)?;
+        return Some((What::Segment { track, number, sha256: entry.sha256 }, entry.len));
+    }
+    let mpeg_ts = segment.mpeg_ts.as_ref()?;
+    Some((What::TsSegment { number, sha256: mpeg_ts.sha256 }, mpeg_ts.len))
+}
+
 /// Puts the end of what was shown before a snapshot that is shorter and follows it without a hole.
 fn join_on(shown: &Snapshot, snapshot: &mut Snapshot) {
     let Some(first) = snapshot.segments.first() else { return };
@@ -271,7 +276,8 @@ fn same_for_viewers(a: &Segment, b: &Segment) -> bool {
             .map(|entry| (entry.track, entry.init.clone(), entry.len, entry.sha256))
             .collect()
     };
-    (a.discontinuity, a.duration_90k, a.date_unix_ms) == (b.discontinuity, b.duration_90k, b.date_unix_ms)
+    (a.discontinuity, a.duration_90k, a.date_unix_ms, &a.mpeg_ts)
+        == (b.discontinuity, b.duration_90k, b.date_unix_ms, &b.mpeg_ts)
         && tracks(a) == tracks(b)
 }
 
@@ -286,6 +292,9 @@ fn well_formed(snapshot: &Snapshot, stream: &StreamName) -> Result<(), Contradic
     for segment in &snapshot.segments {
         let odd = Err(Contradiction::Segment { number: segment.number });
         if !(0..=DURATION_90K_MAX).contains(&segment.duration_90k) || segment.tracks.len() > 2 {
+            return odd;
+        }
+        if segment.mpeg_ts.as_ref().is_some_and(|object| object.len > OBJECT_BYTES_MAX as u64) {
             return odd;
         }
         for entry in &segment.tracks {

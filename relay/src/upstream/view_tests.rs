@@ -21,6 +21,7 @@ fn segment(number: u64) -> Segment {
         independent: true,
         gops: Vec::new(),
         tracks: vec![entry(Track::Video), entry(Track::Audio)],
+        mpeg_ts: None,
     }
 }
 

@@ -10,7 +10,7 @@ pub mod secure;
 use bytes::Bytes;
 use ingest_api::access::{self, Claims};
 use ingest_api::object::Pair;
-use ingest_api::window::{Gop, Marking, Segment, SegmentTrack, Sha256, TrackInfo};
+use ingest_api::window::{Gop, Marking, Rendition, Segment, SegmentTrack, Sha256, TrackInfo};
 use ingest_api::{Object, RunId, Snapshot, StreamName, Track};
 use releve_relay::{Config, Handle, Keys, Limits, start_with};
 use releve_state::ledger::Ledger;
@@ -159,6 +159,11 @@ pub fn marked(number: u64, slice_bytes: usize) -> Object {
     Object { code_key: 1, a: a.into(), pairs }
 }
 
+/// The same segment as MPEG-TS: other bytes around the same choices.
+pub fn as_mpeg_ts(number: u64, slice_bytes: usize) -> Object {
+    marked(number, slice_bytes + 100)
+}
+
 pub fn position(number: u64, slice: u16) -> Position {
     Position { gop: GopId::derive("demo", b"run-0001", number as i64), slice }
 }
@@ -187,6 +192,7 @@ impl Show {
         for number in numbers {
             let video = marked(number, slice_bytes);
             let audio = Object::plain(Bytes::from(format!("sound of {number}")));
+            let muxed = as_mpeg_ts(number, slice_bytes);
             let entry = |track, init: &str, object: &Object| SegmentTrack {
                 track,
                 init: init.to_owned(),
@@ -213,9 +219,11 @@ impl Show {
                     bias_key: 1,
                 }],
                 tracks: vec![entry(Track::Video, &inits[0], &video), entry(Track::Audio, &inits[1], &audio)],
+                mpeg_ts: Some(Rendition::of(&muxed)),
             });
             objects.push((format!("/origin/1/streams/{name}/video/{number}"), video));
             objects.push((format!("/origin/1/streams/{name}/audio/{number}"), audio));
+            objects.push((format!("/origin/1/streams/{name}/ts/{number}"), muxed));
         }
         let info = |track, codec: &str| TrackInfo {
             track,

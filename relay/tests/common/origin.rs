@@ -134,7 +134,7 @@ async fn exchange(state: &Mutex<State>, request: Request<Incoming>) -> Response<
             (200, serde_json::to_vec(&list).unwrap().into())
         }
         (_, Route::Window { stream, after, wait_ms }) => window(state, &stream, after, wait_ms).await,
-        (fault, Route::Segment { .. } | Route::Part { .. } | Route::Init { .. }) => {
+        (fault, Route::Segment { .. } | Route::MpegTs { .. } | Route::Part { .. } | Route::Init { .. }) => {
             let (delay, object) = {
                 let state = state.lock().unwrap();
                 (state.object_delay, state.objects.get(&path).cloned())

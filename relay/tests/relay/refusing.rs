@@ -197,6 +197,8 @@ fn hostile(session: &str, good: &str) -> impl Strategy<Value = String> + use<> {
         Just("index.m3u8".to_owned()),
         Just("video.m3u8".to_owned()),
         Just("video/1.m4s".to_owned()),
+        Just("ts.m3u8".to_owned()),
+        Just("ts/1.ts".to_owned()),
         Just("audio/init-0123456789abcdef.mp4".to_owned()),
         "[a-z0-9./%]{0,20}",
     ];
@@ -213,7 +215,8 @@ fn hostile(session: &str, good: &str) -> impl Strategy<Value = String> + use<> {
     });
     let path = prop_oneof![
         (credential, below).prop_map(|(credential, below)| format!("/v/{credential}/{below}")),
-        "(demo|demo2|nobody|%64emo|demo/|\\.\\./demo)".prop_map(|name| format!("/live/{name}/index.m3u8")),
+        "(demo|demo2|nobody|%64emo|demo/|\\.\\./demo)/(index|ts)\\.m3u8"
+            .prop_map(|rest| format!("/live/{rest}")),
         "(demo|demo2|nobody|demo/)".prop_map(|name| format!("/watch/{name}")),
         "/(live|v|watch)[!-~]{0,40}",
         "/[!-~]{0,40}",

@@ -34,14 +34,16 @@ async fn a_viewer_comes_in_and_gets_everything_the_playlists_name() {
     assert_eq!(index.text(), ingest_api::playlist::index(&snapshot).unwrap());
 
     let session = location.strip_suffix("/index.m3u8").unwrap();
-    for (playlist, content_type) in [("video.m3u8", "video/mp4"), ("audio.m3u8", "audio/mp4")] {
+    let playlists =
+        [("video.m3u8", "video/mp4", 6), ("audio.m3u8", "audio/mp4", 6), ("ts.m3u8", "video/mp2t", 5)];
+    for (playlist, content_type, count) in playlists {
         let media = client.get(&format!("{session}/{playlist}")).await;
         assert_eq!(media.status, 200);
         let text = media.text();
         let uris = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
         let maps = text.lines().filter_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\"")?.strip_suffix('"'));
         let uris: Vec<String> = maps.map(str::to_owned).chain(uris).collect();
-        assert_eq!(uris.len(), 6);
+        assert_eq!(uris.len(), count);
         for uri in uris {
             let object = client.get(&format!("{session}/{uri}")).await;
             assert_eq!(object.status, 200, "{uri}");
@@ -59,6 +61,59 @@ async fn a_viewer_comes_in_and_gets_everything_the_playlists_name() {
     let missing = client.get(&format!("{session}/video/3.m4s")).await;
     assert_eq!((missing.status, missing.body.len()), (404, 0));
     relay.handle.stop().await;
+}
+
+#[tokio::test]
+async fn mpeg_ts_has_a_way_in_of_its_own_and_the_same_choice_of_slices() {
+    let origin = FakeOrigin::start().await;
+    let show = Show::new("demo", 0..6);
+    let playlist = ingest_api::playlist::mpeg_ts(&show.snapshot).unwrap();
+    origin.put(show);
+    let relay = Relay::start(&[&origin]).await;
+    let mut copies = Vec::new();
+    for viewer in ["alice", "bob"] {
+        let mut client = relay.client().await;
+        let entered = client.get(&format!("/live/demo/ts.m3u8?token={}", token("demo", viewer))).await;
+        assert_eq!(entered.status, 302);
+        let location = entered.header("location").unwrap();
+        assert_eq!(client.get(location).await.text(), playlist);
+        let session = location.strip_suffix("/ts.m3u8").unwrap();
+        let mut all = Vec::new();
+        for number in 0..6 {
+            let copy = client.get(&format!("{session}/ts/{number}.ts")).await;
+            assert_eq!(copy.body, copy_for(&as_mpeg_ts(number, 40), viewer), "{viewer} {number}");
+            all.extend(copy.body);
+        }
+        assert_eq!(client.get(&format!("{session}/ts/99.ts")).await.status, 404);
+        copies.push(all);
+    }
+    assert!(copies[0] != copies[1], "48 symbols tell them apart");
+    assert_eq!(origin.asked("/origin/1/streams/demo/ts/0"), 1, "variants come from one object");
+}
+
+/// A relay fetches ahead what somebody watches, and nothing that nobody does.
+#[tokio::test]
+async fn the_next_segment_is_fetched_ahead_as_mpeg_ts_once_somebody_watches_that() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..6));
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    client.get(&format!("{session}/index.m3u8")).await;
+    let soon = async |route: &str| {
+        for _ in 0..200 {
+            if origin.asked(route) > 0 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    };
+    assert!(soon("/origin/1/streams/demo/video/5").await);
+    assert_eq!(origin.asked("/origin/1/streams/demo/ts/5"), 0);
+    assert_eq!(client.get(&format!("{session}/ts/5.ts")).await.status, 200);
+    origin.put(Show::new("demo", 0..7));
+    assert!(soon("/origin/1/streams/demo/ts/6").await);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub const AUDIO_FRAME_SAMPLES: u32 = 1_024;
 /// Track id in every file: each holds one track.
 const TRACK_ID: u32 = 1;
 /// `sample_depends_on` = 2: an IDR depends on nothing.
-const IDR_FLAGS: u32 = 0x0200_0000;
+pub(super) const IDR_FLAGS: u32 = 0x0200_0000;
 /// `sample_depends_on` = 1, `sample_is_non_sync_sample`.
 const INTER_FLAGS: u32 = 0x0101_0000;
 

@@ -6,10 +6,11 @@ use super::audio::AudioClock;
 use super::report::{OfSegment, Output, Report};
 use super::{PART_BYTES_MAX, PART_SAMPLES_MAX};
 use crate::container::cmaf::{self, AUDIO_FRAME_SAMPLES, Sample};
+use crate::container::mpeg_ts::{self, Source};
 use crate::container::pieces::Pieces;
 use crate::unit::{AccessUnit, AudioConfig, Piece, VideoConfig};
 use bytes::Bytes;
-use ingest_api::window::{Gop, Part, Segment, SegmentTrack, TrackInfo};
+use ingest_api::window::{Gop, Part, Rendition, Segment, SegmentTrack, TrackInfo};
 use ingest_api::{Object, Run, Track};
 use releve_watermark::Position;
 use serde::{Deserialize, Serialize};
@@ -308,9 +309,17 @@ impl Open {
             out.push(Output::Report(Report::EmptyAudio { number: self.number }));
         }
         let sound_end = self.audio.as_ref().and_then(|_| clock.sound_end());
+        let video_init = self.video.as_ref().map(|lane| lane.prepared.init.clone());
+        let audio_init = self.audio.as_ref().map(|lane| lane.prepared.init.clone());
         let mut tracks = Vec::with_capacity(2);
         let video = self.video.map(|lane| lane.finish(Track::Video, &mut tracks));
         let audio = self.audio.map(|lane| lane.finish(Track::Audio, &mut tracks));
+        let mpeg_ts = run
+            .mpeg_ts
+            .then(|| mpeg_ts::segment(Source::of(&video_init, &video), Source::of(&audio_init, &audio)));
+        if let Some(None) = &mpeg_ts {
+            out.push(Output::Report(Report::NoMpegTs { number: self.number }));
+        }
         let record = Segment {
             number: self.number,
             run: run.id,
@@ -322,6 +331,7 @@ impl Open {
             independent,
             gops: self.gops,
             tracks,
+            mpeg_ts: mpeg_ts.flatten().as_ref().map(Rendition::of),
         };
         out.push(Output::Segment { record, video, audio });
     }

@@ -95,6 +95,11 @@ pub enum Report {
         /// The segment that ends.
         number: u64,
     },
+    /// As MPEG-TS it would be larger than an object may be: that playlist ends before it.
+    NoMpegTs {
+        /// Which.
+        number: u64,
+    },
     /// The next segment starts later than the last one ended.
     Hole {
         /// End of the last one.

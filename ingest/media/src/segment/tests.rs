@@ -18,6 +18,7 @@ pub(super) fn run(target_duration_s: u32) -> Run {
         first_discontinuity: 7,
         target_duration_s,
         part_90k: 45_000,
+        mpeg_ts: true,
     }
 }
 

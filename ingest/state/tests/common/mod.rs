@@ -31,6 +31,7 @@ pub(crate) fn run(stream: &str, id: u8, first_number: u64) -> Run {
         first_discontinuity: 0,
         target_duration_s: 2,
         part_90k: 45_000,
+        mpeg_ts: true,
     }
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
             bias_key: 2,
         }],
         tracks: vec![track(Track::Video), track(Track::Audio)],
+        mpeg_ts: None,
     }
 }
 

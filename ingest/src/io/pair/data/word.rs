@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -150,6 +150,7 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WordError> {
 mod tests {
     use super::*;
     use ingest_api::RunId;
+    use ingest_api::window::{Rendition, Sha256};
 
     #[test]
     fn a_record_arrives_as_it_was_with_sound_and_without() {
@@ -164,6 +165,7 @@ mod tests {
             independent: true,
             gops: Vec::new(),
             tracks: Vec::new(),
+            mpeg_ts: Some(Rendition { len: 9, sha256: Sha256([2; 32]) }),
         };
         for sound_end in [None, Some(SoundEnd { sample: 48_000, rate: 48_000 })] {
             record.sound_end = sound_end;
