@@ -80,8 +80,8 @@ pub struct Takeover {
     /// From the first action to the last, in milliseconds.
     pub took_ms: f64,
     /// Where the time went: milliseconds until each step was done, from the decision at the taker, from the first order at a
-    /// node that gives. `open`: packets may
-    /// leave again; after a loss that needs the witnesses' grant, after a handover each still waits for the new standby.
+    /// node that gives. `open`: packets may leave again; after a loss that needs the witnesses' grant, after a handover each
+    /// still waits for the new standby.
     pub steps_ms: BTreeMap<&'static str, f64>,
     /// Its connections.
     pub connections: Vec<Moved>,

@@ -35,17 +35,17 @@ pub(super) async fn keep(data: Data, streams: Arc<Streams>) {
     }
 }
 
-/// Until neither has what replaces the other's.
+/// Until neither has what replaces the other's, or the holder leaves out what it was told: then the next time is soon enough.
 async fn compare(data: &Data, state: &dyn Coordinator) -> Result<(), Error> {
     let mut said = Vec::new();
     while data.follows() {
-        let want = Want::Directory(hash(&state.directory().await?), said);
+        let want = Want::Directory(hash(&state.directory().await?), said.clone());
         let waits = data.books().copies.compare(want);
         data.ring();
         let Ok(Ok(Reply::Directory(theirs))) = timeout(ANSWER_MAX, waits).await else { return Ok(()) };
         tell(&state.merge_directory(theirs.clone()).await?);
-        said = newer(&state.directory().await?, &theirs, NEWER_MAX);
-        if said.is_empty() {
+        let told = std::mem::replace(&mut said, newer(&state.directory().await?, &theirs, NEWER_MAX));
+        if said.is_empty() || said == told {
             return Ok(());
         }
     }
