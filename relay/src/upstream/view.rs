@@ -246,18 +246,26 @@ fn named(segment: &Segment, wanted: &Wanted) -> Option<(What, u64)> {
     Some((What::TsSegment { number, sha256: mpeg_ts.sha256 }, mpeg_ts.len))
 }
 
-/// Puts the end of what was shown before a snapshot that is shorter and follows it without a hole.
+/// Puts the end of what was shown before a snapshot that follows it without a hole: as much as makes it as long as what was
+/// shown, and three target durations, where there is that much.
 fn join_on(shown: &Snapshot, snapshot: &mut Snapshot) {
     let Some(first) = snapshot.segments.first() else { return };
-    let missing = shown.segments.len().saturating_sub(snapshot.segments.len());
-    let before = shown.segments.iter().filter(|segment| segment.number < first.number);
-    let before: Vec<&Segment> = before.collect();
+    let before = shown.segments.partition_point(|segment| segment.number < first.number);
+    let before = &shown.segments[..before];
     let joins = before.last().is_some_and(|last| {
         last.number.checked_add(1) == Some(first.number) && last.discontinuity <= first.discontinuity
     });
     if joins && shown.target_duration_s == snapshot.target_duration_s {
-        let stay = &before[before.len().saturating_sub(missing)..];
-        snapshot.segments.splice(..0, stay.iter().copied().cloned());
+        let least_90k = 3 * i64::from(shown.target_duration_s) * TICKS_PER_SECOND;
+        let mut count = snapshot.segments.len();
+        let mut length_90k: i64 = snapshot.segments.iter().map(|segment| segment.duration_90k).sum();
+        let stays = |segment: &&Segment| {
+            let short = count < shown.segments.len() || length_90k < least_90k;
+            (count, length_90k) = (count + 1, length_90k + segment.duration_90k);
+            short
+        };
+        let stay = before.iter().rev().take_while(stays).count();
+        snapshot.segments.splice(..0, before[before.len() - stay..].iter().cloned());
     }
 }
 

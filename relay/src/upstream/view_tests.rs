@@ -216,3 +216,14 @@ proptest! {
         }
     }
 }
+
+/// A young stream: the node that takes over lists as many segments as were shown, but not the first of them.
+#[test]
+fn three_target_durations_stay_listed() {
+    let mut view = View::new("demo".parse().unwrap());
+    view.offer(snapshot(3, 0..2), 0).unwrap();
+    view.offer(snapshot(4, 1..3), 1_000).unwrap();
+    assert_eq!(numbers(&view), [0, 1, 2]);
+    view.offer(snapshot(4, 1..4), 2_000).unwrap();
+    assert_eq!(numbers(&view), [1, 2, 3]);
+}
