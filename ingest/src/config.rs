@@ -63,12 +63,12 @@ pub struct Config {
     #[serde(default = "archive_hours")]
     pub archive_hours: u32,
     /// Whether parts of a third of a second are listed as they come, for low-latency players. A segment is recorded when it
-    /// is complete: a crash of this process may change the parts of the one that was open.
-    #[serde(default)]
+    /// is complete: a crash of a node that is not one of a pair may change the parts of the one that was open.
+    #[serde(default = "yes")]
     pub low_latency: bool,
     /// Whether segments are there as MPEG-TS too, for players that do not like fragmented MP4. The nodes of a pair go by
     /// whoever began the run.
-    #[serde(default = "mpeg_ts")]
+    #[serde(default = "yes")]
     pub mpeg_ts: bool,
     /// Log lines for people or machines.
     #[serde(default)]
@@ -99,7 +99,7 @@ fn mark_workers() -> usize {
 fn archive_hours() -> u32 {
     24
 }
-fn mpeg_ts() -> bool {
+fn yes() -> bool {
     true
 }
 
@@ -196,7 +196,10 @@ mod tests {
         assert_eq!((config.segment_seconds, config.rtmp_listen.port()), (4, 0));
         assert_eq!(config.window_segments, 10);
         assert_eq!(parse(LEAST, &[("RELEVE_INGEST_NAME", "12")]).unwrap().name, "12");
-        assert!(parse(LEAST, &[("RELEVE_INGEST_LOW_LATENCY", "true")]).unwrap().low_latency);
+        assert!(
+            config.low_latency
+                && !parse(LEAST, &[("RELEVE_INGEST_LOW_LATENCY", "false")]).unwrap().low_latency
+        );
         assert!(config.mpeg_ts && !parse(LEAST, &[("RELEVE_INGEST_MPEG_TS", "false")]).unwrap().mpeg_ts);
     }
 

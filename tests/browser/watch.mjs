@@ -2,6 +2,7 @@
 //
 //   node watch.mjs play URL SECONDS SCREENSHOT    plays; times, stalls, errors, and whether the picture moves
 //   node watch.mjs read URL                       what the page says once it has settled
+//   node watch.mjs clock URL SECONDS              plays a feed that shows the time (tests::clock); how old its pictures are
 //
 // In: addresses of this machine. Out: facts; the caller judges them. Touches one browser with an empty profile.
 
@@ -17,21 +18,62 @@ try {
       complaints.push(`a request to somewhere else: ${request.url()}`);
   });
   const answer = await page.goto(url);
-  const facts = verb === "play" ? await play(page) : await read(page);
+  const facts = await { play, read, clock }[verb](page);
   console.log(JSON.stringify({ status: answer.status(), ...facts, complaints }));
 } finally {
   await close();
 }
 
-async function play(page) {
+/** Waits until it plays; from then on the page notes each time it has to wait. Gives how long that took. */
+async function begin(page) {
   const opened = Date.now();
-  await page.waitForFunction(() => window.releve?.video.currentTime > 0 && !window.releve.video.paused, null, { timeout: 30_000 });
+  const plays = () => window.releve?.video.currentTime > 0 && !window.releve.video.paused;
+  await page.waitForFunction(plays, null, { timeout: 30_000 }).catch(async () => {
+    const events = await page.evaluate(() => JSON.stringify(window.releve?.events));
+    throw new Error(`it does not play: ${events}`);
+  });
   const startup_ms = Date.now() - opened;
   await page.evaluate(() => {
     window.waits = [];
     for (const kind of ["waiting", "stalled", "error", "ended", "pause"])
       window.releve.video.addEventListener(kind, () => window.waits.push({ kind, at: window.releve.video.currentTime }));
   });
+  return startup_ms;
+}
+
+/** Milliseconds between the time that a picture shows and the time at which it is on screen, of every tenth picture. */
+async function clock(page) {
+  const startup_ms = await begin(page);
+  await page.evaluate(() => {
+    const [BITS, SIDE] = [24, 40]; // as tests::clock draws them
+    const { video } = window.releve;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [BITS * SIDE, SIDE];
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    window.ages_ms = [];
+    const look = (count) => () => {
+      if (count % 10 === 0) {
+        const now = Date.now();
+        context.drawImage(video, 0, 0, BITS * SIDE, SIDE, 0, 0, BITS * SIDE, SIDE);
+        const row = context.getImageData(0, SIDE / 2, BITS * SIDE, 1).data;
+        let shown = 0;
+        for (let bit = 0; bit < BITS; bit++) shown += row[4 * (bit * SIDE + SIDE / 2)] > 128 ? 2 ** bit : 0;
+        window.ages_ms.push((((now - shown) % 2 ** BITS) + 2 ** BITS) % 2 ** BITS);
+      }
+      video.requestVideoFrameCallback(look(count + 1));
+    };
+    video.requestVideoFrameCallback(look(0));
+  });
+  await page.waitForTimeout(Number(seconds) * 1000);
+  return page.evaluate((startup_ms) => {
+    const { events, hls } = window.releve;
+    const errors = events.filter((event) => event.kind === "error");
+    return { startup_ms, ages_ms: window.ages_ms, waits: window.waits, errors, target_s: hls?.targetLatency };
+  }, startup_ms);
+}
+
+async function play(page) {
+  const startup_ms = await begin(page);
   const look = () =>
     page.evaluate(() => {
       const { video } = window.releve;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tests::lab::by_script;
 use tests::lab::players::{GST_CATEGORIES, VLC_LATE, VLC_SURROUNDINGS};
 use tests::obs::Obs;
-use tests::{Child, Cluster, Mark, Publisher, Viewer, feed, tool};
+use tests::{Child, Cluster, Mark, Publisher, Viewer, clock, feed, tool};
 
 /// How long each of them plays.
 const SECONDS: u32 = 20;
@@ -253,6 +253,30 @@ fn chromium_plays_the_watch_page_without_a_stall() -> Result<()> {
     );
     ensure!(std::fs::metadata(&screenshot)?.len() > 20_000, "the screenshot is empty");
     eprintln!("{facts}");
+    Ok(())
+}
+
+/// From the broadcaster's frame clock to the pixels on screen, marking on: at most 2 s.
+#[test]
+fn chromium_is_two_seconds_behind_at_most() -> Result<()> {
+    let (Some(_), Some(_)) = (tool("ffmpeg")?, tool("chromium")?) else { return Ok(()) };
+    let cluster = Cluster::start_with(1, "low_latency = true", &[])?;
+    let key = cluster.add_stream("demo", Mark::Require)?;
+    let _publisher = clock::publish(&cluster.publish_url(&key)?, cluster.dir())?;
+    let url = cluster.mint("demo", "alice", 600)?.remove(0);
+    Viewer::enter_when_live(&url, Duration::from_secs(20))?.follow_until(3, Duration::from_secs(20))?;
+    let Some(facts) = browse(&["clock", &watch_url(&url), &SECONDS.to_string()])? else { return Ok(()) };
+    ensure!(facts["errors"] == Value::Array(Vec::new()), "{facts}");
+    ensure!(facts["waits"] == Value::Array(Vec::new()), "the player waited: {facts}");
+    let mut ages: Vec<u64> =
+        facts["ages_ms"].as_array().context("ages")?.iter().filter_map(Value::as_u64).collect();
+    ages.sort_unstable();
+    let (least, median, most) = (ages.first(), ages.get(ages.len() / 2), ages.last());
+    eprintln!(
+        "pictures are {least:?} to {most:?} ms old, {median:?} in the median, when they are seen: {facts}"
+    );
+    ensure!(ages.len() as u32 >= SECONDS * 2, "few pictures: {facts}");
+    ensure!(median.is_some_and(|&age| age <= 2_000), "{facts}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Playlists as a viewer reads them (RFC 8216), strictly: a tag or attribute that is not known here is an error.
 //!
-//! In: text. Out: `Index` or `MediaPlaylist`. Pure.
+//! In: text. Out: `Index` or `MediaPlaylist`. Pure. What low-latency playlists say more (RFC 8216bis) is checked and left out.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -63,11 +63,15 @@ impl MediaPlaylist {
         ensure!(lines.next() == Some("#EXTM3U"), "no #EXTM3U");
         let (mut target, mut sequence, mut first_discontinuity) = (None, None, 0);
         let (mut discontinuity, mut map, mut date, mut duration) = (None, String::new(), None, None);
-        let (mut ended, mut segments) = (false, Vec::new());
+        let (mut ended, mut segments, mut parts) = (false, Vec::new(), Parts::default());
         for line in lines {
             let (tag, value) = line.split_once(':').unwrap_or((line, ""));
             match tag {
                 "#EXT-X-VERSION" | "#EXT-X-INDEPENDENT-SEGMENTS" => {}
+                "#EXT-X-SERVER-CONTROL" | "#EXT-X-PART-INF" => parts.announce(tag, value)?,
+                "#EXT-X-PART" => parts.list(value)?,
+                "#EXT-X-PRELOAD-HINT" => drop(quoted(value, "URI").context("a hint has a URI")?),
+                "#EXT-X-RENDITION-REPORT" => drop(quoted(value, "URI").context("a report has a URI")?),
                 "#EXT-X-TARGETDURATION" => target = Some(value.parse()?),
                 "#EXT-X-MEDIA-SEQUENCE" => sequence = Some(value.parse()?),
                 "#EXT-X-DISCONTINUITY-SEQUENCE" => first_discontinuity = value.parse()?,
@@ -84,6 +88,7 @@ impl MediaPlaylist {
                 _ => {
                     let first: u64 = sequence.context("a segment before #EXT-X-MEDIA-SEQUENCE")?;
                     ensure!(!map.is_empty(), "a segment without #EXT-X-MAP");
+                    parts.end_segment(duration.unwrap_or(0))?;
                     segments.push(Listed {
                         number: first + segments.len() as u64,
                         uri: line.to_owned(),
@@ -102,6 +107,47 @@ impl MediaPlaylist {
             ended,
             segments,
         })
+    }
+}
+
+/// What is said of parts (RFC 8216bis §4.4.3.7, §4.4.3.8, §4.4.4.9), in units of 10 µs.
+#[derive(Default)]
+struct Parts {
+    hold_back: u64,
+    target: u64,
+    listed: u64,
+    sum: u64,
+}
+
+impl Parts {
+    fn announce(&mut self, tag: &str, value: &str) -> Result<()> {
+        let number = |name: &str| {
+            let found = value.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            hundred_thousandths(found.with_context(|| format!("no {name} in {tag}"))?)
+        };
+        match tag {
+            "#EXT-X-PART-INF" => self.target = number("PART-TARGET")?,
+            _ => self.hold_back = number("PART-HOLD-BACK")?,
+        }
+        let known = self.target > 0 && self.hold_back > 0;
+        ensure!(!known || self.hold_back >= 2 * self.target, "{} is too near the end", self.hold_back);
+        Ok(())
+    }
+
+    fn list(&mut self, value: &str) -> Result<()> {
+        let duration = value.split(',').find_map(|pair| pair.strip_prefix("DURATION="));
+        let duration = hundred_thousandths(duration.context("a part has a DURATION")?)?;
+        quoted(value, "URI").context("a part has a URI")?;
+        ensure!(duration <= self.target, "a part of {duration}, longer than {}", self.target);
+        (self.listed, self.sum) = (self.listed + 1, self.sum + duration);
+        Ok(())
+    }
+
+    /// A segment is as long as its parts, where they are listed.
+    fn end_segment(&mut self, duration: u64) -> Result<()> {
+        let (listed, sum) = (std::mem::take(&mut self.listed), std::mem::take(&mut self.sum));
+        ensure!(listed == 0 || sum.abs_diff(duration) <= listed, "parts of {sum} in a segment of {duration}");
+        Ok(())
     }
 }
 
@@ -179,6 +225,19 @@ mod tests {
         assert_eq!(playlist.segments[1].discontinuity, 4);
         assert_eq!(playlist.segments[1].duration_10us, 200_200);
         assert_eq!(playlist.segments[1].date_ms_of_day - playlist.segments[0].date_ms_of_day, 2002);
+    }
+
+    #[test]
+    fn parts_are_checked() {
+        let with = |parts: &str| {
+            let low = "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=3.00003\n#EXT-X-PART-INF:PART-TARGET=1.00100\n";
+            let text = MEDIA.replacen("#EXT-X-MAP", &format!("{low}#EXT-X-MAP"), 1);
+            MediaPlaylist::parse(&text.replacen("#EXTINF", &format!("{parts}#EXTINF"), 1))
+        };
+        let part = "#EXT-X-PART:DURATION=1.00100,URI=\"video/7.1.m4s\",INDEPENDENT=YES\n";
+        assert_eq!(with(&part.repeat(2)).unwrap().segments.len(), 2);
+        assert!(with(part).is_err(), "half of the segment");
+        assert!(with(&part.replace("1.00100", "2.00200")).is_err(), "a part that is too long");
     }
 
     #[test]

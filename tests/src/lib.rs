@@ -13,6 +13,7 @@
 
 pub mod bench;
 pub mod child;
+pub mod clock;
 pub mod cluster;
 pub mod decode;
 pub mod feed;

@@ -101,16 +101,17 @@ function playWithHls(session) {
   return new Promise((done) => {
     const hls = new Hls({
       enableWorker: false, // segments are fragmented MP4 already: there is nothing to convert
-      lowLatencyMode: false,
+      // How far behind the newest picture to stay is the playlist's word: three parts, or three segments without parts.
+      lowLatencyMode: true,
       backBufferLength: 30,
       maxBufferLength: 20,
-      liveSyncDurationCount: 3,
-      liveMaxLatencyDurationCount: 10,
       // A takeover of the ingest is over in seconds and the relay holds requests meanwhile; more patience costs nothing.
       manifestLoadPolicy: policy(PATIENCE_MS),
       playlistLoadPolicy: policy(PATIENCE_MS),
       fragLoadPolicy: policy(PATIENCE_MS),
     });
+    // Further behind than ten segments it jumps. Given above, it would ask for a distance to stay at, too.
+    hls.config.liveMaxLatencyDurationCount = 10;
     window.releve.hls = hls;
     let [grownAt, newest, mended] = [performance.now(), -1, 0];
     const watch = setInterval(() => {
