@@ -103,6 +103,7 @@ function playWithHls(session) {
       enableWorker: false, // segments are fragmented MP4 already: there is nothing to convert
       // How far behind the newest picture to stay is the playlist's word: three parts, or three segments without parts.
       lowLatencyMode: true,
+      maxLiveSyncPlaybackRate: 1.1, // who came in late or had to wait catches up, unheard
       backBufferLength: 30,
       maxBufferLength: 20,
       // A takeover of the ingest is over in seconds and the relay holds requests meanwhile; more patience costs nothing.
