@@ -5,6 +5,7 @@
 
 use crate::address::Networks;
 use crate::node::Limits;
+use crate::route::SessionIn;
 use releve_state::seats::{SeatLimit, WhenFull};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -94,19 +95,6 @@ pub struct Config {
     /// Bounds and times: not in the file.
     #[serde(skip)]
     pub limits: Limits,
-}
-
-/// Where a session is carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SessionIn {
-    /// In the path: playlists are the same for all viewers.
-    #[default]
-    Path,
-    /// In the query: playlists are written for each viewer.
-    Query,
-    /// In a cookie: playlists are the same for all viewers, and the page is of the relay's own site.
-    Cookie,
 }
 
 /// What happens to a session for which its viewer has no seat free.

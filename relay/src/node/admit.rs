@@ -3,9 +3,8 @@
 
 use super::answer::Answer;
 use super::{Node, now_unix_s};
-use crate::io::config::SessionIn;
 use crate::io::webhook::{Event, Kind, Verdict, WebhookError};
-use crate::route::{carried, cookie};
+use crate::route::{SessionIn, carried, cookie};
 use crate::session::{self, Session, WATCH_S};
 use crate::token::Refusal;
 use ingest_api::StreamName;

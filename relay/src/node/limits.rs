@@ -2,7 +2,7 @@
 //!
 //! They are constants until somebody needs a knob; tests shorten them.
 
-use crate::io::config::SessionIn;
+use crate::route::SessionIn;
 use std::time::Duration;
 
 /// Bounds and times.

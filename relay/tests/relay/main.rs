@@ -12,6 +12,7 @@ mod crowd;
 mod front;
 mod http1_hyper;
 mod http2;
+mod http2_ill;
 mod jwt;
 mod kept;
 mod low_latency;
