@@ -2,7 +2,7 @@
 
 use crate::revocation::Revocations;
 use crate::route::{self, Carrier, Route};
-use crate::session::{self, Session};
+use crate::session::{self, Binding, Presenter, Session};
 use crate::token::jwt::{self, Rules};
 use crate::token::key_set::{KeySet, Reach};
 use crate::token::{self, Entry, Ways};
@@ -30,8 +30,8 @@ pub fn token(data: &[u8]) {
         };
         assert_eq!(text, access::mint(&keys, &ours), "a token that nobody made was taken");
     }
-    if let Ok(session) = session::open(&keys, text, 0) {
-        assert_eq!(session::seal(&keys, &session), text, "a session has two spellings");
+    if let Ok(session) = session::open(&keys, text, Presenter::default(), 0) {
+        assert_eq!(session::seal(&keys, &session, Presenter::default()), text, "a session has two spellings");
         assert_eq!(session, known_session(), "a session that nobody made was taken");
     }
 }
@@ -97,6 +97,7 @@ fn known_session() -> Session {
         watch_until_unix_s: u64::MAX,
         asked: false,
         counted: false,
+        bound: Binding::default(),
     }
 }
 
@@ -110,5 +111,5 @@ pub fn valid_credentials() -> [String; 2] {
         enter_until_unix_s: u64::MAX,
         watch_until_unix_s: None,
     };
-    [access::mint(&keys, &claims), session::seal(&keys, &known_session())]
+    [access::mint(&keys, &claims), session::seal(&keys, &known_session(), Presenter::default())]
 }

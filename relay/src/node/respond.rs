@@ -14,7 +14,7 @@ use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
 use crate::route::{self, Carrier, Reload, Route, Wanted, carried, cookie};
-use crate::session::{self, Session, SessionError};
+use crate::session::{self, Presenter, Session, SessionError};
 use crate::token::{self, Entry, Refusal, Ways};
 use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
@@ -98,8 +98,10 @@ impl Node {
             let (kind, found) = self.look(request, true);
             let reply = match found {
                 Found::Reply(reply) => reply,
-                Found::Admit(claims, file) => self.admit(claims, file).await.into(),
-                Found::Ask(stream, token, file) => self.ask_webhook(&stream, &token, file).await.into(),
+                Found::Admit(claims, file) => self.admit(claims, file, by(request)).await.into(),
+                Found::Ask(stream, token, file) => {
+                    self.ask_webhook(&stream, &token, file, by(request)).await.into()
+                }
                 Found::Keys => {
                     self.jwt.ask();
                     if timeout(self.limits.keys_hold, readings.changed()).await.is_ok() {
@@ -193,7 +195,7 @@ impl Node {
             Carrier::Path(credential) | Carrier::Query(credential) => *credential,
             Carrier::Cookie(_) => request.cookie.and_then(cookie::of_field).ok_or(Refusal::Missing)?,
         };
-        let session = match session::open(&self.keys().session, credential, now_unix_s()) {
+        let session = match session::open(&self.keys().session, credential, by(request), now_unix_s()) {
             Ok(session) => session,
             Err(SessionError::Expired) => return Err(Refusal::Expired),
             Err(error) => return Err(Refusal::Session(error)),
@@ -302,6 +304,11 @@ impl Node {
         tracing::debug!(%refusal, "refused");
         Answer::refused(refusal)
     }
+}
+
+/// Who makes a request, as far as a session can be bound to them.
+fn by<'a>(request: &Request<'a>) -> Presenter<'a> {
+    Presenter { address: request.source, agent: request.user_agent }
 }
 
 /// A playlist changes too often to be fetched in ranges: the whole, or nothing new.

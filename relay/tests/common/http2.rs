@@ -32,9 +32,17 @@ impl Viewer {
         Viewer::with_window(address, 1 << 20).await
     }
 
+    /// Over a socket of the caller.
+    pub async fn over(socket: TcpStream) -> Viewer {
+        Viewer::shaking(socket, 1 << 20).await
+    }
+
     pub async fn with_window(address: SocketAddr, window: u32) -> Viewer {
+        Viewer::shaking(TcpStream::connect(address).await.unwrap(), window).await
+    }
+
+    async fn shaking(socket: TcpStream, window: u32) -> Viewer {
         let connector = TlsConnector::from(offering(&[b"h2", b"http/1.1"]));
-        let socket = TcpStream::connect(address).await.unwrap();
         let stream = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (send, connection) = h2::client::Builder::new()

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bound;
 mod carried;
 mod corpus;
 mod crowd;
