@@ -1,8 +1,8 @@
 //! What the fuzz targets call, and the replay of their corpora in the tests: input in, a panic if a promise breaks.
 
 use crate::revocation::Revocations;
-use crate::route::{self, Route};
-use crate::session::{self, Session};
+use crate::route::{self, Carrier, Route};
+use crate::session::{self, Binding, Presenter, Session};
 use crate::token::jwt::{self, Rules};
 use crate::token::key_set::{KeySet, Reach};
 use crate::token::{self, Entry, Ways};
@@ -30,8 +30,8 @@ pub fn token(data: &[u8]) {
         };
         assert_eq!(text, access::mint(&keys, &ours), "a token that nobody made was taken");
     }
-    if let Ok(session) = session::open(&keys, text, 0) {
-        assert_eq!(session::seal(&keys, &session), text, "a session has two spellings");
+    if let Ok(session) = session::open(&keys, text, Presenter::default(), 0) {
+        assert_eq!(session::seal(&keys, &session, Presenter::default()), text, "a session has two spellings");
         assert_eq!(session, known_session(), "a session that nobody made was taken");
     }
 }
@@ -68,19 +68,20 @@ pub fn viewer_path(data: &[u8]) {
     match route {
         Route::Live { stream, file, .. } => assert_eq!(path, format!("/live/{stream}/{file}")),
         Route::Watch { stream, .. } => assert_eq!(path, format!("/watch/{stream}")),
-        Route::Session { credential, wanted: Some(wanted), .. } => {
-            assert_eq!(path, format!("/v/{credential}/{}", wanted.to_path()));
+        Route::Session { carrier, wanted, .. } => {
+            let at = match carrier {
+                Carrier::Path(credential) => format!("/v/{credential}"),
+                Carrier::Query(credential) => {
+                    assert!(text.contains(&format!("s={credential}")) && !credential.contains('&'));
+                    "/q".to_owned()
+                }
+                Carrier::Cookie(stream) => format!("/c/{stream}"),
+            };
+            match wanted {
+                Some(wanted) => assert_eq!(path, format!("{at}/{}", wanted.to_path())),
+                None => assert!(path.starts_with(&at)),
+            }
         }
-        Route::Carried { credential, wanted, .. } => {
-            assert!(text.contains(&format!("s={credential}")) && !credential.contains('&'));
-            let below = wanted.map(|wanted| wanted.to_path());
-            assert!(below.is_none_or(|below| path == format!("/q/{below}")));
-        }
-        Route::Kept { stream, wanted, .. } => {
-            let below = wanted.map(|wanted| wanted.to_path());
-            assert!(below.is_none_or(|below| path == format!("/c/{stream}/{below}")));
-        }
-        Route::Session { wanted: None, .. } => assert!(path == "/v" || path.starts_with("/v/")),
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}
     }
@@ -96,6 +97,7 @@ fn known_session() -> Session {
         watch_until_unix_s: u64::MAX,
         asked: false,
         counted: false,
+        bound: Binding::default(),
     }
 }
 
@@ -109,5 +111,5 @@ pub fn valid_credentials() -> [String; 2] {
         enter_until_unix_s: u64::MAX,
         watch_until_unix_s: None,
     };
-    [access::mint(&keys, &claims), session::seal(&keys, &known_session())]
+    [access::mint(&keys, &claims), session::seal(&keys, &known_session(), Presenter::default())]
 }

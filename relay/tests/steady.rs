@@ -9,6 +9,7 @@ mod common;
 
 use common::secure::*;
 use common::*;
+use releve_relay::session::Binding;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -54,6 +55,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// The player's field; its session is bound to it.
+const PLAYER: &str = "user-agent: player\r\n";
+
 /// Asks on a kept connection and reads the whole answer, `len` bytes with its head.
 fn ask(stream: &mut (impl Read + Write), request: &[u8], len: usize, into: &mut [u8]) {
     stream.write_all(request).unwrap();
@@ -89,22 +93,26 @@ fn steady_requests_allocate_nothing() {
         origin.put(Show::sized("demo", 0..6, 5_000));
         let mut config = config(&[origin.url()]);
         config.sessions_per_viewer = 3; // counted all the while
+        config.session_bound_to = Binding { address: true, agent: true };
         install(dir.path(), "first.pem", "first.key");
         listens(&mut config, dir.path());
         config.limits.certificate_look = Duration::from_secs(3600); // looking at files allocates
         let relay = Relay::with(config).await;
-        let session = relay.enter("demo", "alice").await;
+        let target = format!("/live/demo/index.m3u8?token={}", token("demo", "alice"));
+        let entered = relay.client().await.ask("GET", &target, PLAYER).await;
+        let index = entered.header("location").unwrap();
+        let session = index.strip_suffix("/index.m3u8").unwrap().to_owned();
         (relay, origin, session)
     });
     let target = |below: &str, fields: &str| {
-        format!("GET {session}/{below} HTTP/1.1\r\nhost: relay\r\nuser-agent: player\r\n{fields}\r\n")
-            .into_bytes()
+        format!("GET {session}/{below} HTTP/1.1\r\nhost: relay\r\n{PLAYER}{fields}\r\n").into_bytes()
     };
     let etag = runtime.block_on(async {
         let mut client = relay.client().await;
-        client.get(&format!("{session}/index.m3u8")).await;
-        client.get(&format!("{session}/video/4.m4s")).await; // from now on it is held
-        client.get(&format!("{session}/video.m3u8")).await.header("etag").unwrap().to_owned()
+        client.ask("GET", &format!("{session}/index.m3u8"), PLAYER).await;
+        client.ask("GET", &format!("{session}/video/4.m4s"), PLAYER).await; // from now on it is held
+        let playlist = client.ask("GET", &format!("{session}/video.m3u8"), PLAYER).await;
+        playlist.header("etag").unwrap().to_owned()
     });
     let requests = [
         ("200", target("video.m3u8", "")),

@@ -90,7 +90,9 @@ mod tests {
             range,
             if_none_match,
             cookie: None,
+            user_agent: None,
             forwarded_for: None,
+            source: None,
         }
     }
 

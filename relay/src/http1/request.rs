@@ -4,6 +4,7 @@
 //! are none. The answer for some bytes is the same however they were cut on the way. No allocation. RFC 9112 §2–6; bare LF,
 //! line folding, bodies, a second host and everything else that intermediaries are known to read differently is refused.
 
+use core::net::IpAddr;
 use std::mem::MaybeUninit;
 
 /// Longest head in bytes, empty line included: a token of 2 KiB and a browser's cookies leave most of it free.
@@ -54,8 +55,12 @@ pub struct Request<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// Its `Cookie`, if it has exactly one.
     pub cookie: Option<&'a [u8]>,
+    /// Its `User-Agent`, if it has exactly one.
+    pub user_agent: Option<&'a [u8]>,
     /// Its last `X-Forwarded-For`: the one that the nearest proxy wrote, if there is a proxy to be believed.
     pub forwarded_for: Option<&'a [u8]>,
+    /// Whose it is, once whoever took the connection has said so; the parser does not know.
+    pub source: Option<IpAddr>,
 }
 
 impl<'a> Request<'a> {
@@ -69,6 +74,8 @@ impl<'a> Request<'a> {
             range: self.range.map(Into::into),
             if_none_match: self.if_none_match.map(Into::into),
             cookie: self.cookie.map(Into::into),
+            user_agent: self.user_agent.map(Into::into),
+            source: self.source,
         }
     }
 }
@@ -83,6 +90,8 @@ pub struct Kept {
     range: Option<Box<str>>,
     if_none_match: Option<Box<[u8]>>,
     cookie: Option<Box<[u8]>>,
+    user_agent: Option<Box<[u8]>>,
+    source: Option<IpAddr>,
 }
 
 impl Kept {
@@ -96,7 +105,9 @@ impl Kept {
             range: self.range.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
             cookie: self.cookie.as_deref(),
+            user_agent: self.user_agent.as_deref(),
             forwarded_for: None, // it has been looked at
+            source: self.source,
         }
     }
 }
@@ -209,7 +220,9 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         range: if seen.ranges == 1 && !seen.if_range { seen.range } else { None },
         if_none_match: if seen.if_none_matches == 1 { seen.if_none_match } else { None },
         cookie: if seen.cookies == 1 { seen.cookie } else { None },
+        user_agent: if seen.user_agents == 1 { seen.user_agent } else { None },
         forwarded_for: seen.forwarded_for,
+        source: None,
     };
     Ok(Some((request, leading + len)))
 }
@@ -249,6 +262,8 @@ struct Seen<'a> {
     if_none_match: Option<&'a [u8]>,
     cookies: usize,
     cookie: Option<&'a [u8]>,
+    user_agents: usize,
+    user_agent: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
 }
 
@@ -280,6 +295,10 @@ impl<'a> Seen<'a> {
                         seen.close |= option.eq_ignore_ascii_case(b"close");
                         seen.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                     }
+                }
+                10 if is("user-agent") => {
+                    seen.user_agents += 1;
+                    seen.user_agent = Some(field.value);
                 }
                 13 if is("if-none-match") => {
                     seen.if_none_matches += 1;

@@ -5,6 +5,8 @@
 
 use crate::address::Networks;
 use crate::node::Limits;
+use crate::route::SessionIn;
+use crate::session::Binding;
 use releve_state::seats::{SeatLimit, WhenFull};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -70,6 +72,9 @@ pub struct Config {
     /// Where a session is carried.
     #[serde(default)]
     pub session_in: SessionIn,
+    /// What a session is bound to: who presents it from elsewhere is refused. Without it to nothing.
+    #[serde(default)]
+    pub session_bound_to: Binding,
     /// Most sessions of one viewer at once, over all relays; 0 for any number.
     #[serde(default)]
     pub sessions_per_viewer: u32,
@@ -94,19 +99,6 @@ pub struct Config {
     /// Bounds and times: not in the file.
     #[serde(skip)]
     pub limits: Limits,
-}
-
-/// Where a session is carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SessionIn {
-    /// In the path: playlists are the same for all viewers.
-    #[default]
-    Path,
-    /// In the query: playlists are written for each viewer.
-    Query,
-    /// In a cookie: playlists are the same for all viewers, and the page is of the relay's own site.
-    Cookie,
 }
 
 /// What happens to a session for which its viewer has no seat free.
@@ -178,7 +170,7 @@ impl Config {
                 | "jwt_audience" | "webhook_url" | "session_in" | "sessions_when_full" | "log" => {
                     Value::String(value)
                 }
-                "origins" | "trusted_proxies" => {
+                "origins" | "trusted_proxies" | "session_bound_to" => {
                     Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
                 }
                 "http2" | "proxy_protocol" => Value::Boolean(
@@ -344,6 +336,7 @@ mod tests {
                 ("RELEVE_RELAY_JWT_AUDIENCE", "tv"),
                 ("RELEVE_RELAY_WEBHOOK_URL", "http://127.0.0.1:9000/may"),
                 ("RELEVE_RELAY_SESSION_IN", "query"),
+                ("RELEVE_RELAY_SESSION_BOUND_TO", "ip, user-agent"),
                 ("RELEVE_RELAY_SESSIONS_PER_VIEWER", "2"),
                 ("RELEVE_RELAY_SESSIONS_WHEN_FULL", "stop-oldest"),
                 ("RELEVE_RELAY_CACHE_MIB", "7"),
@@ -359,6 +352,7 @@ mod tests {
         assert_eq!(config.public_url.as_deref(), Some("https://tv.example.org"));
         let limit = SeatLimit { seats: 2, when_full: WhenFull::StopOldest, idle_s: 35 };
         assert_eq!((config.seats(), config.session_in), (Some(limit), SessionIn::Query));
+        assert_eq!(config.session_bound_to, Binding { address: true, agent: true });
         let (listen, files) = config.tls().unwrap();
         assert_eq!((listen.port(), files.key), (8443, PathBuf::from("c.key")));
         let listed = |text: &str| config.trusted_proxies.contains(text.parse().unwrap());

@@ -3,10 +3,9 @@
 
 use super::answer::Answer;
 use super::{Node, now_unix_s};
-use crate::io::config::SessionIn;
 use crate::io::webhook::{Event, Kind, Verdict, WebhookError};
-use crate::route::{carried, cookie};
-use crate::session::{self, Session, WATCH_S};
+use crate::route::{SessionIn, carried, cookie};
+use crate::session::{self, Presenter, Session, WATCH_S};
 use crate::token::Refusal;
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
@@ -21,9 +20,9 @@ use tokio::time::timeout;
 impl Node {
     /// Opens a session for a viewer whose token holds. 503 when the ledger does not take the record: no media byte
     /// without one.
-    pub(super) async fn admit(self: &Arc<Self>, claims: Claims, file: &str) -> Answer {
+    pub(super) async fn admit(self: &Arc<Self>, claims: Claims, file: &str, by: Presenter<'_>) -> Answer {
         match self.draw() {
-            Some(id) => self.admit_as(id, claims, false, file).await,
+            Some(id) => self.admit_as(id, claims, false, file, by).await,
             None => self.not_admitted(),
         }
     }
@@ -34,6 +33,7 @@ impl Node {
         stream: &StreamName,
         token: &str,
         file: &str,
+        by: Presenter<'_>,
     ) -> Answer {
         let Some(id) = self.draw() else { return self.not_admitted() };
         let (viewer, watch_until_unix_s) = match self.verdict(&id, stream, token).await {
@@ -60,7 +60,7 @@ impl Node {
             enter_until_unix_s: now,
             watch_until_unix_s,
         };
-        self.admit_as(id, claims, true, file).await
+        self.admit_as(id, claims, true, file, by).await
     }
 
     async fn verdict(
@@ -85,7 +85,14 @@ impl Node {
         webhook.ask(ring.current(), &event, now_unix_s()).await
     }
 
-    async fn admit_as(self: &Arc<Self>, id: [u8; 16], claims: Claims, asked: bool, file: &str) -> Answer {
+    async fn admit_as(
+        self: &Arc<Self>,
+        id: [u8; 16],
+        claims: Claims,
+        asked: bool,
+        file: &str,
+        by: Presenter<'_>,
+    ) -> Answer {
         let keys = self.keys();
         let now = now_unix_s();
         let session = Session {
@@ -96,6 +103,7 @@ impl Node {
             watch_until_unix_s: claims.watch_until_unix_s.unwrap_or(now.saturating_add(WATCH_S)),
             asked,
             counted: self.seats.is_some(),
+            bound: self.limits.bound,
         };
         // Others were waited for since the token was looked at.
         if self.revocations.read().unwrap_or_else(PoisonError::into_inner).covers_claims(&claims) {
@@ -128,7 +136,7 @@ impl Node {
             "viewer admitted"
         );
         self.follow(&session.stream); // so that the playlist is on its way when the viewer asks
-        let credential = session::seal(&keys.session, &session);
+        let credential = session::seal(&keys.session, &session, by);
         match self.limits.session_in {
             SessionIn::Path => Answer::moved(format!("/v/{credential}/{file}")),
             SessionIn::Query => Answer::moved(format!("/q/{file}?{}={credential}", carried::NAME)),

@@ -2,7 +2,8 @@
 //!
 //! They are constants until somebody needs a knob; tests shorten them.
 
-use crate::io::config::SessionIn;
+use crate::route::SessionIn;
+use crate::session::Binding;
 use std::time::Duration;
 
 /// Bounds and times.
@@ -64,6 +65,8 @@ pub struct Limits {
     pub certificate_look: Duration,
     /// Where sessions of newly admitted viewers are carried.
     pub session_in: SessionIn,
+    /// What sessions of newly admitted viewers are bound to.
+    pub bound: Binding,
     /// Whether viewers come by TLS only, so that a cookie need not be sent without.
     pub secure: bool,
     /// Most streams known at once.
@@ -100,6 +103,7 @@ impl Default for Limits {
             handshakes_max: 4096,
             certificate_look: Duration::from_secs(10),
             session_in: SessionIn::Path,
+            bound: Binding::default(),
             secure: false,
             streams_max: 1024,
         }

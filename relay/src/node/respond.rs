@@ -13,8 +13,8 @@ use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
-use crate::route::{self, Reload, Route, Wanted, carried, cookie};
-use crate::session::{self, Session, SessionError};
+use crate::route::{self, Carrier, Reload, Route, Wanted, carried, cookie};
+use crate::session::{self, Presenter, Session, SessionError};
 use crate::token::{self, Entry, Refusal, Ways};
 use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
@@ -98,8 +98,10 @@ impl Node {
             let (kind, found) = self.look(request, true);
             let reply = match found {
                 Found::Reply(reply) => reply,
-                Found::Admit(claims, file) => self.admit(claims, file).await.into(),
-                Found::Ask(stream, token, file) => self.ask_webhook(&stream, &token, file).await.into(),
+                Found::Admit(claims, file) => self.admit(claims, file, by(request)).await.into(),
+                Found::Ask(stream, token, file) => {
+                    self.ask_webhook(&stream, &token, file, by(request)).await.into()
+                }
                 Found::Keys => {
                     self.jwt.ask();
                     if timeout(self.limits.keys_hold, readings.changed()).await.is_ok() {
@@ -133,30 +135,18 @@ impl Node {
                 ("live", self.live(request.method, &stream, file, token))
             }
             Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
-            Ok(Route::Kept { stream, wanted, token_too, reload }) => {
+            Ok(Route::Session { carrier, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
                 let reload = if over { Reload { msn: None, ..reload } } else { reload };
-                let credential = request.cookie.and_then(cookie::of_field);
-                let found = credential.ok_or(Refusal::Missing).and_then(|credential| {
-                    self.below_session(request, (credential, Some(&stream)), wanted, token_too, reload)
-                });
-                (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
-            }
-            Ok(Route::Session { credential, wanted, token_too, reload }) => {
-                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
-                let reload = if over { Reload { msn: None, ..reload } } else { reload };
-                let found = self.below_session(request, (credential, None), wanted, token_too, reload);
-                (kind, found.unwrap_or_else(|refusal| self.refuse(refusal).into()))
-            }
-            Ok(Route::Carried { credential, wanted, token_too, reload }) => {
-                let kind = wanted.as_ref().map_or("guarded", Wanted::word);
-                let reload = if over { Reload { msn: None, ..reload } } else { reload };
-                match self.below_session(request, (credential, None), wanted, token_too, reload) {
-                    Ok(Found::Reply(Reply::Playlist(rendered, _))) => {
+                let found = match self.session_of(request, &carrier, token_too) {
+                    Ok(session) => self.below_session(request, session, wanted, reload),
+                    Err(refusal) => self.refuse(refusal).into(),
+                };
+                match (found, carrier) {
+                    (Found::Reply(Reply::Playlist(rendered, _)), Carrier::Query(credential)) => {
                         (kind, carrying(&rendered, credential).into())
                     }
-                    Ok(other) => (kind, other),
-                    Err(refusal) => (kind, self.refuse(refusal).into()),
+                    (found, _) => (kind, found),
                 }
             }
         }
@@ -194,15 +184,18 @@ impl Node {
         token::check(ways, &revocations, stream, token, now_unix_s())
     }
 
-    fn below_session(
-        self: &Arc<Self>,
+    /// The session of a request, if it holds: each request is authorised anew.
+    fn session_of(
+        &self,
         request: &Request<'_>,
-        (credential, of): (&str, Option<&StreamName>),
-        wanted: Option<Wanted>,
+        carrier: &Carrier<'_>,
         token_too: bool,
-        reload: Reload,
-    ) -> Result<Found, Refusal> {
-        let session = match session::open(&self.keys().session, credential, now_unix_s()) {
+    ) -> Result<Session, Refusal> {
+        let credential = match carrier {
+            Carrier::Path(credential) | Carrier::Query(credential) => *credential,
+            Carrier::Cookie(_) => request.cookie.and_then(cookie::of_field).ok_or(Refusal::Missing)?,
+        };
+        let session = match session::open(&self.keys().session, credential, by(request), now_unix_s()) {
             Ok(session) => session,
             Err(SessionError::Expired) => return Err(Refusal::Expired),
             Err(error) => return Err(Refusal::Session(error)),
@@ -210,16 +203,26 @@ impl Node {
         if token_too {
             return Err(Refusal::TwoCredentials);
         }
-        if of.is_some_and(|stream| *stream != session.stream) {
+        if matches!(carrier, Carrier::Cookie(stream) if *stream != session.stream) {
             return Err(Refusal::OtherStream);
         }
         self.still(&session)?;
         self.saw(&session);
+        Ok(session)
+    }
+
+    fn below_session(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        session: Session,
+        wanted: Option<Wanted>,
+        reload: Reload,
+    ) -> Found {
         if !matches!(request.method, Method::Get | Method::Head) {
-            return Ok(with_method(request.method, None).into());
+            return with_method(request.method, None).into();
         }
-        let Some(wanted) = wanted else { return Ok(Answer::bare(404).into()) };
-        let Some(stream) = self.follow(&session.stream) else { return Ok(Answer::not_now(RETRY_S).into()) };
+        let Some(wanted) = wanted else { return Answer::bare(404).into() };
+        let Some(stream) = self.follow(&session.stream) else { return Answer::not_now(RETRY_S).into() };
         let view = stream.view();
         let playlist = match &wanted {
             Wanted::Index => {
@@ -233,12 +236,12 @@ impl Node {
                 Some(shown) => match due(&shown.snapshot, &reload) {
                     Due::Now if reload.skip => shown.delta(*track),
                     Due::Now => shown.media(*track),
-                    Due::Never => return Ok(Answer::bare(400).into()),
+                    Due::Never => return Answer::bare(400).into(),
                     Due::Within(at_most) => {
                         let seen = stream.version();
                         drop(view);
                         let at_most = at_most.min(self.limits.playlist_hold);
-                        return Ok(Found::Change(Park { stream, seen, at_most }));
+                        return Found::Change(Park { stream, seen, at_most });
                     }
                 },
             },
@@ -247,15 +250,15 @@ impl Node {
                 let (known, seen) = (view.find(&wanted), stream.version());
                 drop(view);
                 let park = Park { stream, seen, at_most: self.limits.ahead_hold };
-                return Ok(self.object_found(request, known, park, session));
+                return self.object_found(request, known, park, session);
             }
         };
         if let Some(playlist) = playlist {
-            return Ok(Found::Reply(of_playlist(playlist, request)));
+            return Found::Reply(of_playlist(playlist, request));
         }
         let seen = stream.version();
         drop(view);
-        Ok(Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }))
+        Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold })
     }
 
     fn object_found(&self, request: &Request<'_>, known: Known, park: Park, session: Session) -> Found {
@@ -301,6 +304,11 @@ impl Node {
         tracing::debug!(%refusal, "refused");
         Answer::refused(refusal)
     }
+}
+
+/// Who makes a request, as far as a session can be bound to them.
+fn by<'a>(request: &Request<'a>) -> Presenter<'a> {
+    Presenter { address: request.source, agent: request.user_agent }
 }
 
 /// A playlist changes too often to be fetched in ranges: the whole, or nothing new.

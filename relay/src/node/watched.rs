@@ -85,6 +85,7 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Binding;
     use releve_watermark::WatermarkId;
 
     fn session(id: u8, asked: bool, counted: bool) -> Session {
@@ -96,6 +97,7 @@ mod tests {
             watch_until_unix_s: 9_000,
             asked,
             counted,
+            bound: Binding::default(),
         }
     }
 

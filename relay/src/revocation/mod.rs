@@ -72,6 +72,7 @@ impl Revocations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Binding;
 
     fn session(viewer: &str, issued_unix_s: u64) -> Session {
         Session {
@@ -82,6 +83,7 @@ mod tests {
             watch_until_unix_s: u64::MAX,
             asked: false,
             counted: false,
+            bound: Binding::default(),
         }
     }
 

@@ -23,6 +23,7 @@
 use ingest_api::origin::is_init_name;
 use ingest_api::playlist::{INDEX, MPEG_TS, media_name};
 use ingest_api::{StreamName, Track};
+use serde::Deserialize;
 use thiserror::Error;
 
 pub mod carried;
@@ -55,30 +56,8 @@ pub enum Route<'a> {
     },
     /// Something below a session.
     Session {
-        /// The session credential, as it came.
-        credential: &'a str,
-        /// What is asked for; `None` when there is no such thing.
-        wanted: Option<Wanted>,
-        /// Whether an access token came too.
-        token_too: bool,
-        /// How a playlist is asked for.
-        reload: Reload,
-    },
-    /// The same with the session in the query: its playlists carry it on.
-    Carried {
-        /// The session credential, as it came.
-        credential: &'a str,
-        /// What is asked for; `None` when there is no such thing.
-        wanted: Option<Wanted>,
-        /// Whether an access token came too.
-        token_too: bool,
-        /// How a playlist is asked for.
-        reload: Reload,
-    },
-    /// The same with the session in a cookie.
-    Kept {
-        /// Which stream.
-        stream: StreamName,
+        /// What carries it.
+        carrier: Carrier<'a>,
         /// What is asked for; `None` when there is no such thing.
         wanted: Option<Wanted>,
         /// Whether an access token came too.
@@ -95,6 +74,30 @@ pub enum Route<'a> {
     Guarded,
     /// Nothing of ours.
     Nothing,
+}
+
+/// What carries the session of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier<'a> {
+    /// The path: the credential, as it came.
+    Path(&'a str),
+    /// The query: the credential, as it came. Its playlists carry it on.
+    Query(&'a str),
+    /// A cookie that belongs to the paths of this stream.
+    Cookie(StreamName),
+}
+
+/// Where a session is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionIn {
+    /// In the path: playlists are the same for all viewers.
+    #[default]
+    Path,
+    /// In the query: playlists are written for each viewer.
+    Query,
+    /// In a cookie: playlists are the same for all viewers, and the page is of the relay's own site.
+    Cookie,
 }
 
 /// How a media playlist is asked for (RFC 8216bis §6.2.5): with nothing set, as it is.
@@ -145,6 +148,10 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
     let rest = canonical(path)?;
     let (token, reload) = asked(query.unwrap_or(""))?;
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let session = |carrier, below| {
+        let (wanted, token_too) = (wanted(below), token.is_some());
+        Route::Session { carrier, wanted, token_too, reload }
+    };
     Ok(match first {
         "live" => match rest.split_once('/').map(|(stream, file)| (stream.parse(), file)) {
             Some((Ok(stream), INDEX)) => Route::Live { stream, file: INDEX, token },
@@ -154,18 +161,14 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
         "watch" => rest.parse().map_or(Route::Guarded, |stream| Route::Watch { stream, token }),
         "v" => {
             let (credential, below) = rest.split_once('/').unwrap_or((rest, ""));
-            Route::Session { credential, wanted: wanted(below), token_too: token.is_some(), reload }
+            session(Carrier::Path(credential), below)
         }
         "q" => match session_of(query.unwrap_or(""))? {
-            Some(credential) => {
-                Route::Carried { credential, wanted: wanted(rest), token_too: token.is_some(), reload }
-            }
+            Some(credential) => session(Carrier::Query(credential), rest),
             None => Route::Guarded,
         },
         "c" => match rest.split_once('/').map(|(stream, below)| (stream.parse(), below)) {
-            Some((Ok(stream), below)) => {
-                Route::Kept { stream, wanted: wanted(below), token_too: token.is_some(), reload }
-            }
+            Some((Ok(stream), below)) => session(Carrier::Cookie(stream), below),
             _ => Route::Guarded,
         },
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
@@ -322,8 +325,12 @@ mod tests {
         ] {
             let target = format!("/v/abc_-/{}", wanted.to_path());
             let reload = Reload::default();
-            let session =
-                Route::Session { credential: "abc_-", wanted: Some(wanted), token_too: false, reload };
+            let session = Route::Session {
+                carrier: Carrier::Path("abc_-"),
+                wanted: Some(wanted),
+                token_too: false,
+                reload,
+            };
             assert_eq!(route(&target), Ok(session), "{target}");
         }
     }
@@ -355,7 +362,9 @@ mod tests {
     #[test]
     fn a_session_in_the_query_is_one() {
         let carried = |target| match route(target) {
-            Ok(Route::Carried { credential, wanted, token_too, .. }) => Ok((credential, wanted, token_too)),
+            Ok(Route::Session { carrier: Carrier::Query(credential), wanted, token_too, .. }) => {
+                Ok((credential, wanted, token_too))
+            }
             Ok(other) => panic!("{other:?}"),
             Err(Malformed) => Err(Malformed),
         };
@@ -374,7 +383,9 @@ mod tests {
 
     #[test]
     fn a_session_in_a_cookie_is_of_the_paths_stream() {
-        let Ok(Route::Kept { stream, wanted, token_too, .. }) = route("/c/demo/video/7.m4s?token=a") else {
+        let Ok(Route::Session { carrier: Carrier::Cookie(stream), wanted, token_too, .. }) =
+            route("/c/demo/video/7.m4s?token=a")
+        else {
             panic!()
         };
         assert_eq!(
@@ -384,7 +395,8 @@ mod tests {
         for target in ["/c", "/c/", "/c/demo", "/c/~/index.m3u8"] {
             assert_eq!(route(target), Ok(Route::Guarded), "{target}");
         }
-        assert!(matches!(route("/c/demo/other"), Ok(Route::Kept { wanted: None, .. })));
+        let other = route("/c/demo/other");
+        assert!(matches!(other, Ok(Route::Session { carrier: Carrier::Cookie(_), wanted: None, .. })));
     }
 
     #[test]
@@ -459,7 +471,8 @@ mod tests {
         ] {
             let target = format!("/v/S/{below}");
             let reload = Reload::default();
-            let session = Route::Session { credential: "S", wanted: None, token_too: false, reload };
+            let carrier = Carrier::Path("S");
+            let session = Route::Session { carrier, wanted: None, token_too: false, reload };
             assert_eq!(route(&target), Ok(session), "{target}");
         }
         assert!(matches!(route("/v/S/index.m3u8?token="), Ok(Route::Session { token_too: true, .. })));

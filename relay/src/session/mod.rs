@@ -1,16 +1,23 @@
 //! The session credential: what a viewer's path carries below `/v/`, and all that a relay knows of them.
 //!
 //! ```text
-//! 2 u8  key version u32  session id 16  watermark id u64  issued u64  watch until u64  flags u8  stream name 1…64  MAC 32
+//! 2 u8  key version u32  session id 16  watermark id u64  issued u64  watch until u64  flags u8
+//! address tag 8, if bound to it   agent tag 8, if bound to that   stream name 1…64   MAC 32
 //! ```
 //!
 //! as base64url without padding (RFC 4648 §5); integers big-endian, times in Unix seconds, the MAC HMAC-SHA-256
-//! (RFC 2104) over a label and everything before it. The stream name is the only field without a fixed length, so no two
-//! sessions share an encoding. Any relay with the key can check it: a viewer may come to another one at any request.
+//! (RFC 2104) over a label and everything before it. The flags say which tags there are, and the stream name is the only
+//! field without a fixed length, so no two sessions share an encoding. Any relay with the key can check it: a viewer may come to another one at any request.
 //!
-//! In: a session and keys, or text and the time. Out: the other one. Pure: the caller brings time and randomness.
+//! In: a session and keys, or text and the time; and who presents it, for what it is bound to (`binding`). Out: the other
+//! one. Pure: the caller brings time and randomness.
+
+mod binding;
+
+pub use binding::{Binding, BoundTo, Presenter};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use binding::TAG_BYTES;
 use ingest_api::{StreamName, name::STREAM_NAME_MAX};
 use releve_watermark::{KeyRing, WatermarkId};
 use ring::hmac;
@@ -28,8 +35,12 @@ const HEAD_BYTES: usize = 1 + 4 + 16 + 8 + 8 + 8 + 1;
 const ASKED: u8 = 1;
 /// It takes one of its viewer's seats.
 const COUNTED: u8 = 2;
+/// It is bound to an address.
+const BOUND_ADDRESS: u8 = 4;
+/// It is bound to a player.
+const BOUND_AGENT: u8 = 8;
 const MAC_BYTES: usize = 32;
-const BYTES_MAX: usize = HEAD_BYTES + STREAM_NAME_MAX + MAC_BYTES;
+const BYTES_MAX: usize = HEAD_BYTES + 2 * TAG_BYTES + STREAM_NAME_MAX + MAC_BYTES;
 
 /// One admitted viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,32 +59,53 @@ pub struct Session {
     pub asked: bool,
     /// Whether it takes one of its viewer's seats.
     pub counted: bool,
+    /// What it is bound to.
+    pub bound: Binding,
 }
 
-/// Writes a session as a credential, with the current key.
-pub fn seal(keys: &KeyRing, session: &Session) -> String {
-    let key = keys.current();
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + STREAM_NAME_MAX + MAC_BYTES);
+/// Writes a session as a credential, with the current key. `to`: who it is bound to, as far as it is.
+pub fn seal(keys: &KeyRing, session: &Session, to: Presenter<'_>) -> String {
+    let version = keys.current().version;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.current().secret());
+    let mut bytes = Vec::with_capacity(BYTES_MAX);
     bytes.push(FORMAT);
-    bytes.extend_from_slice(&key.version.to_be_bytes());
+    bytes.extend_from_slice(&version.to_be_bytes());
     bytes.extend_from_slice(&session.id);
     bytes.extend_from_slice(&session.watermark_id.0.to_be_bytes());
     bytes.extend_from_slice(&session.issued_unix_s.to_be_bytes());
     bytes.extend_from_slice(&session.watch_until_unix_s.to_be_bytes());
-    bytes.push((u8::from(session.asked) * ASKED) | (u8::from(session.counted) * COUNTED));
+    let flags = [
+        (session.asked, ASKED),
+        (session.counted, COUNTED),
+        (session.bound.address, BOUND_ADDRESS),
+        (session.bound.agent, BOUND_AGENT),
+    ];
+    bytes.push(flags.iter().map(|(set, flag)| u8::from(*set) * flag).sum());
+    if session.bound.address {
+        bytes.extend_from_slice(&to.address_tag(&key, &session.id));
+    }
+    if session.bound.agent {
+        bytes.extend_from_slice(&to.agent_tag(&key, &session.id));
+    }
     bytes.extend_from_slice(session.stream.as_str().as_bytes());
-    let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.secret()));
+    let mut mac = hmac::Context::with_key(&key);
     mac.update(LABEL);
     mac.update(&bytes);
     bytes.extend_from_slice(mac.sign().as_ref());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Checks a credential and gives its session. The MAC is compared in constant time, before any field is believed.
+/// Checks a credential that somebody presents, and gives its session. The MAC is compared in constant time, before any field
+/// is believed.
 ///
 /// # Errors
 /// Every reason is one of `SessionError`; a stranger is told nothing but "no".
-pub fn open(keys: &KeyRing, credential: &str, now_unix_s: u64) -> Result<Session, SessionError> {
+pub fn open(
+    keys: &KeyRing,
+    credential: &str,
+    by: Presenter<'_>,
+    now_unix_s: u64,
+) -> Result<Session, SessionError> {
     if credential.len() > CREDENTIAL_CHARS_MAX {
         return Err(SessionError::Malformed);
     }
@@ -86,31 +118,48 @@ pub fn open(keys: &KeyRing, credential: &str, now_unix_s: u64) -> Result<Session
     let bytes = &buffer[..LABEL.len() + len];
     let signed_len = bytes.len().checked_sub(MAC_BYTES).filter(|len| *len >= LABEL.len());
     let (signed, mac) = bytes.split_at(signed_len.ok_or(SessionError::Malformed)?);
-    let (head, stream) =
+    let (head, rest) =
         signed[LABEL.len()..].split_first_chunk::<HEAD_BYTES>().ok_or(SessionError::Malformed)?;
-    if head[0] != FORMAT || head[45] & !(ASKED | COUNTED) != 0 {
+    let flags = head[45];
+    if head[0] != FORMAT || flags & !(ASKED | COUNTED | BOUND_ADDRESS | BOUND_AGENT) != 0 {
         return Err(SessionError::Malformed);
     }
     let version = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
     let key = keys.version(version).ok_or(SessionError::UnknownKey)?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret());
     hmac::verify(&key, signed, mac).map_err(|_| SessionError::BadMac)?;
-    let stream = std::str::from_utf8(stream).map_err(|_| SessionError::Malformed)?;
     let mut id = [0; 16];
     id.copy_from_slice(&head[5..21]);
+    let bound = Binding { address: flags & BOUND_ADDRESS != 0, agent: flags & BOUND_AGENT != 0 };
+    let (address_tag, rest) = tag(bound.address, rest).ok_or(SessionError::Malformed)?;
+    let (agent_tag, rest) = tag(bound.agent, rest).ok_or(SessionError::Malformed)?;
+    // Nobody can choose what these tags say: comparing them tells no secret.
+    if address_tag.is_some_and(|tag| by.address.is_none() || *tag != by.address_tag(&key, &id)) {
+        return Err(SessionError::OtherAddress);
+    }
+    if agent_tag.is_some_and(|tag| *tag != by.agent_tag(&key, &id)) {
+        return Err(SessionError::OtherAgent);
+    }
+    let stream = std::str::from_utf8(rest).map_err(|_| SessionError::Malformed)?;
     let session = Session {
         id,
         watermark_id: WatermarkId(read_u64(head, 21)),
         stream: stream.parse().map_err(|_| SessionError::Malformed)?,
         issued_unix_s: read_u64(head, 29),
         watch_until_unix_s: read_u64(head, 37),
-        asked: head[45] & ASKED != 0,
-        counted: head[45] & COUNTED != 0,
+        asked: flags & ASKED != 0,
+        counted: flags & COUNTED != 0,
+        bound,
     };
     if session.watch_until_unix_s < now_unix_s {
         return Err(SessionError::Expired);
     }
     Ok(session)
+}
+
+/// The tag at the beginning, if there is to be one, and what follows.
+fn tag(there: bool, bytes: &[u8]) -> Option<(Option<&[u8; TAG_BYTES]>, &[u8])> {
+    if there { bytes.split_first_chunk().map(|(tag, rest)| (Some(tag), rest)) } else { Some((None, bytes)) }
 }
 
 fn read_u64(bytes: &[u8; HEAD_BYTES], at: usize) -> u64 {
@@ -134,6 +183,12 @@ pub enum SessionError {
     /// Its time is over.
     #[error("the session is over")]
     Expired,
+    /// Presented from a network that it is not bound to.
+    #[error("the session is bound to another address")]
+    OtherAddress,
+    /// Presented by a player that it is not bound to.
+    #[error("the session is bound to another user agent")]
+    OtherAgent,
 }
 
 #[cfg(test)]
@@ -145,6 +200,15 @@ mod tests {
         KeyRing::of(Key::new(7, [3; 32]))
     }
 
+    /// A credential that nothing is bound to.
+    fn seal(keys: &KeyRing, session: &Session) -> String {
+        super::seal(keys, session, Presenter::default())
+    }
+
+    fn open(keys: &KeyRing, credential: &str, now_unix_s: u64) -> Result<Session, SessionError> {
+        super::open(keys, credential, Presenter::default(), now_unix_s)
+    }
+
     fn session() -> Session {
         Session {
             id: [9; 16],
@@ -154,6 +218,7 @@ mod tests {
             watch_until_unix_s: 2_000,
             asked: true,
             counted: false,
+            bound: Binding::default(),
         }
     }
 
@@ -171,8 +236,39 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_one_opens_for_its_viewer_only() {
+        let agent: Option<&[u8]> = Some(b"VLC/3.0.21");
+        let home = Presenter { address: "192.0.2.7".parse().ok(), agent };
+        let neighbour = Presenter { address: "192.0.2.8".parse().ok(), ..home };
+        let away = Presenter { address: "198.51.100.7".parse().ok(), ..home };
+        let nowhere = Presenter { address: None, ..home };
+        let other = Presenter { agent: Some(b"curl/8"), ..home };
+        for (address, agent) in [(false, false), (true, false), (false, true), (true, true)] {
+            let stream = "x".repeat(STREAM_NAME_MAX).parse().unwrap();
+            let session = Session { bound: Binding { address, agent }, stream, ..session() };
+            let credential = super::seal(&keys(), &session, home);
+            assert!(credential.len() <= CREDENTIAL_CHARS_MAX);
+            let open = |by| super::open(&keys(), &credential, by, 0);
+            let unless = |bound, error| if bound { Err(error) } else { Ok(session.clone()) };
+            assert_eq!((open(home), open(neighbour)), (Ok(session.clone()), Ok(session.clone())));
+            for by in [away, nowhere] {
+                assert_eq!(open(by), unless(address, SessionError::OtherAddress));
+            }
+            assert_eq!(open(other), unless(agent, SessionError::OtherAgent));
+        }
+        // Without an address nothing is bound to one: it is not a place of its own.
+        let session = Session { bound: Binding { address: true, agent: false }, ..session() };
+        let credential = super::seal(&keys(), &session, nowhere);
+        assert_eq!(super::open(&keys(), &credential, nowhere, 0), Err(SessionError::OtherAddress));
+    }
+
+    #[test]
     fn every_changed_character_closes_it() {
-        let credential = seal(&keys(), &session());
+        let bound = Session { bound: Binding { address: true, agent: true }, ..session() };
+        let by = Presenter { address: "192.0.2.7".parse().ok(), agent: None };
+        let credential = super::seal(&keys(), &bound, by);
+        let open = |keys: &KeyRing, credential: &str, now| super::open(keys, credential, by, now);
+        assert_eq!(open(&keys(), &credential, 0), Ok(bound));
         for at in 0..credential.len() {
             let mut changed = credential.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };

@@ -8,6 +8,7 @@ pub mod jwt;
 pub mod key_set;
 
 use crate::revocation::Revocations;
+use crate::session::SessionError;
 use ingest_api::StreamName;
 use ingest_api::access::{self, AccessError, Claims};
 use jwt::JwtError;
@@ -91,7 +92,7 @@ pub enum Refusal {
     Full,
     /// A session that is not ours.
     #[error("{0}")]
-    Session(crate::session::SessionError),
+    Session(SessionError),
     /// A token or session whose time is over.
     #[error("the credential has expired")]
     Expired,
@@ -135,6 +136,8 @@ impl Refusal {
             Refusal::Denied => "webhook",
             Refusal::Full => "full",
             Refusal::Ended => "ended",
+            Refusal::Session(SessionError::OtherAddress) => "address",
+            Refusal::Session(SessionError::OtherAgent) => "agent",
             Refusal::Session(_) => "session",
             Refusal::Expired => "expired",
             Refusal::OtherStream => "stream",

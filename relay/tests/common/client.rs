@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 pub struct Client {
@@ -31,6 +31,13 @@ impl Answer {
 impl Client {
     pub async fn connect(address: SocketAddr) -> Client {
         Client { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+    }
+
+    /// The same from an address of the loopback network.
+    pub async fn from(source: [u8; 4], address: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Client { stream: socket.connect(address).await.unwrap(), read: Vec::new() }
     }
 
     pub async fn get(&mut self, target: &str) -> Answer {

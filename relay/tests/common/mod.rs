@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 pub mod client;
+pub mod http2;
 pub mod origin;
 pub mod outside;
 pub mod secure;
+pub mod stage;
 
 use bytes::Bytes;
 use ingest_api::access::{self, Claims};

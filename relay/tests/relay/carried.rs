@@ -1,7 +1,7 @@
 //! Sessions in the query: the way of a player that follows the URIs it is given, and what is refused on it.
 
 use crate::common::*;
-use releve_relay::io::config::SessionIn;
+use releve_relay::route::SessionIn;
 
 #[tokio::test]
 async fn a_player_that_follows_its_uris_sees_the_stream() {

@@ -1,7 +1,7 @@
 //! Sessions in a cookie: what a browser keeps opens its stream and no other. Over HTTP/2: `http2`.
 
 use crate::common::*;
-use releve_relay::io::config::SessionIn;
+use releve_relay::route::SessionIn;
 
 /// A relay that leads viewers to cookies; its origin lives as long.
 async fn keeping(public_url: Option<&str>) -> (Relay, FakeOrigin) {

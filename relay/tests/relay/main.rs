@@ -6,12 +6,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bound;
 mod carried;
 mod corpus;
 mod crowd;
 mod front;
 mod http1_hyper;
 mod http2;
+mod http2_ill;
 mod jwt;
 mod kept;
 mod low_latency;

@@ -1,62 +1,35 @@
 //! The front through TLS, on real sockets: players' requests, resumption, other certificates under way, and those who mean ill.
 
 use crate::common::secure::*;
+use crate::common::stage::Stage;
 use crate::common::*;
 use releve_relay::Limits;
 use rustls::version::{TLS12, TLS13};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-struct Stage {
-    origin: FakeOrigin,
-    relay: Relay,
-    session: String,
-    dir: TempDir,
-}
-
-impl Stage {
-    async fn with(show: Show, limits: impl FnOnce(&mut Limits)) -> Stage {
-        let origin = FakeOrigin::start().await;
-        origin.put(show);
-        let dir = tempfile::tempdir().unwrap();
-        install(dir.path(), "first.pem", "first.key");
-        let mut config = config(&[origin.url()]);
-        listens(&mut config, dir.path());
-        limits(&mut config.limits);
-        let relay = Relay::with(config).await;
-        let session = relay.enter("demo", "alice").await;
-        let mut client = relay.client().await;
-        assert_eq!(client.get(&format!("{session}/index.m3u8")).await.status, 200);
-        drop(client);
-        Stage { origin, relay, session, dir }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.relay.handle.tls_listen.unwrap()
-    }
-
-    fn handshakes(&self, outcome: &str) -> f64 {
-        let name = format!("releve_relay_tls_handshakes_total{{outcome=\"{outcome}\"}}");
-        self.relay.metric(&name).unwrap_or(0.0)
-    }
+/// A relay with a viewer let in, and their session.
+async fn stage(show: Show, limits: impl FnOnce(&mut Limits)) -> (Stage, String) {
+    let stage = Stage::limited(show, limits).await;
+    let session = stage.enter("alice").await;
+    (stage, session)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_watch_through_both_versions_and_resume() {
-    let stage = Stage::with(Show::sized("demo", 0..4, 60_000), |_| {}).await;
+    let (stage, session) = stage(Show::sized("demo", 0..4, 60_000), |_| {}).await;
     for (version, count) in [(&TLS13, 1.0), (&TLS12, 2.0)] {
         let config = client(&[version]);
         for resumed in [false, true] {
             let mut viewer = Secure::connect(stage.address(), &config).unwrap();
             assert_eq!(viewer.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
             for number in 0..4 {
-                let segment = viewer.get(&format!("{}/video/{number}.m4s", stage.session));
+                let segment = viewer.get(&format!("{}/video/{number}.m4s", session));
                 assert!(segment.body == copy_for(&marked(number, 60_000), "alice"), "segment {number}");
             }
-            assert_eq!(viewer.get(&format!("{}/video.m3u8", stage.session)).status, 200);
+            assert_eq!(viewer.get(&format!("{}/video.m3u8", session)).status, 200);
             assert_eq!(viewer.get("/v/none/video.m3u8").status, 403);
             assert_eq!(viewer.is_resumed(), resumed);
         }
@@ -66,10 +39,10 @@ async fn viewers_watch_through_both_versions_and_resume() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_come_in_any_pieces_and_the_end_is_said() {
-    let stage = Stage::with(Show::new("demo", 0..3), |_| {}).await;
+    let (stage, session) = stage(Show::new("demo", 0..3), |_| {}).await;
     let config = client(&[&TLS13]);
     let mut viewer = Secure::connect(stage.address(), &config).unwrap();
-    let request = format!("GET {}/video.m3u8 HTTP/1.1\r\nhost: relay\r\n\r\n", stage.session);
+    let request = format!("GET {}/video.m3u8 HTTP/1.1\r\nhost: relay\r\n\r\n", session);
     for byte in request.chars() {
         viewer.send(&byte.to_string()); // a record each
     }
@@ -95,7 +68,7 @@ async fn requests_come_in_any_pieces_and_the_end_is_said() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_certificate_is_taken_up_under_running_downloads_and_a_bad_one_is_not() {
-    let stage = Stage::with(Show::sized("demo", 0..3, 400_000), |limits| {
+    let (stage, session) = stage(Show::sized("demo", 0..3, 400_000), |limits| {
         limits.object_hold = Duration::from_secs(5);
         limits.origin_patience = Duration::from_secs(2);
     })
@@ -104,7 +77,7 @@ async fn another_certificate_is_taken_up_under_running_downloads_and_a_bad_one_i
     let shown = || Secure::connect(stage.address(), &client(&[&TLS13])).unwrap().shown();
     let mut viewer = Secure::connect(stage.address(), &config).unwrap();
     assert_eq!(viewer.shown(), certificate("first.pem"));
-    viewer.send(&format!("GET {}/video/1.m4s HTTP/1.1\r\nhost: relay\r\n\r\n", stage.session));
+    viewer.send(&format!("GET {}/video/1.m4s HTTP/1.1\r\nhost: relay\r\n\r\n", session));
     install(stage.dir.path(), "second.pem", "second.key");
     until("the second one is shown", async || shown() == certificate("second.pem")).await;
     // Neither a key that does not fit nor one that has expired.
@@ -119,7 +92,7 @@ async fn another_certificate_is_taken_up_under_running_downloads_and_a_bad_one_i
         assert_eq!(shown(), certificate("second.pem"));
     }
     assert!(viewer.answer().unwrap().body == copy_for(&marked(1, 400_000), "alice"), "all of it, under way");
-    assert_eq!(viewer.get(&format!("{}/video.m3u8", stage.session)).status, 200);
+    assert_eq!(viewer.get(&format!("{}/video.m3u8", session)).status, 200);
     install(stage.dir.path(), "first.pem", "first.key");
     until("the first one is shown again", async || shown() == certificate("first.pem")).await;
     assert_eq!(stage.relay.metric("releve_relay_tls_certificate_expires"), Some(4_733_510_400.0));
@@ -127,7 +100,7 @@ async fn another_certificate_is_taken_up_under_running_downloads_and_a_bad_one_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_viewer_gets_all_and_one_who_takes_nothing_is_cut() {
-    let stage = Stage::with(Show::sized("demo", 0..3, 1 << 20), |limits| {
+    let (stage, session) = stage(Show::sized("demo", 0..3, 1 << 20), |limits| {
         limits.write_patience = Duration::from_millis(700);
         limits.object_hold = Duration::from_secs(5);
         limits.origin_patience = Duration::from_secs(2);
@@ -142,7 +115,7 @@ async fn a_slow_viewer_gets_all_and_one_who_takes_nothing_is_cut() {
         socket.connect(&stage.address().into()).unwrap();
         Secure::over(socket.into(), &config).unwrap()
     };
-    let request = format!("GET {}/video/1.m4s HTTP/1.1\r\nhost: relay\r\n\r\n", stage.session);
+    let request = format!("GET {}/video/1.m4s HTTP/1.1\r\nhost: relay\r\n\r\n", session);
     let (mut slow, mut stuck) = (narrow(), narrow());
     slow.send(&request);
     stuck.send(&request);
@@ -165,15 +138,13 @@ async fn a_reload_waits_for_the_segment_it_names() {
         show.snapshot.part_90k = 45_000;
         show
     };
-    let stage = Stage::with(low_latency(6), |limits| limits.playlist_hold = Duration::from_secs(3)).await;
+    let (stage, session) =
+        stage(low_latency(6), |limits| limits.playlist_hold = Duration::from_secs(3)).await;
     let config = client(&[&TLS13]);
     let held: Vec<_> = (0..50)
         .map(|_| {
             let mut viewer = Secure::connect(stage.address(), &config).unwrap();
-            viewer.send(&format!(
-                "GET {}/video.m3u8?_HLS_msn=6 HTTP/1.1\r\nhost: relay\r\n\r\n",
-                stage.session
-            ));
+            viewer.send(&format!("GET {}/video.m3u8?_HLS_msn=6 HTTP/1.1\r\nhost: relay\r\n\r\n", session));
             std::thread::spawn(move || viewer.answer().unwrap())
         })
         .collect();
@@ -190,7 +161,7 @@ async fn a_reload_waits_for_the_segment_it_names() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_mean_ill_or_say_nothing_are_let_go() {
-    let stage = Stage::with(Show::new("demo", 0..3), |limits| {
+    let (stage, session) = stage(Show::new("demo", 0..3), |limits| {
         limits.head_patience = Duration::from_millis(800);
         limits.handshakes_max = 8;
     })
@@ -224,14 +195,14 @@ async fn those_who_mean_ill_or_say_nothing_are_let_go() {
     }
     assert!(stage.handshakes("failed") >= 300.0);
     let mut viewer = Secure::connect(stage.address(), &client(&[&TLS13])).unwrap();
-    assert_eq!(viewer.get(&format!("{}/video.m3u8", stage.session)).status, 200);
+    assert_eq!(viewer.get(&format!("{}/video.m3u8", session)).status, 200);
     // TLS where plain requests are wanted is no request.
     assert_eq!(Secure::connect(stage.relay.handle.listen, &client(&[&TLS13])).err().map(|_| ()), Some(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_finds_no_seat_is_told_so_through_tls() {
-    let stage = Stage::with(Show::new("demo", 0..3), |limits| limits.connections_max = 2).await;
+    let (stage, _) = stage(Show::new("demo", 0..3), |limits| limits.connections_max = 2).await;
     until("the first client has gone", async || {
         stage.relay.metric("releve_relay_connections").unwrap() == 0.0
     })
@@ -260,10 +231,9 @@ async fn openssl_connects_and_resumes() {
     if !tool("openssl", "version") {
         return;
     }
-    let stage = Stage::with(Show::new("demo", 0..3), |_| {}).await;
+    let (stage, session) = stage(Show::new("demo", 0..3), |_| {}).await;
     let dir = stage.dir.path();
-    let request =
-        format!("GET {}/video.m3u8 HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n", stage.session);
+    let request = format!("GET {}/video.m3u8 HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n", session);
     for version in ["-tls1_2", "-tls1_3"] {
         for (ticket, found) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
             let mut openssl = Command::new("openssl")
@@ -303,8 +273,8 @@ async fn curl_gets_its_copy() {
     if !tool("curl", "--version") {
         return;
     }
-    let stage = Stage::with(Show::sized("demo", 0..3, 90_000), |_| {}).await;
-    let url = format!("https://{}{}/video/1.m4s", stage.address(), stage.session);
+    let (stage, session) = stage(Show::sized("demo", 0..3, 90_000), |_| {}).await;
+    let url = format!("https://{}{}/video/1.m4s", stage.address(), session);
     for version in ["1.2", "1.3"] {
         let got = Command::new("curl")
             .args(["-sS", "--fail", "--tls-max", version, "--cacert"])

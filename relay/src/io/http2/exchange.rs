@@ -15,6 +15,7 @@ use h2::{RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, request::Parts};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -42,7 +43,7 @@ pub(super) async fn exchange(
     mut respond: SendResponse<Bytes>,
 ) -> Done {
     let (head, body) = asked.into_parts();
-    let reply = match request(&head, !body.is_end_stream()) {
+    let reply = match request(&head, !body.is_end_stream(), common.source) {
         Ok(request) => tokio::select! {
             biased;
             _ = poll_fn(|context| respond.poll_reset(context)) => return Done::Cancelled,
@@ -62,7 +63,7 @@ pub(super) async fn exchange(
 }
 
 /// What a head asks for, as strictly as over HTTP/1.1.
-fn request(head: &Parts, has_body: bool) -> Result<Request<'_>, Malformed> {
+fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, Malformed> {
     let fields = &head.headers;
     if fields.len() > FIELDS_MAX {
         return Err(Malformed::TooManyFields);
@@ -95,7 +96,9 @@ fn request(head: &Parts, has_body: bool) -> Result<Request<'_>, Malformed> {
         if_none_match: only(fields, header::IF_NONE_MATCH).map(HeaderValue::as_bytes),
         // Browsers cut it into crumbs (RFC 9113 §8.2.3); one of them is ours.
         cookie: crumb(fields),
-        forwarded_for: None, // listed proxies are not offered HTTP/2
+        user_agent: only(fields, header::USER_AGENT).map(HeaderValue::as_bytes),
+        forwarded_for: None, // proxies that speak of many viewers are not offered HTTP/2
+        source: Some(source),
     })
 }
 

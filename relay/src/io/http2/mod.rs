@@ -24,7 +24,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection, SendResponse};
 use sealed::Hand;
 use std::future::poll_fn;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -49,6 +49,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// What the exchanges of a connection have in common.
 pub(super) struct Common {
     node: Arc<Node>,
+    source: IpAddr,
     patience: Patience,
     copies: Mutex<Copies>,
     proved: AtomicBool,
@@ -133,11 +134,12 @@ impl End {
     }
 }
 
-/// Serves a connection to its end. `on_proof` is called once, when it has shown a session.
+/// Serves a connection to its end. `source`: whose it is. `on_proof` is called once, when it has shown a session.
 pub(super) async fn serve(
     node: Arc<Node>,
     socket: TcpStream,
     tls: Box<tls::Session>,
+    source: IpAddr,
     patience: Patience,
     on_proof: Box<dyn Fn() + Send + Sync>,
 ) {
@@ -146,6 +148,7 @@ pub(super) async fn serve(
     node.metrics.http2_connections.inc();
     let common = Common {
         node: node.clone(),
+        source,
         patience,
         copies: Mutex::new(Copies { sessions: Vec::new(), under_way: 0, last: Instant::now() }),
         proved: AtomicBool::new(false),

@@ -7,7 +7,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::visitor::{Objection, Visitor};
 use super::wire::Wire;
 use crate::address::Shares;
-use crate::http1::{Connection, Ending, Kept, Pool, State};
+use crate::http1::{Connection, Ending, Kept, Pool, Request, State};
 use crate::node::{Answer, Park, Reply, Step};
 use crate::session::Session;
 use crate::tls;
@@ -272,24 +272,27 @@ impl Seat {
                         self.connection.stop();
                         Reply::Once(Answer::bare(400))
                     }
-                    Ok(()) => match hall.shared.node.step(&request, hall.stopping) {
-                        Step::Reply(reply) => reply,
-                        Step::Park(park) => {
-                            self.visitor.is_proved(hall); // nobody else is kept waiting
-                            let (request, came) = (request.keep(), hall.pool.now);
-                            let until = came + park.at_most;
-                            self.parked = Some(Box::new(Parked { request, park, came, until }));
-                            self.list(hall, token);
-                            self.connection.park(&mut hall.pool);
-                            continue;
+                    Ok(source) => {
+                        let request = Request { source: Some(source), ..request };
+                        match hall.shared.node.step(&request, hall.stopping) {
+                            Step::Reply(reply) => reply,
+                            Step::Park(park) => {
+                                self.visitor.is_proved(hall); // nobody else is kept waiting
+                                let (request, came) = (request.keep(), hall.pool.now);
+                                let until = came + park.at_most;
+                                self.parked = Some(Box::new(Parked { request, park, came, until }));
+                                self.list(hall, token);
+                                self.connection.park(&mut hall.pool);
+                                continue;
+                            }
+                            Step::Ask => {
+                                let request = request.keep();
+                                self.ask(hall, token, request);
+                                self.connection.park(&mut hall.pool);
+                                continue;
+                            }
                         }
-                        Step::Ask => {
-                            let request = request.keep();
-                            self.ask(hall, token, request);
-                            self.connection.park(&mut hall.pool);
-                            continue;
-                        }
-                    },
+                    }
                 },
             };
             self.say(hall, reply, None);

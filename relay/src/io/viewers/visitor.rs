@@ -23,6 +23,8 @@ pub(crate) struct Proxies {
 
 pub(super) struct Visitor {
     guest: Option<Guest>,
+    /// The peer, or whom a PROXY header names.
+    source: IpAddr,
     /// A listed proxy brings them.
     by_proxy: bool,
     stage: Stage,
@@ -42,7 +44,7 @@ impl Visitor {
     pub(super) fn enters(hall: &mut Hall, peer: IpAddr, stage: Stage) -> Option<Visitor> {
         let by_proxy = hall.shared.proxies.listed.contains(peer);
         let guest = if by_proxy { None } else { Some(hall.enter(peer, stage).ok()?) };
-        Some(Visitor { guest, by_proxy, stage })
+        Some(Visitor { guest, source: peer, by_proxy, stage })
     }
 
     /// Whether a header must come first that says who they are.
@@ -57,19 +59,25 @@ impl Visitor {
 
     /// A PROXY header named them; before anything else came.
     pub(super) fn introduced(&mut self, hall: &mut Hall, source: IpAddr) -> Result<(), Objection> {
+        self.source = source;
         self.counts_for(hall, source)
     }
 
-    /// A request came, with this `X-Forwarded-For`.
-    pub(super) fn asks(&mut self, hall: &mut Hall, field: Option<&[u8]>) -> Result<(), Objection> {
+    /// Whose the connection is; where it carries several viewers' requests, the proxy's.
+    pub(super) fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// A request came, with this `X-Forwarded-For`. Gives whose it is: where a proxy does not say, its own.
+    pub(super) fn asks(&mut self, hall: &mut Hall, field: Option<&[u8]>) -> Result<IpAddr, Objection> {
         let (true, Some(field)) = (self.is_one_of_many(hall), field) else {
-            return Ok(());
+            return Ok(self.source);
         };
         match forwarded_for(field, &hall.shared.proxies.listed) {
-            Ok(Some(source)) => self.counts_for(hall, source),
+            Ok(Some(source)) => self.counts_for(hall, source).map(|()| source),
             Ok(None) => {
                 self.leaves(hall);
-                Ok(())
+                Ok(self.source)
             }
             Err(malformed) => {
                 hall.proxy_is_wrong(&malformed);

@@ -337,11 +337,11 @@ impl Worker {
         let leaves = Leaves { mailbox: mailbox.clone(), token };
         let (mailbox, patience) = (mailbox.clone(), pool.patience);
         let on_proof = Box::new(move || mailbox.post(Letter::Proved(token)));
-        let node = shared.node.clone();
+        let (node, source) = (shared.node.clone(), visitor.source());
         let task = runtime.spawn(async move {
             let _leaves = leaves;
             if let Some(tls) = tls {
-                http2::serve(node, socket, tls, patience, on_proof).await;
+                http2::serve(node, socket, tls, source, patience, on_proof).await;
             }
         });
         let away = Box::new(Away { visitor, task: task.abort_handle() });
