@@ -18,6 +18,7 @@ const FLAGS = [
   "--disable-sync",
   "--autoplay-policy=no-user-gesture-required",
   "--mute-audio",
+  "--ignore-certificate-errors", // the tests' certificates are their own
 ];
 
 export async function open(width, height) {

@@ -101,6 +101,7 @@ async function play(page) {
     waits: window.waits,
     errors: window.releve.events.filter((event) => event.kind === "error"),
     words: document.getElementById("status").textContent,
+    protocols: [...new Set(performance.getEntriesByType("resource").map((entry) => entry.nextHopProtocol))],
     hls: window.releve.hls !== null,
   }));
   const mean = (pixels) => pixels.reduce((sum, pixel) => sum + pixel, 0) / pixels.length;

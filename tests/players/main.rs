@@ -234,8 +234,46 @@ fn watch_url(playlist_url: &str) -> String {
 fn chromium_plays_the_watch_page_without_a_stall() -> Result<()> {
     let (_cluster, _publisher, url) = on_air()?;
     let screenshot = tests::root().join("target/watch-page.png");
+    let Some(facts) = plays_steadily(&url, &screenshot)? else { return Ok(()) };
+    ensure!(facts["protocols"] == serde_json::json!(["http/1.1"]), "{facts}");
+    ensure!(std::fs::metadata(&screenshot)?.len() > 20_000, "the screenshot is empty");
+    Ok(())
+}
+
+/// The same through TLS and HTTP/2, blocked reloads and parts of all viewers' requests on one connection.
+#[test]
+fn chromium_plays_the_watch_page_over_http2() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (certificate, key) =
+        (tests::root().join("relay/tests/tls/first.pem"), folder.path().join("first.key"));
+    std::fs::copy(certificate.with_extension("key"), &key)?;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
+    let env = [
+        ("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0"),
+        ("RELEVE_RELAY_TLS_CERTIFICATE", certificate.to_str().context("a path in UTF-8")?),
+        ("RELEVE_RELAY_TLS_KEY", key.to_str().context("a path in UTF-8")?),
+        ("RELEVE_RELAY_HTTP2", "true"),
+    ];
+    let cluster = Cluster::start_with(1, "", &env)?;
+    let stream_key = cluster.add_stream("demo", Mark::Require)?;
+    let _publisher = Publisher::looped(feed::HD, &cluster.publish_url(&stream_key)?, cluster.dir())?;
+    let url = cluster.mint("demo", "alice", 600)?.remove(0);
+    let plain = format!("http://{}/", cluster.relays[0].port("listen")?);
+    let secure = format!("https://{}/", cluster.relays[0].port("tls_listen")?);
+    let looker = cluster.mint("demo", "bob", 600)?.remove(0).replace(&secure, &plain);
+    Viewer::enter_when_live(&looker, Duration::from_secs(20))?.follow_until(3, Duration::from_secs(20))?;
+    let shot = cluster.dir().join("h2.png");
+    let Some(facts) = plays_steadily(&url, &shot)? else { return Ok(()) };
+    ensure!(facts["protocols"] == serde_json::json!(["h2"]), "{facts}");
+    Ok(())
+}
+
+/// Whether the watch page plays for `SECONDS` as it should; what it saw.
+fn plays_steadily(url: &str, screenshot: &Path) -> Result<Option<Value>> {
     let shot = screenshot.to_str().context("a path in UTF-8")?;
-    let Some(facts) = browse(&["play", &watch_url(&url), &SECONDS.to_string(), shot])? else { return Ok(()) };
+    let Some(facts) = browse(&["play", &watch_url(url), &SECONDS.to_string(), shot])? else {
+        return Ok(None);
+    };
     let number = |name: &str| facts[name].as_f64().with_context(|| format!("no {name} in {facts}"));
     ensure!(facts["errors"] == Value::Array(Vec::new()), "{facts}");
     ensure!(facts["waits"] == Value::Array(Vec::new()), "the player waited: {facts}");
@@ -253,9 +291,8 @@ fn chromium_plays_the_watch_page_without_a_stall() -> Result<()> {
         number("contrast")? > 60.0 && number("brightness")? > 10.0 && number("moved")? > 2.0,
         "no moving picture: {facts}"
     );
-    ensure!(std::fs::metadata(&screenshot)?.len() > 20_000, "the screenshot is empty");
     eprintln!("{facts}");
-    Ok(())
+    Ok(Some(facts))
 }
 
 /// From the broadcaster's frame clock to the pixels on screen, marking on: at most 2 s.

@@ -124,7 +124,7 @@ impl Cluster {
         Ok(format!("rtmp://{}/live/{key}", self.ingest.port("rtmp")?))
     }
 
-    /// Fresh playlist URLs, one a relay, in the relays' order.
+    /// Fresh playlist URLs, one a relay, in the relays' order; with TLS where a relay has it.
     ///
     /// # Errors
     /// When not every relay has one.
@@ -134,7 +134,10 @@ impl Cluster {
             let out = self.ctl(&["token", "mint", "--stream", stream, "--viewer", viewer, "--ttl", &ttl])?;
             let mut urls = Vec::new();
             for relay in &self.relays {
-                let base = format!("http://{}/", relay.port("listen")?);
+                let base = match relay.port("tls_listen") {
+                    Ok(tls) => format!("https://{tls}/"),
+                    Err(_) => format!("http://{}/", relay.port("listen")?),
+                };
                 let url = out.lines().find(|line| line.starts_with(&base));
                 urls.push(url.with_context(|| format!("no URL of {base} in {out:?}"))?.to_owned());
             }
