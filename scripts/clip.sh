@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the feeds that demo, tests and benchmarks push, and prints their paths, one a line.
 #
-#   scripts/clip.sh [720|1080|540|baseline|interlaced|wander|wander-2s|wander-long|dark|flat] …   (720 when none is named)
+#   scripts/clip.sh [720|1080|540|baseline|interlaced|open|wander|wander-2s|wander-long|dark|flat] …   (720 when none is named)
 #
 # The pictures are real: ten seconds of sea from the npm package `vide` (MIT), fetched by exact version and checked
 # by hash. A feed is FLV, as a broadcaster sends it: H.264 with closed GOPs of 2 s, AAC 48 kHz, a burnt-in frame counter
@@ -62,15 +62,22 @@ encode() { # FEED OUT
         flat) after+=",gblur=sigma=40:steps=3" ;;
         esac
         ;;
+    # The same film as x264 makes it when it is told nothing but that GOPs may be open: one IDR picture, at the start.
+    open)
+        seconds=64 size=640x360 rate=800k x264=(-profile:v high -bf 3 -x264-params open-gop=1:b-pyramid=normal)
+        after="crop=w=iw*0.7:h=ih*0.7:x='(iw-ow)*(0.5+0.5*sin(t/4.1))':y='(ih-oh)*(0.5+0.5*cos(t/5.3))',scale=$size:flags=bicubic"
+        ;;
     interlaced)
         seconds=8 size=640x360 rate=800k after=tinterlace=interleave_top,fieldorder=tff
         x264=(-profile:v high -bf 2 -flags +ildct+ilme)
         ;;
     *)
-        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline, interlaced, wander, wander-2s, wander-long, dark and flat" >&2
+        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, baseline, interlaced, open, wander, wander-2s, wander-long, dark and flat" >&2
         return 2
         ;;
     esac
+    local -a keys=(-g $gop -keyint_min $gop -sc_threshold 0 -force_key_frames "expr:gte(t,n_forced*$gop/30)")
+    [[ $1 != open ]] || keys=(-g 250)
     local frames=$((seconds * 30)) audio_frames=$((seconds * 48000 / 1024))
     [[ $1 != interlaced ]] || frames=$((seconds * 15))
     local counter="drawtext=text='%{frame_num}':fontsize=h/12:fontcolor=white:box=1:boxcolor=black@0.6:boxborderw=12:x=w/24:y=h-h/7"
@@ -80,7 +87,7 @@ encode() { # FEED OUT
         -filter_complex "[0:v]fps=30,scale=$size:flags=bicubic,$counter,$after,format=yuv420p,trim=end_frame=${frames}[v];
                          [1:a]atrim=end_sample=$(((audio_frames - 1) * 1024)),aformat=channel_layouts=stereo[a]" \
         -map '[v]' -c:v libx264 -preset veryfast "${x264[@]}" -threads 2 \
-        -g $gop -keyint_min $gop -sc_threshold 0 -force_key_frames "expr:gte(t,n_forced*$gop/30)" \
+        "${keys[@]}" \
         -b:v "$rate" -maxrate "$rate" -bufsize "$rate" \
         -map '[a]' -c:a aac -b:a 128k -f flv -flvflags no_duration_filesize "$2"
 }

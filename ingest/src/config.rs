@@ -30,6 +30,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is done about streams whose IDR pictures are too far apart to mark them well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalise {
+    /// They go out as they come; each IDR picture is marked.
+    #[default]
+    Off,
+    /// They are coded anew in closed GOPs of 2 s at most.
+    Auto,
+}
+
 /// All keys of an ingest node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +70,10 @@ pub struct Config {
     /// Marking processes, 1 to 64; one marks some twenty 1080p30 streams.
     #[serde(default = "mark_workers")]
     pub mark_workers: usize,
+    /// Whether streams of GOPs over 2 s are coded anew, so that they can be marked: most of a processor for a 1080p30 one.
+    /// Not in a pair.
+    #[serde(default)]
+    pub normalise: Normalise,
     /// How long marked segments are kept for the tracer, in hours, 0 to 8,760; 0 keeps none.
     #[serde(default = "archive_hours")]
     pub archive_hours: u32,
@@ -156,6 +171,10 @@ impl Config {
         let hours = self.archive_hours;
         range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")?;
         let Some(pair) = &self.pair else { return Ok(()) };
+        let alone = self.normalise == Normalise::Off;
+        let wanted =
+            "`off` in a pair: a node that joins later could begin with the publisher's next IDR picture only";
+        range("normalise", "auto".to_owned(), alone, wanted)?;
         let (at, any) = (self.rtmp_listen, self.rtmp_listen.ip().is_unspecified());
         let wanted = "0.0.0.0:PORT or [::]:PORT in a pair: its address comes and goes";
         range("rtmp_listen", at.to_string(), any && at.port() != 0, wanted)?;
@@ -215,6 +234,7 @@ mod tests {
             (LEAST.to_owned(), vec![("RELEVE_INGEST_NAME", "a/b")], "name"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_MARK_WORKERS", "many")], "mark_workers"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_LOW_LATENCY", "1")], "low_latency"),
+            (LEAST.to_owned(), vec![("RELEVE_INGEST_NORMALISE", "always")], "normalise"),
         ] {
             let error = parse(&text, &env).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

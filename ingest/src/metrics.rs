@@ -56,6 +56,8 @@ pub struct Metrics {
     pub mark_qp: Family<OfStream, Gauge>,
     /// Marking processes killed or found dead.
     pub mark_restarts: Gauge,
+    /// How far the normaliser of a stream is behind, in milliseconds of work.
+    pub normalise_behind: Family<OfStream, Gauge>,
     /// Bytes that the archive has written.
     pub archive_bytes: Family<OfStream, Counter>,
     /// Segments that are missing in the archive: written too slowly, or not at all.
@@ -86,6 +88,7 @@ impl Metrics {
             mark_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 10)),
             mark_qp: Family::default(),
             mark_restarts: Gauge::default(),
+            normalise_behind: Family::default(),
             archive_bytes: Family::default(),
             archive_dropped: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 12)),
@@ -106,6 +109,11 @@ impl Metrics {
         registry.register_with_unit("mark", "IDR to marked pair", Unit::Seconds, m.mark_seconds);
         registry.register("mark_qp", "QP of the newest marked IDR", m.mark_qp);
         registry.register("mark_restarts", "Marking processes killed or found dead", m.mark_restarts);
+        registry.register(
+            "normalise_behind_ms",
+            "How far a stream's normaliser is behind",
+            m.normalise_behind,
+        );
         registry.register_with_unit("archive", "Written to the archive", Unit::Bytes, m.archive_bytes);
         registry.register("archive_dropped", "Segments that the archive lacks", m.archive_dropped);
         registry.register_with_unit("commit", "Segment to durable record", Unit::Seconds, m.commit_seconds);

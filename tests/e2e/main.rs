@@ -6,6 +6,7 @@ mod access;
 mod frames;
 mod hostile;
 mod low_latency;
+mod normalise;
 mod path;
 mod rejoin;
 mod secrets;

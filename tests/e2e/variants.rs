@@ -23,6 +23,90 @@ fn by_slice(sample: &[u8]) -> Result<Vec<Vec<u8>>> {
     Ok(parts)
 }
 
+/// What viewers' recordings were seen to have.
+pub(crate) struct Seen {
+    /// Segments that all have.
+    pub(crate) segments: usize,
+    /// IDR slices in them, …
+    pub(crate) slices: usize,
+    /// … those that somebody has as A, …
+    pub(crate) of_a: usize,
+    /// … and those that are not the same for all.
+    pub(crate) differing: usize,
+}
+
+/// Compares the segments that all recordings have with what the tracer says each viewer got: other bytes in IDR slices of
+/// another symbol, and nowhere else.
+pub(crate) fn as_the_codeword_says(
+    cluster: &Cluster,
+    names: &[&str],
+    recordings: &[Recording],
+) -> Result<Seen> {
+    let (mut slices, mut of_a, mut differing) = (0, 0, 0);
+    let everybodys: Vec<u64> = recordings[0]
+        .segments
+        .keys()
+        .copied()
+        .filter(|number| recordings.iter().all(|recording| recording.segments.contains_key(number)))
+        .collect();
+    let segments = everybodys.len();
+    for number in everybodys {
+        let first = &recordings[0].segments[&number];
+        let mut words = Vec::new();
+        for (name, recording) in names.iter().zip(recordings) {
+            ensure!(
+                recording.segments[&number].len() == first.len(),
+                "segment {number} has another length for {name}"
+            );
+            ensure!(recording.init == recordings[0].init, "the init sections differ");
+            let word = cluster.codeword("demo", name, number)?;
+            ensure!(word["viewer"] == **name && word["segment"] == number, "{word}");
+            words.push(word["symbols"].as_str().context("symbols are text")?.to_owned());
+        }
+        // Every viewer's samples, cut at the IDR slices; what is common first, then slice by slice.
+        let mut cut = Vec::new();
+        for recording in recordings {
+            let fragments = mp4::fragments(&recording.segments[&number])?;
+            let samples: Vec<_> = fragments.into_iter().flat_map(|fragment| fragment.samples).collect();
+            cut.push(samples.iter().map(|sample| by_slice(&sample.data)).collect::<Result<Vec<_>>>()?);
+        }
+        let mut at = 0;
+        for sample in 0..cut[0].len() {
+            for part in 0..cut[0][sample].len() {
+                let mut seen: BTreeMap<char, &[u8]> = BTreeMap::new();
+                for (viewer, parts) in cut.iter().enumerate() {
+                    let bytes = parts[sample].get(part).context("another number of slices")?.as_slice();
+                    let symbol = match part {
+                        0 => 'c',
+                        _ => words[viewer].chars().nth(at).context("fewer symbols than slices")?,
+                    };
+                    let same = *seen.entry(symbol).or_insert(bytes) == bytes;
+                    ensure!(
+                        same,
+                        "segment {number}, slice {at}: {} got other bytes than the symbol {symbol} says",
+                        names[viewer]
+                    );
+                }
+                if part > 0 {
+                    at += 1;
+                    slices += 1;
+                    of_a += usize::from(seen.contains_key(&'A'));
+                    if let (Some(a), Some(b)) = (seen.get(&'A'), seen.get(&'B')) {
+                        ensure!(a != b, "segment {number}, slice {at}: A and B are the same bytes");
+                        ensure!(
+                            a.len() == b.len(),
+                            "segment {number}, slice {at}: A and B have other lengths"
+                        );
+                        differing += 1;
+                    }
+                }
+            }
+        }
+        ensure!(at == words[0].len(), "{at} slices, but {} symbols", words[0].len());
+    }
+    Ok(Seen { segments, slices, of_a, differing })
+}
+
 #[test]
 fn viewers_differ_in_idr_slices_only_as_the_codeword_says() -> Result<()> {
     let cluster = Cluster::start(2)?;
@@ -44,72 +128,14 @@ fn viewers_differ_in_idr_slices_only_as_the_codeword_says() -> Result<()> {
         recordings.push(viewer.recording(0)?);
     }
 
-    let (mut slices, mut of_a, mut differing) = (0, 0, 0);
-    let everybodys: Vec<u64> = recordings[0]
-        .segments
-        .keys()
-        .copied()
-        .filter(|number| recordings.iter().all(|recording| recording.segments.contains_key(number)))
-        .collect();
-    ensure!(everybodys.len() >= 9, "{} segments that all have in 20 s", everybodys.len());
-    for number in everybodys {
-        let first = &recordings[0].segments[&number];
-        let mut words = Vec::new();
-        for (name, recording) in VIEWERS.iter().zip(&recordings) {
-            ensure!(
-                recording.segments[&number].len() == first.len(),
-                "segment {number} has another length for {name}"
-            );
-            ensure!(recording.init == recordings[0].init, "the init sections differ");
-            let word = cluster.codeword("demo", name, number)?;
-            ensure!(word["viewer"] == **name && word["segment"] == number, "{word}");
-            words.push(word["symbols"].as_str().context("symbols are text")?.to_owned());
-        }
-        // Every viewer's samples, cut at the IDR slices; what is common first, then slice by slice.
-        let mut cut = Vec::new();
-        for recording in &recordings {
-            let fragments = mp4::fragments(&recording.segments[&number])?;
-            let samples: Vec<_> = fragments.into_iter().flat_map(|fragment| fragment.samples).collect();
-            cut.push(samples.iter().map(|sample| by_slice(&sample.data)).collect::<Result<Vec<_>>>()?);
-        }
-        let mut at = 0;
-        for sample in 0..cut[0].len() {
-            for part in 0..cut[0][sample].len() {
-                let mut seen: BTreeMap<char, &[u8]> = BTreeMap::new();
-                for (viewer, parts) in cut.iter().enumerate() {
-                    let bytes = parts[sample].get(part).context("another number of slices")?.as_slice();
-                    let symbol = match part {
-                        0 => 'c',
-                        _ => words[viewer].chars().nth(at).context("fewer symbols than slices")?,
-                    };
-                    let same = *seen.entry(symbol).or_insert(bytes) == bytes;
-                    ensure!(
-                        same,
-                        "segment {number}, slice {at}: {} got other bytes than the symbol {symbol} says",
-                        VIEWERS[viewer]
-                    );
-                }
-                if part > 0 {
-                    at += 1;
-                    slices += 1;
-                    of_a += usize::from(seen.contains_key(&'A'));
-                    if let (Some(a), Some(b)) = (seen.get(&'A'), seen.get(&'B')) {
-                        ensure!(a != b, "segment {number}, slice {at}: A and B are the same bytes");
-                        ensure!(
-                            a.len() == b.len(),
-                            "segment {number}, slice {at}: A and B have other lengths"
-                        );
-                        differing += 1;
-                    }
-                }
-            }
-        }
-        ensure!(at == words[0].len(), "{at} slices, but {} symbols", words[0].len());
-    }
-    ensure!(slices >= 72, "{slices} slices carry symbols in 9 segments");
+    let seen = as_the_codeword_says(&cluster, &VIEWERS, &recordings)?;
+    ensure!(seen.segments >= 9, "{} segments that all have in 20 s", seen.segments);
+    ensure!(seen.slices >= 72, "{} slices carry symbols in 9 segments", seen.slices);
     ensure!(
-        differing * 2 > slices && of_a > 0,
-        "only {differing} of {slices} slices differ among four viewers"
+        seen.differing * 2 > seen.slices && seen.of_a > 0,
+        "only {} of {} slices differ among four viewers",
+        seen.differing,
+        seen.slices
     );
 
     as_mpeg_ts(&cluster, &viewers, &recordings)?;

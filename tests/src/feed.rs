@@ -20,6 +20,8 @@ pub const WANDER_LONG: &str = "wander-long";
 pub const DARK: &str = "dark";
 /// The same without detail, 64 s long: what remains is as smooth as a sky, and shows marks most.
 pub const FLAT: &str = "flat";
+/// 640×360, 64 s long, open GOPs: one IDR picture at the start and no other. The film is that of `WANDER`.
+pub const OPEN: &str = "open";
 /// 640×360, interlaced: cannot be marked.
 pub const INTERLACED: &str = "interlaced";
 /// 1920×1080, 6 Mb/s, 16 s long: for benchmarks.

@@ -1,8 +1,8 @@
-//! Intra encoder: one picture becomes one IDR of row-aligned slices.
+//! Encoders: one picture becomes one IDR of row-aligned slices, or pictures become a closed GOP.
 //!
 //! In: a `Picture`, a QP. Out: Annex B bytes with openh264's own SPS and PPS. The settings are those that
-//! `research/idr-openh264.md` §5.4 found: rate control off, one thread, deblocking off (the picture was deblocked once
-//! already, and each slice of a mix stays self-contained), nothing adaptive.
+//! `research/idr-openh264.md` §5.4 found: rate control off, one thread, nothing adaptive. Deblocking is off where an IDR
+//! replaces one that was deblocked already (and each slice of a mix stays self-contained), and on within a GOP.
 
 use crate::picture::{Picture, SIDE_MAX};
 use openh264_sys2::source::APILoader;
@@ -23,7 +23,8 @@ const SINGLE_SLICE_MACROBLOCKS: usize = 48;
 /// Coarsest quantiser.
 pub const QP_MAX: u8 = 51;
 
-/// Deblocking off for the whole picture (ISO/IEC 14496-10 §7.4.3).
+/// Deblocking on and off for the whole picture (ISO/IEC 14496-10 §7.4.3).
+const LOOP_FILTER_ON: c_int = 0;
 const LOOP_FILTER_OFF: c_int = 1;
 /// Nominal only: rate control is off.
 const BITRATE_NOMINAL: c_int = 5_000_000;
@@ -104,12 +105,48 @@ pub enum EncodeError {
     Skipped,
 }
 
+/// What an encoder's pictures are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// IDR pictures of their own.
+    Intra,
+    /// An IDR picture and those that refer to the one before them.
+    Gop,
+}
+
 /// An openh264 encoder whose every picture is an IDR.
 pub struct IntraEncoder {
     encoder: NonNull<ISVCEncoder>,
     parameters: SEncParamExt,
     config: IntraConfig,
+    shape: Shape,
     qp: u8,
+}
+
+/// An openh264 encoder of one closed GOP: High profile, CABAC, one slice a picture, each P picture refers to the one before
+/// it, output order is decoding order. A fresh one for each GOP, so that a GOP's bytes depend on its pictures and QPs alone.
+#[derive(Debug)]
+pub struct GopEncoder(IntraEncoder);
+
+impl GopEncoder {
+    /// An encoder of pictures of this coded size.
+    ///
+    /// # Errors
+    /// When a side is out of range or the library refuses.
+    pub fn new(width: usize, height: usize, qp: u8) -> Result<GopEncoder, EncodeError> {
+        let config = IntraConfig { width, height, slices: 1, entropy: Entropy::Cabac };
+        IntraEncoder::start(config, qp, Shape::Gop).map(GopEncoder)
+    }
+
+    /// One picture in Annex B; an IDR picture comes with openh264's SPS and PPS, and its `idr_pic_id` differs from that of
+    /// the one before. The first is always one.
+    ///
+    /// # Errors
+    /// When the picture has another size, QP is over 51, or the library fails or skips.
+    pub fn encode(&mut self, picture: &Picture, qp: u8, idr: bool) -> Result<Vec<u8>, EncodeError> {
+        self.0.set_qp(qp)?;
+        self.0.code(picture, idr)
+    }
 }
 
 impl IntraEncoder {
@@ -118,6 +155,10 @@ impl IntraEncoder {
     /// # Errors
     /// When the configuration is out of range or the library refuses it.
     pub fn new(config: IntraConfig, qp: u8) -> Result<IntraEncoder, EncodeError> {
+        IntraEncoder::start(config, qp, Shape::Intra)
+    }
+
+    fn start(config: IntraConfig, qp: u8, shape: Shape) -> Result<IntraEncoder, EncodeError> {
         config.check()?;
         if qp > QP_MAX {
             return Err(EncodeError::Qp(qp));
@@ -128,7 +169,7 @@ impl IntraEncoder {
         let refused = EncodeError::Refused { step: "start", code: code.into() };
         let encoder = NonNull::new(created).filter(|_| code == 0).ok_or(refused)?;
         // From here on `this` owns the encoder and its drop gives it back.
-        let mut this = IntraEncoder { encoder, parameters: SEncParamExt::default(), config, qp };
+        let mut this = IntraEncoder { encoder, parameters: SEncParamExt::default(), config, shape, qp };
         this.initialise()?;
         Ok(this)
     }
@@ -143,7 +184,7 @@ impl IntraEncoder {
         let defaults = method(methods.GetDefaultParams, "give its defaults")?;
         // SAFETY: `encoder` is live; the library fills one `SEncParamExt`.
         check("give its defaults", unsafe { defaults(encoder, &raw mut self.parameters) })?;
-        configure(&mut self.parameters, &self.config, self.qp);
+        configure(&mut self.parameters, &self.config, self.shape, self.qp);
         let initialise = method(methods.InitializeExt, "take its settings")?;
         // SAFETY: `encoder` is live and not yet initialised; the library copies the parameters.
         check("take its settings", unsafe { initialise(encoder, &raw const self.parameters) })
@@ -176,13 +217,19 @@ impl IntraEncoder {
     /// # Errors
     /// When the picture has another size, or the library fails or skips.
     pub fn encode(&mut self, picture: &Picture) -> Result<Vec<u8>, EncodeError> {
+        self.code(picture, true)
+    }
+
+    fn code(&mut self, picture: &Picture, idr: bool) -> Result<Vec<u8>, EncodeError> {
         let (width, height) = (picture.width(), picture.height());
         if (width, height) != (self.config.width, self.config.height) {
             return Err(EncodeError::Size { width, height });
         }
-        let force = method(self.methods().ForceIntraFrame, "start a picture")?;
-        // SAFETY: the encoder is initialised.
-        check("start a picture", unsafe { force(self.encoder.as_ptr(), true) })?;
+        if idr {
+            let force = method(self.methods().ForceIntraFrame, "start a picture")?;
+            // SAFETY: the encoder is initialised.
+            check("start a picture", unsafe { force(self.encoder.as_ptr(), true) })?;
+        }
         let (luma, chroma) = picture.samples().split_at(width * height);
         let (cb, cr) = chroma.split_at(chroma.len() / 2);
         // Sides are at most SIDE_MAX, far inside an int. The library takes mutable pointers and only reads.
@@ -233,8 +280,12 @@ impl std::fmt::Debug for IntraEncoder {
     }
 }
 
-fn configure(parameters: &mut SEncParamExt, config: &IntraConfig, qp: u8) {
+fn configure(parameters: &mut SEncParamExt, config: &IntraConfig, shape: Shape, qp: u8) {
     let (width, height) = (config.width as c_int, config.height as c_int);
+    let (intra_period, loop_filter) = match shape {
+        Shape::Intra => (1, LOOP_FILTER_OFF),
+        Shape::Gop => (0, LOOP_FILTER_ON),
+    };
     let cabac = config.entropy == Entropy::Cabac;
     parameters.iUsageType = CAMERA_VIDEO_REAL_TIME;
     (parameters.iPicWidth, parameters.iPicHeight) = (width, height);
@@ -246,14 +297,14 @@ fn configure(parameters: &mut SEncParamExt, config: &IntraConfig, qp: u8) {
     // Modes are chosen by absolute differences, not by transformed ones: a fifth of a marked IDR's time, for IDRs that are
     // some 4 % larger at the same QP, which is 0.4 % of a stream.
     parameters.iComplexityMode = LOW_COMPLEXITY;
-    parameters.uiIntraPeriod = 1;
+    parameters.uiIntraPeriod = intra_period;
     parameters.iNumRefFrame = 1;
     parameters.eSpsPpsIdStrategy = CONSTANT_ID;
     parameters.iEntropyCodingModeFlag = cabac.into();
     parameters.bEnableFrameSkip = false;
     parameters.iMultipleThreadIdc = 1;
     parameters.bUseLoadBalancing = false;
-    parameters.iLoopFilterDisableIdc = LOOP_FILTER_OFF;
+    parameters.iLoopFilterDisableIdc = loop_filter;
     parameters.bEnableDenoise = false;
     parameters.bEnableBackgroundDetection = false;
     parameters.bEnableAdaptiveQuant = false;

@@ -1,4 +1,4 @@
-//! Safe binding to openh264: decodes one lone IDR picture, and codes one as row-aligned intra slices.
+//! Safe binding to openh264: decodes one lone IDR picture or a stream, codes one as row-aligned intra slices or a closed GOP.
 //!
 //! In: Annex B bytes or a `Picture`, and sizes that the caller has limited. Out: a `Picture` or Annex B bytes, or an
 //! error. Touches memory only: no files, threads, sockets or environment. One of the two places of the project where
@@ -6,7 +6,7 @@
 //! a publisher's bytes.
 //!
 //! openh264 is pinned by exact version: another one may give other bytes, and nodes must agree (rate control is off, one
-//! thread, a fresh codec for each picture, so the bytes depend on the input alone, whatever the CPU offers).
+//! thread, a fresh codec for each lone picture and each GOP, so the bytes depend on the input alone, whatever the CPU offers).
 
 mod decoder;
 mod encoder;
@@ -15,6 +15,6 @@ mod picture;
 #[cfg(all(feature = "cpu-mask", target_arch = "x86_64"))]
 pub mod cpu_mask;
 
-pub use decoder::{DecodeError, Decoder};
-pub use encoder::{EncodeError, Entropy, IntraConfig, IntraEncoder, QP_MAX, SLICES_MAX};
+pub use decoder::{DecodeError, Decoder, StreamDecoder};
+pub use encoder::{EncodeError, Entropy, GopEncoder, IntraConfig, IntraEncoder, QP_MAX, SLICES_MAX};
 pub use picture::{Picture, PictureError, SIDE_MAX};

@@ -7,16 +7,20 @@
 //!                                         └─► assemble: common bytes as they came, slices as A/B pairs of equal length
 //! ```
 //!
+//! A stream whose IDR pictures are too far apart can be coded anew first: `normalise`.
+//!
 //! Pure are `h264`, `plan`, `host`, `splice`, `pad`, `rate`, `wire` and all of `job` but the codec it calls. Effects:
 //! `sandbox` and `worker` in the child process that decodes (a publisher's bytes meet C++ code there and nowhere else),
-//! `pool` in the parent, which runs the children and believes nothing they say. ISO/IEC 14496-10 and 14496-15;
+//! `pool` and `normalise::coder` in the parent, which run the children (`child`) and believe nothing they say. ISO/IEC 14496-10 and 14496-15;
 //! `research/idr-openh264.md` has the measurements.
 #![forbid(unsafe_code)]
 
+mod child;
 pub mod fuzzing;
 pub mod h264;
 pub mod host;
 pub mod job;
+pub mod normalise;
 pub mod pad;
 pub mod plan;
 pub mod pool;

@@ -5,36 +5,25 @@
 //! then fails. A worker that cannot even be started is not tried again for a while, so a broken installation costs
 //! nothing. Dropping the pool, or a call to `mark`, kills what it was using.
 
+use crate::child::Worker;
+pub use crate::child::WorkerError;
 use crate::host::Host;
 use crate::job::{Coded, Job, MarkError, Marked, assemble};
 use crate::plan::Plan;
-use crate::wire::{self, HEADER_BYTES, Kind, Reply, WireError};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 /// Times a job is given to a worker.
 const ATTEMPTS: u32 = 2;
-/// How long a new worker may take to say that it is ready.
-const START_DEADLINE: Duration = Duration::from_secs(5);
 /// First pause after a worker that did not start; doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause after workers that did not start.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A worker keeps the memory of one picture for the next: asking the kernel for it anew each time took a sixth of its time.
-const KEEP_MEMORY: &str = "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=134217728";
-/// Lines of a worker's standard error that are logged.
-const LOG_LINES_MAX: usize = 50;
-/// Bytes of such a line that are logged.
-const LOG_LINE_BYTES_MAX: u64 = 300;
-
 /// How a pool runs its workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
@@ -87,31 +76,6 @@ pub enum PoolError {
     /// All workers were at work for the whole deadline.
     #[error("all mark workers are busy")]
     Busy,
-}
-
-/// What went wrong with one worker.
-#[derive(Debug, Error)]
-pub enum WorkerError {
-    /// Its pipes: usually it died.
-    #[error("it is gone: {0}")]
-    Gone(#[from] std::io::Error),
-    /// It did not answer in time.
-    #[error("no answer within {0:?}")]
-    Deadline(Duration),
-    /// It wrote something that is no answer.
-    #[error("it answered nonsense: {0}")]
-    Nonsense(#[from] WireError),
-    /// It answered another job.
-    #[error("it answered job {answered}, asked was {asked}")]
-    OtherJob {
-        /// The id in its answer.
-        answered: u64,
-        /// The id asked for.
-        asked: u64,
-    },
-    /// Its slices are not slices of the picture.
-    #[error("it lied: {0}")]
-    Untrue(#[source] MarkError),
 }
 
 /// What a pool has done since it was made.
@@ -204,7 +168,7 @@ impl Pool {
 
     /// Process ids of the workers without a job.
     pub fn idle_pids(&self) -> Vec<u32> {
-        locked(&self.idle).iter().filter_map(|worker| worker.child.id()).collect()
+        locked(&self.idle).iter().filter_map(|worker| worker.pid()).collect()
     }
 
     async fn try_mark(&self, job: &Job) -> Result<Marked, PoolError> {
@@ -230,7 +194,7 @@ impl Pool {
                     return result;
                 }
                 Err(error) => {
-                    tracing::warn!(pid = worker.child.id(), attempt, %error, "mark worker failed");
+                    tracing::warn!(pid = worker.pid(), attempt, %error, "mark worker failed");
                     self.restarts.fetch_add(1, Ordering::Relaxed);
                     worker.end().await;
                     if attempt == ATTEMPTS {
@@ -268,10 +232,7 @@ impl Pool {
         if locked(&self.start).not_before.is_some_and(|time| Instant::now() < time) {
             return Err(PoolError::Pausing);
         }
-        let started = match timeout(START_DEADLINE, Worker::start(&self.config)).await {
-            Ok(started) => started,
-            Err(_) => Err(WorkerError::Deadline(START_DEADLINE)),
-        };
+        let started = Worker::start(&self.config).await;
         let mut state = locked(&self.start);
         match started {
             Ok((worker, missing)) => {
@@ -303,73 +264,4 @@ impl std::fmt::Debug for Pool {
 /// Nothing panics while it holds one of these, and each holds plain values.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct Worker {
-    child: Child,
-    input: ChildStdin,
-    output: ChildStdout,
-}
-
-impl Worker {
-    /// Starts a process with an empty environment and waits until it says that its walls stand.
-    async fn start(config: &PoolConfig) -> Result<(Worker, String), WorkerError> {
-        let mut command = Command::new(&config.program);
-        command.args(&config.arguments).env_clear().env("GLIBC_TUNABLES", KEEP_MEMORY);
-        command.current_dir("/").kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(input), Some(output), Some(errors)) = pipes else {
-            return Err(std::io::Error::other("no pipes").into());
-        };
-        tokio::spawn(log(child.id(), errors));
-        let mut worker = Worker { child, input, output };
-        match worker.frame().await? {
-            (Kind::Hello, body) => Ok((worker, wire::read_hello(&body))),
-            (kind, _) => Err(WireError::Kind(kind as u8).into()),
-        }
-    }
-
-    async fn run(&mut self, id: u64, job: &Job) -> Result<Reply, WorkerError> {
-        self.input.write_all(&wire::job(id, job)).await?;
-        self.input.flush().await?;
-        let (kind, body) = self.frame().await?;
-        let (answered, reply) = wire::read_reply(kind, &body)?;
-        if answered == id { Ok(reply) } else { Err(WorkerError::OtherJob { answered, asked: id }) }
-    }
-
-    async fn frame(&mut self) -> Result<(Kind, Vec<u8>), WorkerError> {
-        let mut header = [0; HEADER_BYTES];
-        self.output.read_exact(&mut header).await?;
-        let (kind, length) = wire::read_header(&header)?;
-        let mut body = Vec::new();
-        let read = (&mut self.output).take(length as u64).read_to_end(&mut body).await?;
-        if read < length {
-            Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
-        } else {
-            Ok((kind, body))
-        }
-    }
-
-    /// Kills it and takes its exit status, so that nothing is left of it.
-    async fn end(mut self) {
-        if let Err(error) = self.child.kill().await {
-            tracing::warn!(%error, "a mark worker could not be killed");
-        }
-    }
-}
-
-/// Logs the first lines a worker writes to standard error, and reads on.
-async fn log(pid: Option<u32>, errors: ChildStderr) {
-    let mut errors = BufReader::new(errors);
-    for _ in 0..LOG_LINES_MAX {
-        let mut line = Vec::new();
-        match (&mut errors).take(LOG_LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => tracing::warn!(pid, line = %String::from_utf8_lossy(&line).trim_end(), "mark worker"),
-        }
-    }
-    // The rest is read so that it does not block, and forgotten.
-    let _ = tokio::io::copy(&mut errors, &mut tokio::io::sink()).await;
 }

@@ -9,12 +9,16 @@
 //! Job     id u64, own PPS u8, slices u16, strength u16, previous GOP u64, seed 32, avcC, access unit
 //! Coded   id u64, QP u8, attempts u8, count u16, then for each slice: A, B
 //! Failed  id u64, reason as text
+//! Step    id u64, then Begin: 0 u8, GOP u32, rate, avcC; Picture: 1 u8, shown i64, access unit; End: 2 u8
+//! Stepped id u64, rate, count u16, then for each picture: shown i64, Annex B
+//! rate    QP u8, odd u8, GOP bytes u32, carry i32
 //! ```
 //!
 //! A field of bytes has its length as u32 in front.
 
 use crate::host::ACCESS_UNIT_BYTES_MAX;
 use crate::job::{Coded, Job};
+use crate::normalise::{self, Rate, Step};
 use bytes::Bytes;
 use releve_watermark::embed::PatternSeed;
 use thiserror::Error;
@@ -40,6 +44,10 @@ pub enum Kind {
     Coded,
     /// Why there are none.
     Failed,
+    /// Something to do for a stream that is coded anew.
+    Step,
+    /// Its pictures.
+    Stepped,
 }
 
 /// Bytes that are no frame of this version.
@@ -78,6 +86,8 @@ pub fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(Kind, usize), WireErr
         1 => Kind::Job,
         2 => Kind::Coded,
         3 => Kind::Failed,
+        4 => Kind::Step,
+        5 => Kind::Stepped,
         other => return Err(WireError::Kind(other)),
     };
     let length = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) as usize;
@@ -166,9 +176,95 @@ pub fn read_reply(kind: Kind, body: &[u8]) -> Result<(u64, Reply), WireError> {
             Ok((id, Ok(Coded { pairs, qp, attempts })))
         }
         Kind::Failed => Ok((id, Err(read_hello(&body[read.at..])))),
-        Kind::Hello => Err(WireError::Kind(0)),
-        Kind::Job => Err(WireError::Kind(1)),
+        kind => Err(WireError::Kind(kind as u8)),
     }
+}
+
+/// A step's frame.
+pub fn step(id: u64, step: &Step) -> Vec<u8> {
+    frame(Kind::Step, |body| {
+        body.extend_from_slice(&id.to_be_bytes());
+        match step {
+            Step::Begin { avcc, gop_90k, rate } => {
+                body.push(0);
+                body.extend_from_slice(&gop_90k.to_be_bytes());
+                put_rate(body, rate);
+                put(body, avcc);
+            }
+            Step::Picture { pts_90k, access_unit } => {
+                body.push(1);
+                body.extend_from_slice(&pts_90k.to_be_bytes());
+                put(body, access_unit);
+            }
+            Step::End => body.push(2),
+        }
+    })
+}
+
+/// Reads a step's body.
+///
+/// # Errors
+/// Names the byte where it ends too early or too late.
+pub fn read_step(body: &[u8]) -> Result<(u64, Step), WireError> {
+    let mut read = Reader { body, at: 0 };
+    let id = read.u64()?;
+    let step = match read.u8()? {
+        0 => {
+            let gop_90k = read.number(4)? as u32;
+            let rate = read.rate()?;
+            Step::Begin { avcc: read.bytes()?, gop_90k, rate }
+        }
+        1 => Step::Picture { pts_90k: read.u64()? as i64, access_unit: read.bytes()? },
+        2 => Step::End,
+        _ => return Err(WireError::Body { at: read.at - 1 }),
+    };
+    read.end()?;
+    Ok((id, step))
+}
+
+/// The frame of what came of a step.
+pub fn stepped(id: u64, stepped: &Result<normalise::Coded, String>) -> Vec<u8> {
+    match stepped {
+        Ok(coded) => frame(Kind::Stepped, |body| {
+            body.extend_from_slice(&id.to_be_bytes());
+            put_rate(body, &coded.rate);
+            // At most one more than a decoder holds back.
+            body.extend_from_slice(&(coded.pictures.len() as u16).to_be_bytes());
+            for (pts_90k, annexb) in &coded.pictures {
+                body.extend_from_slice(&pts_90k.to_be_bytes());
+                put(body, annexb);
+            }
+        }),
+        Err(reason) => reply(id, &Err(reason.clone())),
+    }
+}
+
+/// Reads what came of a step.
+///
+/// # Errors
+/// When the kind is no answer to a step, or names the byte where the body ends too early or too late.
+pub fn read_stepped(kind: Kind, body: &[u8]) -> Result<(u64, Result<normalise::Coded, String>), WireError> {
+    let mut read = Reader { body, at: 0 };
+    let id = read.u64()?;
+    match kind {
+        Kind::Stepped => {
+            let rate = read.rate()?;
+            let mut pictures = Vec::new();
+            for _ in 0..read.u16()? {
+                pictures.push((read.u64()? as i64, read.bytes()?));
+            }
+            read.end()?;
+            Ok((id, Ok(normalise::Coded { pictures, rate })))
+        }
+        Kind::Failed => Ok((id, Err(read_hello(&body[read.at..])))),
+        kind => Err(WireError::Kind(kind as u8)),
+    }
+}
+
+fn put_rate(body: &mut Vec<u8>, rate: &Rate) {
+    body.extend_from_slice(&[rate.qp, rate.odd.into()]);
+    body.extend_from_slice(&rate.gop_bytes.to_be_bytes());
+    body.extend_from_slice(&rate.carry.to_be_bytes());
 }
 
 fn frame(kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -223,6 +319,12 @@ impl<'a> Reader<'a> {
         self.number(8)
     }
 
+    fn rate(&mut self) -> Result<Rate, WireError> {
+        let (qp, odd) = (self.u8()?, self.u8()? != 0);
+        let (gop_bytes, carry) = (self.number(4)? as u32, self.number(4)? as u32 as i32);
+        Ok(Rate { qp, gop_bytes, carry, odd })
+    }
+
     fn bytes(&mut self) -> Result<Bytes, WireError> {
         let length = self.number(4)? as usize;
         Ok(Bytes::copy_from_slice(self.take(length)?))
@@ -268,12 +370,35 @@ mod tests {
         }
 
         #[test]
+        fn steps_and_what_came_of_them_come_back(
+            id: u64, avcc in bytes(), gop_90k: u32, pts_90k: i64, kind in 0u8..3, qp: u8, odd: bool, gop_bytes: u32, carry: i32,
+            pictures in proptest::collection::vec((any::<i64>(), bytes()), 0..9), failed: Option<String>,
+        ) {
+            let rate = Rate { qp, gop_bytes, carry, odd };
+            let sent = match kind {
+                0 => Step::Begin { avcc, gop_90k, rate },
+                1 => Step::Picture { pts_90k, access_unit: avcc },
+                _ => Step::End,
+            };
+            let frame = step(id, &sent);
+            let (kind, body) = split(&frame);
+            prop_assert_eq!(kind, Kind::Step);
+            prop_assert_eq!(read_step(body), Ok((id, sent)));
+            prop_assert!(read_step(&body[..body.len() - 1]).is_err());
+
+            let sent = failed.map_or(Ok(normalise::Coded { pictures, rate }), Err);
+            let frame = stepped(id, &sent);
+            let (kind, body) = split(&frame);
+            prop_assert_eq!(read_stepped(kind, body), Ok((id, sent)));
+        }
+
+        #[test]
         fn any_bytes_are_a_frame_or_an_error(header: [u8; HEADER_BYTES], body in bytes()) {
             let _ = read_header(&header);
             let _ = read_job(&body);
-            let _ = read_hello(&body);
-            for kind in [Kind::Hello, Kind::Job, Kind::Coded, Kind::Failed] {
-                let _ = read_reply(kind, &body);
+            let _ = (read_step(&body), read_hello(&body));
+            for kind in [Kind::Hello, Kind::Job, Kind::Coded, Kind::Failed, Kind::Step, Kind::Stepped] {
+                let _ = (read_reply(kind, &body), read_stepped(kind, &body));
             }
         }
     }

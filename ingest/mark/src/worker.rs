@@ -1,9 +1,10 @@
-//! The child process: reads jobs from its standard input, writes replies to its standard output.
+//! The child process: reads jobs and steps from its standard input, writes replies to its standard output.
 //!
 //! In: frames (`wire`). Out: frames, and a line on standard error for each wall that is missing. Touches nothing else,
 //! and cannot (`sandbox`). Ends when its input ends. It serves one job at a time; a panic or a crash ends the process
 //! and the pool starts another.
 
+use crate::normalise::Session;
 use crate::wire::{self, HEADER_BYTES, Kind};
 use crate::{job, sandbox};
 use std::io::{self, Read, Write};
@@ -34,24 +35,30 @@ pub fn serve(input: &mut impl Read, output: &mut impl Write, missing: &str) -> i
     output.write_all(&wire::hello(missing))?;
     output.flush()?;
     let mut header = [0; HEADER_BYTES];
+    let mut session = Session::default();
     loop {
         if input.read(&mut header[..1])? == 0 {
             return Ok(());
         }
         input.read_exact(&mut header[1..])?;
         let (kind, length) = wire::read_header(&header).map_err(io::Error::other)?;
-        if kind != Kind::Job {
+        if !matches!(kind, Kind::Job | Kind::Step) {
             return Err(io::Error::other(wire::WireError::Kind(kind as u8)));
         }
         let mut body = Vec::new();
         if input.take(length as u64).read_to_end(&mut body)? < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let (id, work) = wire::read_job(&body).map_err(io::Error::other)?;
         // Without it the last renewal goes on counting: the pool's deadline is shorter anyway.
         let _ = sandbox::renew_cpu();
-        let reply = job::code(&work).map_err(|error| error.to_string());
-        output.write_all(&wire::reply(id, &reply))?;
+        let answer = if kind == Kind::Step {
+            let (id, step) = wire::read_step(&body).map_err(io::Error::other)?;
+            wire::stepped(id, &session.step(step).map_err(|error| error.to_string()))
+        } else {
+            let (id, work) = wire::read_job(&body).map_err(io::Error::other)?;
+            wire::reply(id, &job::code(&work).map_err(|error| error.to_string()))
+        };
+        output.write_all(&answer)?;
         output.flush()?;
     }
 }

@@ -6,11 +6,12 @@
 
 mod common;
 
-use codec::{Entropy, IntraConfig, IntraEncoder, Picture};
+use codec::{Entropy, GopEncoder, IntraConfig, IntraEncoder, Picture};
 use common::{Stream, seed};
 use ingest_api::window::{Gop, Marking, Sha256};
 use ingest_api::{Run, RunId};
 use mark::Plan;
+use mark::normalise::{Rate, Session, Step};
 use media::segment::{Output, Segmenter};
 use media::unit::{AccessUnit, Unit, VideoConfig};
 use releve_watermark::GopId;
@@ -19,18 +20,23 @@ use std::sync::Arc;
 
 const CHILD: &str = "RELEVE_CPU_CHILD";
 
-/// A textured picture that openh264 has coded itself: this test needs no ffmpeg.
-fn hosts() -> Vec<Stream> {
-    let (width, height) = (320, 192);
+/// A textured picture, moved by so many samples.
+fn picture(width: usize, height: usize, moved: usize) -> Picture {
     let mut state = 1u32;
     let samples = (0..width * height * 3 / 2).map(|i| {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        let (x, y) = (i % width, i / width);
+        let (x, y) = (i % width + moved, i / width + moved / 3);
         (60 + ((x * 7) ^ (y * 3)) % 90 + (state % 24) as usize) as u8
     });
-    let picture = Picture::new(width, height, samples.collect()).unwrap();
+    Picture::new(width, height, samples.collect()).unwrap()
+}
+
+/// Pictures that openh264 has coded itself: this test needs no ffmpeg.
+fn hosts() -> Vec<Stream> {
+    let (width, height) = (320, 192);
+    let picture = picture(width, height, 0);
     let coded = |entropy| {
         let config = IntraConfig { width, height, slices: 2, entropy };
         Stream::of_annexb(&IntraEncoder::new(config, 24).unwrap().encode(&picture).unwrap())
@@ -87,10 +93,33 @@ fn segments(stream: &Stream) -> Vec<Sha256> {
     hashes
 }
 
+/// What the normaliser makes of a GOP of 100 pictures.
+fn normalised() -> Sha256 {
+    let (width, height) = (320, 192);
+    let mut encoder = GopEncoder::new(width, height, 24).unwrap();
+    let coded = (0..100).map(|at| encoder.encode(&picture(width, height, at), 24, at == 0).unwrap());
+    let stream = Stream::of_annexb(&coded.collect::<Vec<_>>().concat());
+    let (mut session, mut all, mut count) = (Session::default(), Vec::new(), 0);
+    let begin = Step::Begin { avcc: stream.avcc(4), gop_90k: 90_000, rate: Rate::first(24, 60_000) };
+    let picture = |(at, unit): (usize, &common::AccessUnit)| Step::Picture {
+        pts_90k: at as i64 * 3_000,
+        access_unit: unit.bytes(4),
+    };
+    let steps = std::iter::once(begin).chain(stream.units.iter().enumerate().map(picture)).chain([Step::End]);
+    for step in steps {
+        for (_, bytes) in session.step(step).unwrap().pictures {
+            all.extend_from_slice(&bytes);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 100);
+    Sha256::of(&all)
+}
+
 #[test]
 fn bytes_do_not_depend_on_the_cpu() {
     if std::env::var_os(CHILD).is_some() {
-        let hashes: Vec<Sha256> = hosts().iter().flat_map(segments).collect();
+        let hashes: Vec<Sha256> = hosts().iter().flat_map(segments).chain([normalised()]).collect();
         assert!(codec::cpu_mask::times_asked() > 0, "openh264 asks our function");
         println!("\nhash {hashes:?}");
         return;

@@ -3,9 +3,11 @@
 
 mod common;
 
-use codec::{Entropy, IntraConfig, IntraEncoder, Picture};
+use codec::{Entropy, GopEncoder, IntraConfig, IntraEncoder, Picture};
 use common::{Stream, seed};
 use mark::h264::nal;
+use mark::normalise::coder::{Coder, CoderError};
+use mark::normalise::{Rate, Session, Step};
 use mark::{Job, Plan, Pool, PoolConfig, PoolError, mark};
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::Arc;
@@ -311,4 +313,53 @@ fn a_worker_ends_with_its_input_and_refuses_strangers() {
     };
     assert!(run(b"").success());
     assert_eq!(run(b"GET / HTTP/1.1\r\n\r\n").code(), Some(1));
+}
+
+/// Ten pictures in one GOP, to be coded in two.
+fn steps() -> Vec<Step> {
+    let (width, height) = (192, 160);
+    let mut encoder = GopEncoder::new(width, height, 24).unwrap();
+    let coded = (0..10).map(|at| {
+        let samples = (0..width * height * 3 / 2)
+            .map(|i| (40 + (((i + at) % width * 5) ^ (i / width * 3)) % 150) as u8);
+        encoder.encode(&Picture::new(width, height, samples.collect()).unwrap(), 24, at == 0).unwrap()
+    });
+    let stream = Stream::of_annexb(&coded.collect::<Vec<_>>().concat());
+    let begin = Step::Begin { avcc: stream.avcc(4), gop_90k: 15_000, rate: Rate::first(24, 9_000) };
+    let picture = |(at, unit): (usize, &common::AccessUnit)| Step::Picture {
+        pts_90k: at as i64 * 3_000,
+        access_unit: unit.bytes(4),
+    };
+    [begin].into_iter().chain(stream.units.iter().enumerate().map(picture)).chain([Step::End]).collect()
+}
+
+#[tokio::test]
+async fn a_worker_codes_a_stream_as_this_process_does() {
+    let mut coder = Coder::start(&PoolConfig::new(WORKER, &[])).await.unwrap();
+    let (mut session, mut pictures) = (Session::default(), 0);
+    for step in steps() {
+        let ours = session.step(step.clone()).unwrap();
+        pictures += ours.pictures.len();
+        assert_eq!(coder.step(&step).await.unwrap(), ours);
+    }
+    assert_eq!(pictures, 10);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_worker_and_with_what_does_not_decode() {
+    let steps = steps();
+    let mut coder = Coder::start(&PoolConfig::new(WORKER, &[])).await.unwrap();
+    for step in &steps[..4] {
+        coder.step(step).await.unwrap();
+    }
+    signal(coder.pid().unwrap(), Signal::KILL);
+    assert!(matches!(coder.step(&steps[4]).await, Err(CoderError::Worker(_))));
+
+    let mut coder = Coder::start(&PoolConfig::new(WORKER, &[])).await.unwrap();
+    coder.step(&steps[0]).await.unwrap();
+    // A picture that refers to one that never came.
+    assert!(matches!(coder.step(&steps[3]).await, Err(CoderError::Refused(_))));
+    assert!(matches!(coder.step(&steps[4]).await, Err(CoderError::Refused(_))), "nothing goes on after it");
+    coder.step(&steps[0]).await.unwrap();
+    coder.step(&steps[1]).await.unwrap();
 }

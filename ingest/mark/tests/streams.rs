@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 mod common;
+#[path = "common/normalise.rs"]
+mod normalise;
 
 use bytes::Bytes;
 use codec::Decoder;

@@ -288,6 +288,7 @@ addresses = [{ ip = "192.0.2.7", interface = "eth0" }, { ip = "2001:db8::7", int
         for (from, to, named) in [
             ("\"commit\"", "\"some\"", "protect"),
             ("[pair]", "rtmp_listen = \"192.0.2.7:1935\"\n[pair]", "rtmp_listen"),
+            ("[pair]", "normalise = \"auto\"\n[pair]", "normalise"),
             ("node = 1", "node = 0", "pair.node"),
             ("peer = 2", "peer = 1", "pair.peer"),
             ("peer = 2", "", "missing field `peer`"),

@@ -4,6 +4,7 @@
 //! slices; nothing else is changed. What does not fit or fails passes or stays out as the stream's policy says, and is
 //! reported. Touches the pool of marking processes.
 
+use crate::io::normalising::{Ended, Normalisers, Normalising};
 use crate::io::pair::data::Tap;
 use crate::metrics::{Metrics, OfStream};
 use bytes::{Bytes, BytesMut};
@@ -21,9 +22,9 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-/// IDR pictures closer than this are not marked, in ticks: 0.25 s. A stream of nothing but IDR pictures would keep the
-/// marking processes from everybody else.
-const SPACING_90K: i64 = 22_500;
+/// No more than two IDR pictures are marked within this time, in ticks: 0.5 s. A stream of nothing but IDR pictures would
+/// keep the marking processes from everybody else; one that comes soon after another, at a cut, does not.
+const TWO_90K: i64 = 45_000;
 /// After this many pictures in a row that ended their worker, no more are tried until the stream's next configuration.
 const WORKERS_LOST_MAX: u32 = 3;
 
@@ -38,10 +39,16 @@ pub struct Keys {
     pub bias_version: u32,
 }
 
-/// A stream that must be marked cannot be.
+/// Why a publisher cannot go on.
 #[derive(Debug, Error)]
-#[error("{0}; set the stream to `--mark prefer` to publish it unmarked")]
-pub struct Refusal(#[from] Misfit);
+pub enum Refusal {
+    /// A stream that must be marked cannot be.
+    #[error("the stream requires marks: {0}; set it to `--mark prefer` to publish it unmarked")]
+    Misfit(#[from] Misfit),
+    /// A stream that was normalised cannot be any longer.
+    #[error(transparent)]
+    Normalise(#[from] Ended),
+}
 
 /// Who decides how marking ended for a GOP, where two nodes make the same segments.
 #[derive(Debug)]
@@ -82,7 +89,7 @@ pub struct Saved {
     taken: Vec<u32>,
     plan_again: bool,
     gop_bytes: u64,
-    last_marked_90k: Option<i64>,
+    marked_90k: [Option<i64>; 2],
 }
 
 /// The pool of marking processes: `releve-ingest`, started as `mark-worker`.
@@ -106,17 +113,27 @@ pub struct Marking {
     plan_again: bool,
     /// Video bytes since the last IDR, that one included.
     gop_bytes: u64,
-    /// Start of the last GOP that was given to the pool.
-    last_marked_90k: Option<i64>,
+    /// Starts of the last GOPs that were given to the pool, the newer one first.
+    marked_90k: [Option<i64>; 2],
     /// Pictures in a row that ended their worker.
     workers_lost: u32,
+    /// Where streams are normalised.
+    normalising: Option<Normalising>,
     reports: Vec<(&'static str, String)>,
 }
 
 impl Marking {
     /// Marking of a stream that has sent nothing yet.
-    pub fn new(stream: StreamName, keys: Keys, pool: Arc<Pool>, metrics: Metrics) -> Marking {
+    pub fn new(
+        stream: StreamName,
+        keys: Keys,
+        pool: Arc<Pool>,
+        normalisers: Option<Normalisers>,
+        metrics: Metrics,
+    ) -> Marking {
+        let normalising = normalisers.map(|shared| Normalising::new(stream.clone(), shared, metrics.clone()));
         Marking {
+            normalising,
             stream,
             policy: MarkPolicy::default(),
             keys,
@@ -127,7 +144,7 @@ impl Marking {
             taken: Vec::new(),
             plan_again: false,
             gop_bytes: 0,
-            last_marked_90k: None,
+            marked_90k: [None; 2],
             workers_lost: 0,
             reports: Vec::new(),
         }
@@ -141,8 +158,11 @@ impl Marking {
         self.taken.clear();
         self.plan_again = false;
         self.gop_bytes = 0;
-        self.last_marked_90k = None;
+        self.marked_90k = [None; 2];
         self.workers_lost = 0;
+        if let Some(normalising) = &mut self.normalising {
+            normalising.restart();
+        }
     }
 
     /// The whole state, but for the health of this node's workers.
@@ -154,7 +174,7 @@ impl Marking {
             taken: self.taken.clone(),
             plan_again: self.plan_again,
             gop_bytes: self.gop_bytes,
-            last_marked_90k: self.last_marked_90k,
+            marked_90k: self.marked_90k,
         }
     }
 
@@ -169,28 +189,63 @@ impl Marking {
         self.taken = saved.taken;
         self.plan_again = saved.plan_again;
         self.gop_bytes = saved.gop_bytes;
-        self.last_marked_90k = saved.last_marked_90k;
+        self.marked_90k = saved.marked_90k;
     }
 
     /// What happened since the last call: a word for the metric and a sentence for the log.
     pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
-        std::mem::take(&mut self.reports)
+        let mut reports = std::mem::take(&mut self.reports);
+        reports.extend(self.normalising.iter_mut().flat_map(Normalising::take_reports));
+        reports
     }
 
     /// Takes one unit and gives what goes on: usually itself.
     ///
     /// # Errors
-    /// When the stream requires marks and its configuration cannot be marked.
+    /// When the stream requires marks and its configuration cannot be marked, or when it was normalised and cannot be any
+    /// longer.
     pub async fn apply(&mut self, unit: Unit, run: RunId, voice: &mut Voice) -> Result<Vec<Unit>, Refusal> {
+        let units = match &mut self.normalising {
+            Some(normalising) if self.policy != MarkPolicy::Off => normalising.apply(unit).await?,
+            _ => vec![unit],
+        };
+        let mut out = Vec::with_capacity(units.len() + 1);
+        for unit in units {
+            self.mark_unit(unit, run, voice, &mut out).await?;
+        }
+        Ok(out)
+    }
+
+    /// The publisher has left: gives what a normaliser still held.
+    pub async fn end(&mut self, run: RunId, voice: &mut Voice) -> Vec<Unit> {
+        let Some(normalising) = &mut self.normalising else { return Vec::new() };
+        let mut out = Vec::new();
+        for unit in normalising.end().await {
+            if let Err(refusal) = self.mark_unit(unit, run, voice, &mut out).await {
+                self.reports.push(("unmarkable", refusal.to_string()));
+                break;
+            }
+        }
+        out
+    }
+
+    async fn mark_unit(
+        &mut self,
+        unit: Unit,
+        run: RunId,
+        voice: &mut Voice,
+        out: &mut Vec<Unit>,
+    ) -> Result<(), Refusal> {
         match unit {
             Unit::VideoConfig(config) => {
                 self.taken.clear();
                 self.plan_again = false;
-                Ok(vec![self.configure(config)?])
+                out.push(self.configure(config)?);
             }
-            Unit::Video(picture) => self.picture(picture, run, voice).await,
-            other => Ok(vec![other]),
+            Unit::Video(picture) => out.extend(self.picture(picture, run, voice).await?),
+            other => out.push(other),
         }
+        Ok(())
     }
 
     /// Plans for a configuration; the one that is published names our own PPS beside the stream's.
@@ -216,7 +271,7 @@ impl Marking {
 
     fn misfit(&mut self, misfit: Misfit) -> Result<(), Refusal> {
         if self.policy == MarkPolicy::Require {
-            return Err(Refusal(misfit));
+            return Err(Refusal::Misfit(misfit));
         }
         self.reports.push(("unmarkable", format!("the stream goes out unmarked: {misfit}")));
         Ok(())
@@ -311,10 +366,10 @@ impl Marking {
         previous_gop_bytes: u64,
     ) -> Result<Marked, String> {
         let plan = self.plan.as_ref().ok_or("the configuration cannot be marked")?;
-        if self.last_marked_90k.is_some_and(|last| start_90k - last < SPACING_90K) {
-            return Err("the IDR before it is less than 0.25 s away".to_owned());
+        if self.marked_90k[1].is_some_and(|before| start_90k - before < TWO_90K) {
+            return Err("it is the third IDR within half a second".to_owned());
         }
-        self.last_marked_90k = Some(start_90k);
+        self.marked_90k = [Some(start_90k), self.marked_90k[0]];
         if self.workers_lost >= WORKERS_LOST_MAX {
             return Err("its pictures end the marking process".to_owned());
         }

@@ -11,6 +11,7 @@ pub mod archive;
 pub mod http;
 pub mod marking;
 pub mod node;
+pub mod normalising;
 pub mod origin;
 pub mod pair;
 pub mod publish;

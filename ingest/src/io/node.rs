@@ -2,12 +2,13 @@
 //!
 //! In: a `Config`. Out: a running `Node` with the addresses it listens on. This is the one place that knows all rooms.
 
-use crate::config::Config;
+use crate::config::{Config, Normalise};
 use crate::io::admin::Admin;
 use crate::io::admission::Admission;
 use crate::io::archive;
 use crate::io::http;
 use crate::io::marking::{Keys, Marking, pool};
+use crate::io::normalising::Normalisers;
 use crate::io::origin::Origin;
 use crate::io::pair::control::Control;
 use crate::io::pair::operate::Operate;
@@ -117,6 +118,8 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         Arc::new(Local::open(dir.blobs()).with_context(|| format!("cannot open {}", dir.blobs().display()))?);
     let (metrics, mut registry) = Metrics::new();
     let (archive, archiving) = archive::start(&config, &dir, metrics.clone())?;
+    let normalisers = (config.normalise == Normalise::Auto)
+        .then(|| Normalisers::new(settings.marker.clone(), config.segment_seconds));
     let pool = Arc::new(pool(settings.marker, config.mark_workers));
     // A node that cannot mark still takes streams whose policy lets them pass: loudly.
     match pool.start().await {
@@ -145,7 +148,13 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
                 mpeg_ts: config.mpeg_ts,
                 state: state.clone(),
                 blobs: blobs.clone(),
-                marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),
+                marking: Marking::new(
+                    record.name.clone(),
+                    keys.clone(),
+                    pool.clone(),
+                    normalisers.clone(),
+                    metrics.clone(),
+                ),
                 archive: archive.clone(),
                 metrics: metrics.clone(),
                 grace: settings.grace,

@@ -480,8 +480,11 @@ impl Stream {
 
     /// The publisher has left: what it sent is published, nothing else changes.
     async fn gone(&mut self) {
-        if self.live.is_none() {
-            return;
+        let Some(live) = &mut self.live else { return };
+        if self.segmenter.is_some() {
+            for unit in self.context.marking.end(self.run, &mut live.voice).await {
+                self.segment(unit).await;
+            }
         }
         let outputs = self.segmenter.as_mut().map(Segmenter::gone).unwrap_or_default();
         self.carry_out(outputs).await;
@@ -503,7 +506,7 @@ impl Stream {
     }
 
     async fn refuse(&mut self, refusal: Refusal) {
-        warn!(stream = %self.context.stream, %refusal, "publisher closed: the stream requires marks");
+        warn!(stream = %self.context.stream, %refusal, "publisher closed");
         self.kick(Kick::BadMedia);
         self.gone().await;
     }

@@ -7,4 +7,5 @@ mod common;
 mod archive;
 mod backup;
 mod node;
+mod normalise;
 mod slots;

@@ -49,7 +49,7 @@ async fn lab(with_task: bool) -> Lab {
                 mpeg_ts: true,
                 state: state.clone(),
                 blobs: state.clone(),
-                marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), metrics.clone()),
+                marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), None, metrics.clone()),
                 archive: Archive::none(metrics.clone()),
                 metrics: metrics.clone(),
                 grace: GRACE,

@@ -35,6 +35,11 @@ impl<'a> BitReader<'a> {
         self.at
     }
 
+    /// Goes to a bit that was read before.
+    pub fn skip(&mut self, to: usize) {
+        self.at = to;
+    }
+
     /// An error at this bit.
     pub fn malformed(&self, what: &'static str) -> Malformed {
         Malformed { unit: self.unit, what, bit: self.at }

@@ -8,6 +8,8 @@ use std::ops::Range;
 const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 /// Most macroblocks a side; what is marked is limited further by `plan`.
 const SIDE_MACROBLOCKS_MAX: u32 = 1024;
+/// Where `level_idc` stands: behind NAL unit header, profile and constraints.
+const LEVEL_BIT: usize = 24;
 
 /// What marking asks of an SPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub struct Sps {
     /// Bits of `max_num_ref_frames`.
     references: Range<usize>,
     crop_bit: usize,
+    vui_bit: usize,
 }
 
 /// `pic_order_cnt_type` and what a slice header needs of it.
@@ -117,6 +120,7 @@ impl Sps {
         if crop[0] + crop[1] >= 16 * columns || crop[2] + crop[3] >= 16 * rows {
             return Err(read.malformed("cropping leaves nothing"));
         }
+        let vui_bit = read.position();
         read.flag()?; // VUI or not: it must not end here
         Ok(Sps {
             profile,
@@ -132,6 +136,7 @@ impl Sps {
             crop,
             references,
             crop_bit,
+            vui_bit,
             payload,
         })
     }
@@ -139,14 +144,58 @@ impl Sps {
     /// The same SPS as a NAL unit for a lone IDR: without cropping and VUI, so that a decoder gives the whole coded
     /// picture at once, and with one reference frame, so that it makes room for no more.
     pub fn uncropped(&self) -> Vec<u8> {
+        self.bare(true)
+    }
+
+    /// The same SPS as a NAL unit for a decoder of the whole stream: without cropping and VUI.
+    pub fn uncropped_stream(&self) -> Vec<u8> {
+        self.bare(false)
+    }
+
+    fn bare(&self, lone: bool) -> Vec<u8> {
         let mut write = BitWriter::with_capacity(self.payload.len() + 1);
-        write.copy(&self.payload, 0, self.references.start);
-        write.ue(1);
-        write.copy(&self.payload, self.references.end, self.crop_bit);
+        if lone {
+            write.copy(&self.payload, 0, self.references.start);
+            write.ue(1);
+            write.copy(&self.payload, self.references.end, self.crop_bit);
+        } else {
+            write.copy(&self.payload, 0, self.crop_bit);
+        }
         write.flag(false);
         write.flag(false);
         write.trailing();
         nal::escape(&write.into_bytes())
+    }
+
+    /// The SPS of another encoder's pictures (`self`) of this size, with what `host` says of how they are shown: level,
+    /// cropping, sample shape, colours and timing. Output order is decoding order, one picture is kept.
+    ///
+    /// # Errors
+    /// When the host's VUI does not parse.
+    pub fn shown_as(&self, host: &Sps) -> Result<Vec<u8>, Malformed> {
+        let mut write = BitWriter::with_capacity(self.payload.len() + host.payload.len() + 8);
+        write.copy(&self.payload, 0, LEVEL_BIT);
+        write.copy(&host.payload, LEVEL_BIT, LEVEL_BIT + 8);
+        write.copy(&self.payload, LEVEL_BIT + 8, self.crop_bit);
+        write.copy(&host.payload, host.crop_bit, host.vui_bit);
+        write.flag(true);
+        let mut read = BitReader::new("VUI", &host.payload);
+        read.skip(host.vui_bit);
+        if read.flag()? {
+            let from = read.position();
+            skip_shown(&mut read)?;
+            write.copy(&host.payload, from, read.position());
+        } else {
+            write.bits(5, 0);
+        }
+        write.bits(3, 0); // no HRD of either kind, no picture structure
+        write.flag(true); // restrictions: those below, and the largest of what else there is
+        write.flag(true);
+        for value in [0, 0, 16, 16, 0, 1] {
+            write.ue(value);
+        }
+        write.trailing();
+        Ok(nal::escape(&write.into_bytes()))
     }
 
     /// Coded width in samples.
@@ -158,6 +207,32 @@ impl Sps {
     pub fn height(&self) -> usize {
         self.rows as usize * 16
     }
+}
+
+/// The VUI up to and with its timing: sample shape, overscan, colours, chroma place (ISO/IEC 14496-10 §E.1.1).
+fn skip_shown(read: &mut BitReader<'_>) -> Result<(), Malformed> {
+    if read.flag()? && read.bits(8)? == 255 {
+        read.bits(32)?;
+    }
+    if read.flag()? {
+        read.flag()?;
+    }
+    if read.flag()? {
+        read.bits(4)?;
+        if read.flag()? {
+            read.bits(24)?;
+        }
+    }
+    if read.flag()? {
+        read.ue(5, "chroma_sample_loc_type")?;
+        read.ue(5, "chroma_sample_loc_type")?;
+    }
+    if read.flag()? {
+        read.bits(32)?;
+        read.bits(32)?;
+        read.flag()?;
+    }
+    Ok(())
 }
 
 /// `scaling_list()` for each list that is present.

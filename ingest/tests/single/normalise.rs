@@ -1,0 +1,57 @@
+//! A stream of long GOPs at a node that normalises, and whose normalising processes end: the publisher is closed, and not
+//! for ever.
+
+use crate::common::{Encoder, Lab, get, seconds, soon};
+use ingest_api::window::Marking;
+use releve_ingest::io::publish::GRACE;
+use releve_state::coordinator::MarkPolicy;
+use rtmp::{MediaKind, Message};
+
+/// Four seconds of which only the first begins with an IDR picture.
+fn long() -> Vec<Message> {
+    let first = seconds(0..1);
+    let is_idr = |message: &Message| {
+        message.kind == MediaKind::Video && message.payload[0] >> 4 == 1 && message.payload[1] == 1
+    };
+    first.into_iter().chain(seconds(1..4).into_iter().filter(|message| !is_idr(message))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_normalised_is_closed_three_times_and_then_passes() {
+    let mut lab = Lab::new(MarkPolicy::Prefer).await;
+    lab.marker = "/bin/false".into();
+    let node = lab.node_with(GRACE, "normalise = \"auto\"\n").await;
+    for _ in 0..3 {
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&long()).await;
+        encoder.closed().await;
+    }
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&long()).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    let gops: Vec<Marking> =
+        snapshot.segments.iter().flat_map(|segment| segment.gops.iter().map(|gop| gop.marking)).collect();
+    assert_eq!(gops, [Marking::Unmarked], "one GOP, as it came");
+    let pictures: i64 = snapshot.segments.iter().map(|segment| segment.duration_90k).sum();
+    assert!((350_000..370_000).contains(&pictures), "{pictures} ticks of four seconds");
+    let (_, _, metrics) = get(node.admin, "/metrics", "").await.unwrap();
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("kind=\"not-normalised\"} 1"), "{metrics}");
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fits_and_what_ends_early_pass_a_node_that_normalises() {
+    for (messages, length) in [(seconds(0..4), 4), (seconds(0..1), 1)] {
+        let lab = Lab::new(MarkPolicy::Prefer).await;
+        let node = lab.node_with(GRACE, "normalise = \"auto\"\n").await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&messages).await;
+        encoder.leaves().await;
+        let snapshot = lab.ended(&node).await;
+        let pictures: i64 = snapshot.segments.iter().map(|segment| segment.duration_90k).sum();
+        assert!((pictures - length * 90_000).abs() < 20_000, "{pictures} ticks of {length} s");
+        soon(node.stop()).await;
+    }
+}
