@@ -16,16 +16,22 @@
 //! Two encodes of one picture on one clock are no copies: pictures of the one refer to pictures of the other. So a connection
 //! joins only if its messages are those that went on in their places (`likeness`), and a joined one whose are not any more
 //! leaves. It **differs** from then on: one of the two is used, the other is a spare.
+//!
+//! Two nodes that take the same messages in the same order, each with the same [`Standing`], decide the same: nothing else
+//! goes in. `confluence` is all of it as one value, which one node can give to the other.
 
+mod confluence;
 mod likeness;
 mod source;
 
+pub use confluence::Confluence;
 pub use source::Source;
 
 use bytes::Bytes;
 use likeness::{Lately, Likeness};
 use rtmp::Message;
-use source::{Place, What, is_idr};
+use serde::{Deserialize, Serialize};
+use source::{Place, Said, What, is_idr};
 
 /// Timestamps further apart than this are of two clocks, in milliseconds: twice the buffer of a slow encoder.
 pub const SKEW_MAX_MS: u32 = 10_000;
@@ -36,8 +42,17 @@ const UNLIKE_MAX: usize = 4;
 /// Messages of a track that are compared when a connection may join: its newest ones that could be known.
 const COMPARED: usize = 32;
 
+/// How things stand when a message is taken: what messages themselves do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// There is no other connection now.
+    pub alone: bool,
+    /// Nothing went on lately: a spare may be asked.
+    pub quiet: bool,
+}
+
 /// The last message of a track that went on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Mark {
     place: Place,
     by: u64,
@@ -57,23 +72,37 @@ pub enum Taken {
 }
 
 /// What went on of a feed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Merge {
     marks: [Option<Mark>; 2],
     configs: [Option<Bytes>; 2],
     lately: [Lately; 2],
+    /// How often a spare became the publisher: who was joined before is not any more.
+    life: u32,
     /// When something last went on, in the caller's milliseconds.
+    #[serde(skip)]
     passed_ms: u64,
 }
 
 impl Merge {
     /// Of which nothing went on yet.
     pub fn new(now_ms: u64) -> Merge {
-        Merge { marks: [None; 2], configs: [None, None], lately: Default::default(), passed_ms: now_ms }
+        let lately = Default::default();
+        Merge { marks: [None; 2], configs: [None, None], lately, life: 0, passed_ms: now_ms }
     }
 
-    /// Takes the next message of a connection, which may be `alone` now.
-    pub fn take(&mut self, source: &mut Source, alone: bool, now_ms: u64, message: Message) -> Taken {
+    /// Whether nothing went on for so long that a spare is asked.
+    pub fn is_quiet(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.passed_ms) > QUIET_MS
+    }
+
+    /// Takes the next message of a connection.
+    pub fn take(&mut self, source: &mut Source, standing: Standing, now_ms: u64, message: Message) -> Taken {
+        let alone = standing.alone;
+        if std::mem::replace(&mut source.life, self.life) != self.life {
+            source.joined = false;
+            source.forget();
+        }
         let what = What::of(&message);
         let place = match what {
             What::Media(track) => Some((track, source.place(track, message.timestamp))),
@@ -87,7 +116,7 @@ impl Merge {
             source.part();
         }
         if !source.joined {
-            return self.take_of_stranger(source, alone, now_ms, message, place);
+            return self.take_of_stranger(source, standing, now_ms, message, place);
         }
         source.behind(&message);
         match self.passes(source, alone, what, place, &message) {
@@ -103,7 +132,7 @@ impl Merge {
     fn take_of_stranger(
         &mut self,
         source: &mut Source,
-        alone: bool,
+        Standing { alone, quiet }: Standing,
         now_ms: u64,
         message: Message,
         place: Option<(usize, Place)>,
@@ -124,7 +153,8 @@ impl Merge {
             (source.joined, source.unlike) = (true, [0; 2]);
             let waiting: Vec<_> = source.waiting.iter().cloned().collect();
             source.forget();
-            let passes = |(message, place): (Message, Option<(usize, Place)>)| {
+            let passes = |(message, place): (Said, Option<(usize, Place)>)| {
+                let Said(message) = message;
                 let what = What::of(&message);
                 self.passes(source, false, what, place, &message).then_some(message)
             };
@@ -135,12 +165,12 @@ impl Merge {
             self.passed_ms = now_ms;
             return Taken::Many(passed);
         }
-        let quiet = now_ms.saturating_sub(self.passed_ms) > QUIET_MS;
         let asked = quiet || (alone && (source.differs || !self.may_join(source)));
         if !asked || place.is_none() {
             return Taken::Nothing;
         }
-        *self = Merge::new(now_ms);
+        *self = Merge { life: self.life.wrapping_add(1), ..Merge::new(now_ms) };
+        source.life = self.life;
         let all = source.anew();
         for message in &all {
             let (what, place) = (What::of(message), None);
@@ -179,7 +209,9 @@ impl Merge {
         for (track, mark) in self.marks.iter().enumerate() {
             let Some(mark) = mark else { continue };
             let known = source.waiting.iter().rev().filter_map(|(message, of)| match of {
-                Some((of, place)) if *of == track && !place.is_beyond(mark.place) => Some((message, *place)),
+                Some((of, place)) if *of == track && !place.is_beyond(mark.place) => {
+                    Some((&message.0, *place))
+                }
                 _ => None,
             });
             let (mut same, mut other) = (0, 0);

@@ -4,6 +4,7 @@
 //! with one key must not fight: the first, as long as it sends, stays.
 //! In: the holder, the newcomer's address, the time. Out: a `Decision`. Pure.
 
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// After this long without a media message a publisher is stale, in milliseconds: four times the longest frame spacing of
@@ -11,7 +12,7 @@ use std::net::IpAddr;
 pub const STALE_MS: u64 = 2_000;
 
 /// Which of a feed's two copies a publisher sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Push {
     /// The feed.
     Primary = 0,

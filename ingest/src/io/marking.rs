@@ -5,7 +5,7 @@
 //! reported. Touches the pool of marking processes.
 
 use crate::io::normalising::{Ended, Normalisers, Normalising};
-use crate::io::pair::data::Tap;
+use crate::io::pair::data::Strand;
 use crate::metrics::{Metrics, OfStream};
 use bytes::{Bytes, BytesMut};
 use ingest_api::window::{Gop, Marking as Outcome};
@@ -56,20 +56,20 @@ pub enum Voice {
     /// This node, for itself.
     Own,
     /// The holder of the pair; the other node adopts what it says.
-    Paired(Tap, mpsc::UnboundedReceiver<Gop>),
+    Paired(Strand, mpsc::UnboundedReceiver<Gop>),
 }
 
 impl Voice {
     /// The record that counts, and its slices where it is marked, given what this node made of the GOP. `true` when the
     /// holder marked it, this node could not, and the holder's slices did not come: then its own record stays.
     async fn decide(&mut self, ours: Gop, pieces: Option<Vec<Piece>>) -> (Gop, Option<Vec<Piece>>, bool) {
-        let Voice::Paired(tap, decisions) = self else { return (ours, pieces, false) };
+        let Voice::Paired(strand, decisions) = self else { return (ours, pieces, false) };
         if let Some(pieces) = &pieces {
-            tap.marked(ours.start_90k, pieces);
+            strand.marked(ours.start_90k, pieces);
         }
-        match tap.agree(&ours, decisions).await {
+        match strand.agree(&ours, decisions).await {
             Some(theirs) if theirs.marking == Outcome::Marked && pieces.is_none() => {
-                match tap.slices(theirs.start_90k).await {
+                match strand.slices(theirs.start_90k).await {
                     Some(pieces) => (theirs, Some(pieces), false),
                     None => (ours, None, true),
                 }
@@ -163,6 +163,11 @@ impl Marking {
         if let Some(normalising) = &mut self.normalising {
             normalising.restart();
         }
+    }
+
+    /// The same for another connection of the publisher, under the policy of before.
+    pub fn again(&mut self) {
+        self.restart(self.policy);
     }
 
     /// The whole state, but for the health of this node's workers.

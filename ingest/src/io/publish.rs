@@ -6,6 +6,7 @@
 //! here for it (`twin`). Touches the state store, the blobs and the marking processes; no sockets.
 
 mod copied;
+mod parting;
 mod twin;
 
 use crate::io::archive::Archive;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 /// How long a slot waits for its publisher: back within it, the run goes on; later, a new one begins.
@@ -41,9 +42,6 @@ const PART_90K: i64 = 30_000;
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long the state store may be away before the publisher is closed.
 const STATE_AWAY_MAX: Duration = Duration::from_secs(20);
-
-/// How long a paired publisher that is replaced may take to hand over what was read from it.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
 /// What a stream's task works with.
 pub struct Context {
@@ -210,14 +208,16 @@ impl Stream {
         let (mut lead, mut voice, mut twin) = (None, Voice::Own, None);
         match begin.pairing {
             None => {}
-            Some(Pairing { twin: other, decisions, begin: Begins::Holder { record, lead: answer } }) => {
+            Some(Pairing {
+                twin: other, decisions, begin: Begins::Holder { record, lead: answer }, ..
+            }) => {
                 lead = Some((*record, answer));
-                voice = Voice::Paired(other.tap.clone(), decisions);
+                voice = Voice::Paired(other.strand.clone(), decisions);
                 twin = Some(other);
             }
-            Some(Pairing { twin, decisions, begin: Begins::Follower(lead) }) => {
+            Some(Pairing { twin, decisions, begin: Begins::Follower(lead), .. }) => {
                 if self.follow(&lead).await {
-                    let voice = Voice::Paired(twin.tap.clone(), decisions);
+                    let voice = Voice::Paired(twin.strand.clone(), decisions);
                     let (media, kick, moved, twin) = (begin.media, begin.kick, begin.moved, Some(twin));
                     let feed = Feed::new(self.segmenter.as_ref().map_or(0, Segmenter::next_tick));
                     self.context.marking.restart(lead.record.mark);
@@ -283,6 +283,7 @@ impl Stream {
             _ if moved => self.forget(),
             Some(Queued::Media(message, _room)) => self.take(message).await,
             Some(Queued::Moment(moment)) => self.moment(*moment).await,
+            Some(Queued::Anew) => self.anew().await,
             None => self.gone().await,
         }
     }
@@ -457,41 +458,6 @@ impl Stream {
         let fence = if self.follows { Fence::Follows(self.epoch) } else { Fence::Holds(self.epoch) };
         let Context { stream, state, .. } = &self.context;
         state.commit_segment(stream, segment, fence, unix_ms()).await
-    }
-
-    /// Another publisher takes the slot, or the slot is gone. What was taken from the last one is published first.
-    async fn replaced(&mut self) {
-        match &mut self.live {
-            // Its twin was sent the same bytes and takes all that is in them: so must we.
-            Some(live) if live.twin.is_some() => {}
-            Some(live) => live.media.close(),
-            None => return,
-        }
-        while let Some(live) = &mut self.live {
-            match timeout(LAST_WORDS_MAX, live.media.recv()).await {
-                Ok(queued) => self.queued(queued).await,
-                Err(_) => {
-                    live.media.close();
-                    self.diverged("a replaced publisher's connection does not end");
-                }
-            }
-        }
-    }
-
-    /// The publisher has left: what it sent is published, nothing else changes.
-    async fn gone(&mut self) {
-        let Some(live) = &mut self.live else { return };
-        if self.segmenter.is_some() {
-            for unit in self.context.marking.end(self.run, &mut live.voice).await {
-                self.segment(unit).await;
-            }
-        }
-        let outputs = self.segmenter.as_mut().map(Segmenter::gone).unwrap_or_default();
-        self.carry_out(outputs).await;
-        self.live = None;
-        self.gone_at = Some(Instant::now());
-        self.window.set_live(false);
-        self.publish();
     }
 
     /// A picture that is damaged is left out, and the feed waits for the next IDR; a codec that is not spoken here ends

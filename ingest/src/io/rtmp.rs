@@ -96,7 +96,6 @@ impl Door {
                     ClaimError::WrongKey => "wrong-key",
                     ClaimError::InUse(_) => "in-use",
                     ClaimError::Busy(_) => "busy",
-                    ClaimError::BackupToPair(_) => "backup-to-pair",
                     ClaimError::State(_) => "no-state",
                     ClaimError::Stopping => "stopping",
                 };
@@ -304,9 +303,6 @@ pub(crate) async fn refuse(session: &mut Session, error: &ClaimError) {
         }
         ClaimError::InUse(_) => session.reject_publish(Reject::InUse),
         ClaimError::Busy(_) | ClaimError::State(_) => session.close("the server cannot take a publish now"),
-        ClaimError::BackupToPair(_) => {
-            session.close("a pair takes no backup push: push once, to its shared address")
-        }
         ClaimError::Stopping => session.close(Kick::Stopping.words().0),
     }
 }

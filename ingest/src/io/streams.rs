@@ -5,15 +5,17 @@
 //! state store (stream records) and memory.
 
 mod claim;
+mod inlet;
 
-pub use claim::{Claim, Kicks};
+pub use claim::Claim;
+pub use inlet::Kicks;
 
-use crate::io::pair::data::{Moment, Pairing};
-use crate::merge::Merge;
+use crate::io::pair::data::{Moment, Pairing, Second};
 use crate::metrics::Metrics;
 use crate::slot::{self, Decision, Holder, Push};
-use claim::{Inlet, Parts};
+use claim::Parts;
 use ingest_api::StreamName;
+use inlet::Inlet;
 use media::window::Window;
 use releve_state::coordinator::{Coordinator, Error as StateError, MarkPolicy, StreamRecord};
 use releve_state::stream_key::{self, StreamKey};
@@ -77,6 +79,8 @@ pub enum Queued {
     Media(rtmp::Message, OwnedSemaphorePermit),
     /// Between two messages: a standby joins here.
     Moment(Box<Moment>),
+    /// What follows is another connection's, which begins as if it had just taken the slot.
+    Anew,
 }
 
 /// What a stream's task is told when a publisher takes the slot.
@@ -98,6 +102,8 @@ pub struct Slot {
     record: RwLock<StreamRecord>,
     holder: Mutex<Option<Held>>,
     begin: mpsc::Sender<Begin>,
+    /// Counts claims, of all slots.
+    claims: Arc<AtomicU64>,
     /// What the stream lists now.
     pub window: watch::Receiver<Arc<Window>>,
 }
@@ -107,14 +113,13 @@ struct Held {
     /// Primary and backup; one of them at least.
     seats: [Option<Seat>; 2],
     inlet: Arc<Inlet>,
-    /// It has a twin on the other node of the pair, and so no second publisher.
-    twinned: bool,
     /// The other node of the pair has its connection, and decides over it.
     mirrored: bool,
 }
 
 struct Seat {
     claim: u64,
+    connection: u64,
     peer: IpAddr,
     last_media_ms: Arc<AtomicU64>,
     kick: watch::Sender<Option<Kick>>,
@@ -140,11 +145,6 @@ pub enum ClaimError {
     /// The stream's task has not got round to the publishers before this one.
     #[error("`{0}` is still busy with the publishers before this one")]
     Busy(StreamName),
-    /// A pair mirrors one connection a stream.
-    #[error(
-        "`{0}` is published to a pair of nodes, which takes no backup push: push once, to the shared address"
-    )]
-    BackupToPair(StreamName),
     /// The state store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -170,7 +170,7 @@ pub struct Streams {
     state: Arc<dyn Coordinator>,
     spawn: Box<Spawn>,
     slots: RwLock<Slots>,
-    next_claim: AtomicU64,
+    claims: Arc<AtomicU64>,
     started: Instant,
     metrics: Metrics,
 }
@@ -182,7 +182,7 @@ impl Streams {
             state,
             spawn,
             slots: RwLock::default(),
-            next_claim: AtomicU64::new(1),
+            claims: Arc::new(AtomicU64::new(1)),
             started: Instant::now(),
             metrics,
         }
@@ -224,7 +224,8 @@ impl Streams {
     fn open(&self, record: &StreamRecord) -> Arc<Slot> {
         let (begin, begins) = mpsc::channel(BEGINS);
         let window = (self.spawn)(record, begins);
-        Arc::new(Slot { record: RwLock::new(record.clone()), holder: Mutex::default(), begin, window })
+        let (record, claims) = (RwLock::new(record.clone()), self.claims.clone());
+        Arc::new(Slot { record, holder: Mutex::default(), begin, claims, window })
     }
 
     /// The slot of a stream.
@@ -281,9 +282,6 @@ impl Streams {
             }
             let slot = self.renew(&mut slots, &record);
             let pairing = pairing(&record);
-            if push == Push::Backup && pairing.is_some() {
-                return Err(ClaimError::BackupToPair(record.name));
-            }
             let claim = self.hold(&slot, &record, (push, peer), false, pairing)?;
             return Ok((record, claim));
         }
@@ -297,20 +295,26 @@ impl Streams {
     pub async fn follow(
         &self,
         record: &StreamRecord,
-        peer: IpAddr,
+        publisher: (Push, IpAddr),
         pairing: Pairing,
     ) -> Result<Claim, ClaimError> {
-        match self.state.stream(&record.name).await? {
-            None => self.state.add_stream(record.clone()).await?,
-            Some(known) if known != *record => self.state.update_stream(record.clone()).await?,
-            Some(_) => {}
+        let known = match self.state.stream(&record.name).await? {
+            None => match self.state.add_stream(record.clone()).await {
+                // The copy of the other node's directory was first.
+                Err(StateError::Exists(_)) => self.state.stream(&record.name).await?,
+                added => added.map(|()| None)?,
+            },
+            known => known,
+        };
+        if known.is_some_and(|known| known != *record) {
+            self.state.update_stream(record.clone()).await?;
         }
         let mut slots = self.write();
         if slots.stopping {
             return Err(ClaimError::Stopping);
         }
         let slot = self.renew(&mut slots, record);
-        self.hold(&slot, record, (Push::Primary, peer), true, Some(pairing))
+        self.hold(&slot, record, publisher, true, Some(pairing))
     }
 
     /// The slot of a record, up to date.
@@ -338,8 +342,8 @@ impl Streams {
     ) -> Result<Claim, ClaimError> {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let mut holder = slot.holder();
-        let twinned = pairing.is_some();
-        let shared = |held: &Held| !twinned && !held.twinned;
+        // A pair's publisher and one that came past its shared address are never one.
+        let shared = |held: &Held| held.inlet.is_twinned() == pairing.is_some();
         let current = holder.as_ref().and_then(|held| match shared(held) {
             true => held.seats[push as usize].as_ref(),
             false => held.seats.iter().flatten().next(),
@@ -350,26 +354,34 @@ impl Streams {
         });
         let decision = slot::decide(current, peer, now_ms);
         let theirs = holder.as_ref().is_some_and(|held| held.mirrored);
+        if !mirrored && theirs && pairing.is_some() {
+            // This node has taken over a moment ago, and the publisher's task has not heard of it.
+            return Err(ClaimError::Busy(record.name.clone()));
+        }
         if !mirrored && (decision == Decision::Refuse || theirs) {
             return Err(ClaimError::InUse(record.name.clone()));
         }
-        let id = self.next_claim.fetch_add(1, Ordering::Relaxed);
+        let id = self.claims.fetch_add(1, Ordering::Relaxed);
+        let connection = pairing.as_ref().map_or(id, |pairing| pairing.connection);
         let last_media_ms = Arc::new(AtomicU64::new(now_ms));
-        let seat = |kick| Seat { claim: id, peer, last_media_ms: last_media_ms.clone(), kick };
-        let parts = |inlet, leads, moved, kicked| {
+        let seat = |kick| Seat { claim: id, connection, peer, last_media_ms: last_media_ms.clone(), kick };
+        let claim = |inlet, leads, admitted, kicked| {
             let (slot, started, last_media_ms) = (slot.clone(), self.started, last_media_ms.clone());
-            Parts { id, slot, started, last_media_ms, inlet, leads, moved, kicked }
+            let parts =
+                Parts { id, connection, slot, started, last_media_ms, inlet, leads, admitted, kicked };
+            Claim::new(parts, self.metrics.clone())
         };
-        if let Some(held) = holder.as_mut()
-            && shared(held)
-            && held.seats[push.other() as usize].is_some()
+        if !mirrored
+            && let Some(held) = holder.as_mut().filter(|held| shared(held))
+            && let Some(host) = held.seats[push.other() as usize].as_ref().map(|seat| seat.connection)
         {
+            let admitted = held.inlet.joins(host, Second { connection, push, peer });
+            let Some(admitted) = admitted else { return Err(ClaimError::Busy(record.name.clone())) };
             let (kick, kicked) = held.inlet.kicks.add();
             if let Some(before) = held.seats[push as usize].replace(seat(kick)) {
                 before.kick.send_replace(Some(Kick::Replaced));
             }
-            let parts = parts(held.inlet.clone(), false, Arc::default(), kicked);
-            return Ok(Claim::new(parts, self.metrics.clone()));
+            return Ok(claim(held.inlet.clone(), false, admitted, kicked));
         }
         let begin = slot.begin.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => ClaimError::Busy(record.name.clone()),
@@ -379,15 +391,14 @@ impl Streams {
             held.kick(Kick::Replaced);
         }
         let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
-        let inlet = Arc::new(Inlet::new(sender, (!twinned).then(|| Merge::new(now_ms))));
+        let inlet = Arc::new(Inlet::new(sender, connection, now_ms, pairing.as_ref()));
         let (kick, kicked) = inlet.kicks.add();
-        let moved = Arc::<AtomicBool>::default();
         let mut seats = [None, None];
         seats[push as usize] = Some(seat(kick));
-        *holder = Some(Held { seats, inlet: inlet.clone(), twinned, mirrored });
-        let kick = inlet.kicks.clone();
-        begin.send(Begin { media, kick, mark: record.mark, moved: moved.clone(), pairing });
-        Ok(Claim::new(parts(inlet, true, moved, kicked), self.metrics.clone()))
+        *holder = Some(Held { seats, inlet: inlet.clone(), mirrored });
+        let (kick, moved) = (inlet.kicks.clone(), inlet.moved.clone());
+        begin.send(Begin { media, kick, mark: record.mark, moved, pairing });
+        Ok(claim(inlet, true, None, kicked))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Slots> {
@@ -439,30 +450,14 @@ impl Slot {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A claim of the slot that waited as a spare is its publisher from now on; the other one goes. `false`: it is none of
-    /// the slot's any more, or the stream's task has not got round to those before it.
-    fn anew(&self, claim: &mut Claim, merge: Merge) -> bool {
+    /// A claim of the slot that waited as a spare is its publisher from now on; the other one goes.
+    fn leave_to(&self, claim: u64) {
         let mut holder = self.holder();
-        let Some(held) = holder.as_mut().filter(|held| held.has(claim.id)) else { return false };
-        let Ok(begin) = self.begin.try_reserve() else { return false };
-        let (sender, media) = mpsc::channel(QUEUE_MESSAGES);
-        let inlet = Arc::new(Inlet::new(sender, Some(merge)));
-        let (kick, kicked) = inlet.kicks.add();
+        let Some(held) = holder.as_mut().filter(|held| held.has(claim)) else { return };
         for seat in &mut held.seats {
-            match seat {
-                Some(seat) if seat.claim == claim.id => seat.kick = kick.clone(),
-                seat => {
-                    if let Some(other) = seat.take() {
-                        other.kick.send_replace(Some(Kick::Replaced));
-                    }
-                }
+            if let Some(other) = seat.take_if(|seat| seat.claim != claim) {
+                other.kick.send_replace(Some(Kick::Replaced));
             }
         }
-        held.inlet = inlet.clone();
-        let (mark, moved) = (self.record.read().unwrap_or_else(PoisonError::into_inner).mark, Arc::default());
-        claim.turn_to(inlet.clone(), Arc::clone(&moved), kicked);
-        let kick = inlet.kicks.clone();
-        begin.send(Begin { media, kick, mark, moved, pairing: None });
-        true
     }
 }

@@ -6,6 +6,7 @@
 
 use super::Place;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 
@@ -28,7 +29,7 @@ pub(super) enum Likeness {
 }
 
 /// What went on of a track lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Lately(VecDeque<(Place, u64, u64)>);
 
 impl Lately {

@@ -2,7 +2,9 @@
 //!
 //! In: its messages. Out: their places, and what waits, in order. Pure.
 
+use bytes::Bytes;
 use rtmp::{MediaKind, Message};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::collections::VecDeque;
 
 /// What a connection that is not joined may have waiting: the oldest goes first.
@@ -51,8 +53,30 @@ pub(super) fn is_idr(message: &Message) -> bool {
     What::of(message) == What::Media(0) && (first >> 4) & 7 == 1
 }
 
+/// A message that can be given to another node.
+#[derive(Clone, Debug)]
+pub(super) struct Said(pub(super) Message);
+
+impl Serialize for Said {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Message { kind, timestamp, payload } = &self.0;
+        (*kind as u8, timestamp, payload).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Said, D::Error> {
+        let (kind, timestamp, payload) = <(u8, u32, Bytes)>::deserialize(from)?;
+        let kind = [MediaKind::Audio, MediaKind::Video, MediaKind::Data]
+            .into_iter()
+            .find(|known| *known as u8 == kind)
+            .ok_or_else(|| D::Error::custom("a kind of message that there is not"))?;
+        Ok(Said(Message { kind, timestamp, payload }))
+    }
+}
+
 /// Where a message stands on its track: the how manieth of its timestamp it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) ms: u32,
     pub(super) nth: u32,
@@ -71,7 +95,7 @@ impl Place {
 }
 
 /// One connection's side.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Source {
     pub(super) id: u64,
     pub(super) joined: bool,
@@ -80,8 +104,8 @@ pub struct Source {
     /// The first one of each track that waits or went on, without a hole behind it.
     pub(super) from: [Option<Place>; 2],
     /// Its codec configurations in force before what waits.
-    pub(super) configs: [Option<Message>; 2],
-    pub(super) waiting: VecDeque<(Message, Option<(usize, Place)>)>,
+    pub(super) configs: [Option<Said>; 2],
+    pub(super) waiting: VecDeque<(Said, Option<(usize, Place)>)>,
     waiting_bytes: usize,
     /// Since it joined: messages of each track in a row that were not those that went on.
     pub(super) unlike: [usize; 2],
@@ -89,6 +113,8 @@ pub struct Source {
     pub(super) differs: bool,
     /// Nobody was told of that.
     untold: bool,
+    /// The merge's life in which it last said something.
+    pub(super) life: u32,
 }
 
 impl Source {
@@ -105,6 +131,7 @@ impl Source {
             unlike: [0; 2],
             differs: false,
             untold: false,
+            life: 0,
         }
     }
 
@@ -129,9 +156,9 @@ impl Source {
             self.from[track].get_or_insert(place);
         }
         self.waiting_bytes += message.payload.len();
-        self.waiting.push_back((message, place));
+        self.waiting.push_back((Said(message), place));
         while self.waiting_bytes > WAITING_BYTES || self.waiting.len() > WAITING_MESSAGES {
-            let Some((message, _)) = self.waiting.pop_front() else { return };
+            let Some((Said(message), _)) = self.waiting.pop_front() else { return };
             self.waiting_bytes -= message.payload.len();
             self.behind(&message);
             // The hole is behind us.
@@ -143,12 +170,12 @@ impl Source {
     /// A message that waits no more, or never did.
     pub(super) fn behind(&mut self, message: &Message) {
         if let What::Config(track) = What::of(message) {
-            self.configs[track] = Some(message.clone());
+            self.configs[track] = Some(Said(message.clone()));
         }
     }
 
     pub(super) fn forget(&mut self) {
-        while let Some((message, _)) = self.waiting.pop_front() {
+        while let Some((Said(message), _)) = self.waiting.pop_front() {
             self.behind(&message);
         }
         self.waiting_bytes = 0;
@@ -159,8 +186,16 @@ impl Source {
     pub(super) fn anew(&mut self) -> Vec<Message> {
         (self.joined, self.differs, self.unlike) = (true, false, [0; 2]);
         let waiting = self.waiting.iter().map(|(message, _)| message);
-        let all = self.configs.iter().flatten().chain(waiting).cloned().collect();
+        let all = self.configs.iter().flatten().chain(waiting).map(|Said(message)| message.clone()).collect();
         self.forget();
         all
+    }
+
+    /// Whether a value that came from elsewhere could be one of ours.
+    pub(super) fn is_sound(&self) -> bool {
+        let bytes = self.waiting.iter().map(|(message, _)| message.0.payload.len()).sum::<usize>();
+        bytes == self.waiting_bytes
+            && self.waiting.len() <= WAITING_MESSAGES
+            && self.waiting.iter().all(|(_, of)| of.is_none_or(|(track, _)| track < 2))
     }
 }

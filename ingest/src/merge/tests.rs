@@ -45,7 +45,8 @@ impl Lab {
 
     fn say(&mut self, source: &mut Source, alone: bool, messages: &[Message]) {
         for message in messages {
-            match self.merge.take(source, alone, self.now_ms, message.clone()) {
+            let standing = Standing { alone, quiet: self.merge.is_quiet(self.now_ms) };
+            match self.merge.take(source, standing, self.now_ms, message.clone()) {
                 Taken::Nothing => {}
                 Taken::One(message) => self.out.push(message),
                 Taken::Many(messages) => self.out.extend(messages),

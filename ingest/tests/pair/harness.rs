@@ -20,6 +20,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Less than `soon` waits, so that the words on it are better.
+const ALIKE_MAX: Duration = Duration::from_secs(25);
 
 /// One node, and the hand that drives its data half.
 pub(crate) struct Side {
@@ -260,6 +264,12 @@ impl Pair {
         pair
     }
 
+    /// How the two stand, for whoever wonders.
+    fn facts(&self) -> String {
+        let of = |side: &Side| side.node.pair_status().unwrap();
+        format!("holder {:#?}, standby {:#?}", of(&self.holder), of(&self.standby))
+    }
+
     /// Both list the same, byte for byte, from segment `first` on and at least so many.
     pub(crate) async fn alike(&self, first: u64, count: usize) -> Vec<Segment> {
         let enough = |snapshot: &Snapshot| {
@@ -268,7 +278,8 @@ impl Pair {
         };
         let mut found = Vec::new();
         for side in [&self.holder, &self.standby] {
-            let mut snapshot = side.lab.window(&side.node, enough).await;
+            let listed = timeout(ALIKE_MAX, side.lab.window(&side.node, enough)).await;
+            let mut snapshot = listed.unwrap_or_else(|_| panic!("not both list {count}: {}", self.facts()));
             snapshot.segments.retain(|segment| (first..first + count as u64).contains(&segment.number));
             assert_eq!(snapshot.segments.len(), count);
             let bytes = side.bytes(&snapshot).await;
@@ -279,6 +290,27 @@ impl Pair {
         let holder = found.pop().unwrap();
         assert!(holder == standby, "the two list different things:\n{:#?}\n{:#?}", holder.0, standby.0);
         holder.0
+    }
+
+    /// Once all publishers have left: everything that both list, byte for byte the same; at least so much at the holder.
+    pub(crate) async fn ended(&self, least: usize) -> Vec<Segment> {
+        let calm = async {
+            let mut before = None;
+            loop {
+                let holder = self.holder.lab.window(&self.holder.node, |now| !now.live).await.segments;
+                let standby = self.standby.lab.window(&self.standby.node, |now| !now.live).await.segments;
+                let last = |of: &[Segment]| of.last().map(|last| last.number);
+                if last(&holder) == last(&standby) && last(&holder) == before && holder.len() >= least {
+                    let first = standby[0].number;
+                    return holder.into_iter().filter(|segment| segment.number >= first).collect::<Vec<_>>();
+                }
+                before = last(&holder);
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        };
+        let segments = soon(calm).await;
+        assert_eq!(self.alike(segments[0].number, segments.len()).await, segments);
+        segments
     }
 
     /// No standby's fencing term is above the holder's for long: relays would refuse the holder.
@@ -296,25 +328,21 @@ impl Pair {
         soon(same).await;
     }
 
-    /// The holder has died: the standby holds, and the publisher's connection goes on there.
-    pub(crate) async fn crash(&mut self, cable: &Cable) {
+    /// The holder has died: the standby holds, and its publishers' connections go on there, in the order in which they began.
+    pub(crate) async fn crash(&mut self, cables: &[&Cable]) {
         let standby = &mut self.standby;
         standby.order(Order::CloseLink);
         standby.hears(|report| matches!(report, Report::LinkDown).then_some(())).await;
         standby.order(Order::TakeOver);
         let survived = standby.hears(survivors).await.expect("it was paired");
-        let resumed: Vec<_> = {
-            let survivor = &survived[0];
-            assert_eq!(survived.len(), 1);
-            assert_eq!(
-                survivor.received,
-                cable.sent.lock().unwrap().len() as u64,
-                "all was read and mirrored"
-            );
+        assert_eq!(survived.len(), cables.len());
+        let mut resumed = Vec::new();
+        for (survivor, cable) in survived.iter().zip(cables) {
+            assert!(survivor.received <= cable.sent.lock().unwrap().len() as u64);
             assert_eq!(survivor.sent_from + survivor.sent.len() as u64, *cable.heard.lock().unwrap());
             let stream = cable.moves(survivor.received).await;
-            vec![Resumed { connection: survivor.connection, stream, tcp: "outline".into() }]
-        };
+            resumed.push(Resumed { connection: survivor.connection, stream, tcp: "outline".into() });
+        }
         standby.order(Order::Resume(resumed));
         self.epoch += 1;
         standby.order(Order::Gate(Gate::Alone(self.epoch)));
@@ -362,4 +390,22 @@ impl Pair {
     pub(crate) async fn stop(self) {
         tokio::join!(soon(self.holder.node.stop()), soon(self.standby.node.stop()));
     }
+}
+
+/// Waits until what the publishers said so far was read by the holder, and what was said to them has arrived.
+pub(crate) async fn settled(pair: &Pair, cables: &[&Cable]) {
+    let calm = async {
+        let mut last = Vec::new();
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let of = |cable: &&Cable| (cable.sent.lock().unwrap().len(), *cable.heard.lock().unwrap());
+            let now: Vec<_> = cables.iter().map(of).collect();
+            let status = pair.holder.node.pair_status().unwrap();
+            if now == last && status.unconfirmed == 0 {
+                return;
+            }
+            last = now;
+        }
+    };
+    soon(calm).await;
 }

@@ -2,6 +2,7 @@
 //! gives the orders that an election would give. No rights are needed: a proxy stands for the kernel's move of a connection.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 #[path = "../common/mod.rs"]
 mod common;
 mod harness;
@@ -9,8 +10,8 @@ mod rejoin;
 
 use common::{Encoder, Lab, alone, hashes, new_key, seconds, soon, stream};
 use failover::Gate;
-use harness::{Cable, Pair, Side, free_address, survivors};
-use ingest_api::window::{Marking, Segment};
+use harness::{Cable, Pair, Side, free_address, settled, survivors};
+use ingest_api::window::Marking;
 use ingest_api::{Snapshot, Track};
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
@@ -93,8 +94,8 @@ async fn a_crash_of_the_holder_does_not_show_in_the_stream() {
     let (before, after) = media.split_at(media.len() * 7 / 12);
     encoder.send(before).await;
     let listed = pair.alike(0, 3).await;
-    settled(&pair, &cable).await;
-    pair.crash(&cable).await;
+    settled(&pair, &[&cable]).await;
+    pair.crash(&[&cable]).await;
     encoder.send(after).await;
     encoder.leaves().await;
     let snapshot = pair.standby.lab.ended(&pair.standby.node).await;
@@ -104,23 +105,6 @@ async fn a_crash_of_the_holder_does_not_show_in_the_stream() {
     assert_eq!(facts, (0..6).map(|number| (number, listed[0].run, 0)).collect::<Vec<_>>());
     assert_eq!(snapshot.epoch, 2, "whoever held the stream before is fenced");
     pair.stop().await;
-}
-
-/// Waits until everything the publisher said so far was read by the holder, and everything said to it has arrived.
-async fn settled(pair: &Pair, cable: &Cable) {
-    let calm = async {
-        let mut last = (0, 0);
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let now = (cable.sent.lock().unwrap().len(), *cable.heard.lock().unwrap());
-            let status = pair.holder.node.pair_status().unwrap();
-            if now == last && status.unconfirmed == 0 {
-                return;
-            }
-            last = now;
-        }
-    };
-    soon(calm).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,21 +286,7 @@ async fn a_publisher_that_is_replaced_ends_at_the_same_byte_on_both_nodes() {
     first.closed().await;
     second.send(&seconds(500..503)).await;
     second.leaves().await;
-    let calm = async {
-        let mut before = Vec::new();
-        loop {
-            let holder = pair.holder.lab.window(&pair.holder.node, |now| !now.live).await.segments;
-            let standby = pair.standby.lab.window(&pair.standby.node, |now| !now.live).await.segments;
-            let last = |of: &[Segment]| of.last().map(|last| last.number);
-            if last(&holder) == last(&standby) && last(&holder) == last(&before) && holder.len() >= 4 {
-                return holder;
-            }
-            before = holder;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    };
-    let segments = soon(calm).await;
-    assert_eq!(pair.alike(segments[0].number, segments.len()).await, segments);
+    let segments = pair.ended(4).await;
     assert!(segments.windows(2).all(|two| two[1].start_90k == two[0].start_90k + two[0].duration_90k));
     pair.stop().await;
 }
@@ -417,22 +387,6 @@ async fn a_holder_closes_a_publisher_that_does_not_reconnect_behind_the_same_byt
     let facts = standby.node.pair_status().unwrap().streams;
     assert!(facts.values().all(|facts| facts.differing == 0), "{facts:?}");
     soon(standby.node.stop()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pair_says_that_it_takes_no_backup_and_its_publisher_stays() {
-    let pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
-    let (node, key) = (&pair.holder.node, &pair.holder.lab.key);
-    let mut encoder = Encoder::accepted(node, key).await;
-    encoder.send(&seconds(0..2)).await;
-    let mut backup = Encoder::publish(node, &format!("{key}?backup=1")).await;
-    backup.hears("a pair takes no backup push").await;
-    backup.closed().await;
-    encoder.send(&seconds(2..3)).await;
-    encoder.leaves().await;
-    let segments = pair.alike(0, 3).await;
-    assert_eq!(hashes(&segments), alone(&seconds(0..3)).await);
-    pair.stop().await;
 }
 
 /// A wire between the nodes, and what cuts it: then nothing arrives any more, and nobody is told.

@@ -33,11 +33,22 @@ impl Holder {
         }
     }
 
+    /// Whether the standby lacks the connection's snapshot, wanted now or later. It is told no words of it until then.
+    pub fn awaits_snapshot(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|entry| entry.awaits_snapshot && !entry.closing)
+    }
+
+    /// Whether a snapshot of the connection after so much input would do: not one of before the link came up.
+    pub fn takes_snapshot(&self, connection: ConnectionId, input: u64) -> bool {
+        let entry = self.connections.get(&connection).filter(|_| self.awaits_snapshot(connection));
+        entry.is_some_and(|entry| (entry.held_back.start()..=entry.input).contains(&input))
+    }
+
     /// Whether a snapshot of the connection is wanted. Ask at each GOP boundary, where it is smallest.
     pub fn wants_snapshot(&self, connection: ConnectionId) -> bool {
         let on_the_way =
             |entry: &&Connection| entry.late && !entry.awaits_snapshot && entry.confirmed.is_none();
-        self.connections.get(&connection).is_some_and(|entry| entry.awaits_snapshot && !entry.closing)
+        self.awaits_snapshot(connection)
             && self.link.as_ref().is_some_and(|(link, _)| link.is_proven())
             && self.connections.values().filter(on_the_way).count() < SNAPSHOTS_MAX
     }

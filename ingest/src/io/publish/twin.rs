@@ -4,7 +4,7 @@
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
 use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
-use crate::io::pair::data::{Data, Lead, Listing, LiveState, Moment, Record, Twin, pass};
+use crate::io::pair::data::{Data, Lead, Listing, Moment, Record, Twin, pass};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Track};
 use media::segment::Segmenter;
@@ -23,7 +23,8 @@ impl Stream {
             return None;
         }
         let (run, segmenter) = (self.whole_run.clone()?, self.segmenter.as_ref()?.snapshot().into());
-        let (epoch, seed, peer) = (self.epoch, self.window.seed(), twin.peer);
+        let (epoch, seed) = (self.epoch, self.window.seed());
+        let (peer, push) = (twin.peer, twin.push);
         let segments = self.made.iter().rev();
         let mut made = segments.filter_map(|made| match made {
             Waiting::Segment(made) => Some(made.record.clone()),
@@ -34,7 +35,7 @@ impl Stream {
             None => self.context.state.last_segment(&self.context.stream).await.ok().flatten(),
         };
         let last = last.map(Record);
-        Some(Lead { record, peer, run, epoch, segmenter, seed, last, live: None })
+        Some(Lead { record, peer, push, run, epoch, segmenter, seed, last, live: None })
     }
 
     /// Goes on exactly where the holder of the stream stands. `false`: this node cannot, and says so.
@@ -90,13 +91,13 @@ impl Stream {
     /// A standby joins between two messages: everything here, and what the connection gave, is of one instant.
     pub(super) async fn moment(&mut self, moment: Moment) {
         let Some(twin) = self.live.as_ref().and_then(|live| live.twin.clone()) else { return };
-        let Some(mut lead) = self.lead(moment.record.clone(), &twin).await else { return };
-        let Some(live) = &self.live else { return };
+        let lead = self.lead(moment.record.clone(), &twin).await;
+        let (Some(mut lead), Some(live)) = (lead, &self.live) else { return twin.strand.lapses(&moment) };
         let feed = live.feed.snapshot().into();
-        lead.live = Some(LiveState { feed, marking: self.context.marking.save() });
+        lead.live = moment.live(feed, self.context.marking.save());
         // The digests of the twin's first segment begin here, so must ours.
         self.chain = Some(Chain::default());
-        twin.tap.joined(moment, lead);
+        twin.strand.joined(moment, lead);
     }
 
     /// The publisher lives on elsewhere: nothing is ended here, what is open or unlisted is the other node's to list.
@@ -114,9 +115,9 @@ impl Stream {
         let mut chain = std::mem::take(chain);
         pass::record(&mut chain, record);
         if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()) {
-            twin.tap.made(record);
+            twin.strand.made(record);
             for (track, object) in [(Track::Video, video), (Track::Audio, audio)] {
-                object.into_iter().for_each(|object| twin.tap.keep(record.number, track, object));
+                object.into_iter().for_each(|object| twin.strand.keep(record.number, track, object));
             }
         }
         pair.made(&self.context.stream, record, &chain.finish());
@@ -138,7 +139,7 @@ impl Stream {
             && !std::mem::replace(&mut self.leads, true)
             && let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref())
         {
-            self.told_records.iter().for_each(|record| twin.tap.made(record));
+            self.told_records.iter().for_each(|record| twin.strand.made(record));
         }
         let before = self.epoch;
         match self.raise().await {
@@ -254,7 +255,7 @@ impl Stream {
         self.window.set_epoch(epoch);
         self.follows = !holds;
         if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()).filter(|_| holds) {
-            twin.tap.raised(epoch);
+            twin.strand.raised(epoch);
         }
         Ok(())
     }

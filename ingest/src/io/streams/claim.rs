@@ -1,93 +1,37 @@
-//! A publisher's hold on a slot, and the way into its stream's task that a primary and a backup share.
+//! A publisher's hold on a slot.
 //!
-//! In: messages of a publisher. Out: the same in the task's queue, a second copy of the feed left out (`merge`). Touches
+//! In: messages of a publisher. Out: the same in its stream's queue, a second copy of the feed left out (`merge`). Touches
 //! memory only.
 
-use super::{Held, Kick, QUEUE_BYTES, Queued, Slot};
+use super::inlet::Inlet;
+use super::{Held, Kick, Queued, Seat, Slot};
 use crate::io::pair::data::Moment;
-use crate::merge::{Merge, Source, Taken};
+use crate::merge::Taken;
 use crate::metrics::{Metrics, OfStreamAnd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::slot::Push;
+use releve_state::coordinator::StreamRecord;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{oneshot, watch};
 use tracing::warn;
-
-/// Closes the connections of a slot's publishers.
-#[derive(Clone, Debug, Default)]
-pub struct Kicks(Arc<Mutex<Vec<watch::Sender<Option<Kick>>>>>);
-
-impl Kicks {
-    /// Closes all of them.
-    pub fn send(&self, kick: Kick) {
-        self.all().iter().for_each(|one| {
-            one.send_replace(Some(kick));
-        });
-    }
-
-    pub(super) fn add(&self) -> (watch::Sender<Option<Kick>>, watch::Receiver<Option<Kick>>) {
-        let (kick, kicked) = watch::channel(None);
-        let mut all = self.all();
-        // Those that nobody listens to are over.
-        all.retain(|one| one.receiver_count() > 0);
-        all.push(kick.clone());
-        (kick, kicked)
-    }
-
-    fn all(&self) -> MutexGuard<'_, Vec<watch::Sender<Option<Kick>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The way into the stream's task for one publisher, or for a primary and its backup.
-pub(super) struct Inlet {
-    pub(super) media: mpsc::Sender<Queued>,
-    bytes: Arc<Semaphore>,
-    pub(super) kicks: Kicks,
-    /// What went on; `None` where there is never a second one.
-    merge: Option<tokio::sync::Mutex<Merge>>,
-    /// Connections that may say something.
-    claims: AtomicUsize,
-}
-
-impl Inlet {
-    pub(super) fn new(media: mpsc::Sender<Queued>, merge: Option<Merge>) -> Inlet {
-        Inlet {
-            media,
-            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
-            kicks: Kicks::default(),
-            merge: merge.map(tokio::sync::Mutex::new),
-            claims: AtomicUsize::new(0),
-        }
-    }
-
-    async fn queue(&self, message: rtmp::Message) -> bool {
-        let cost = message.payload.len().clamp(1, QUEUE_BYTES) as u32;
-        match self.bytes.clone().acquire_many_owned(cost).await {
-            Ok(permit) => self.media.send(Queued::Media(message, permit)).await.is_ok(),
-            Err(_) => false,
-        }
-    }
-
-    async fn queue_all(&self, messages: Vec<rtmp::Message>) -> bool {
-        for message in messages {
-            if !self.queue(message).await {
-                return false;
-            }
-        }
-        true
-    }
-}
 
 /// A publisher's hold on a slot; dropping it frees the slot.
 pub struct Claim {
     pub(super) id: u64,
+    /// The number of its connection: at both nodes of a pair the same.
+    connection: u64,
     slot: Arc<Slot>,
     started: Instant,
     last_media_ms: Arc<AtomicU64>,
     inlet: Arc<Inlet>,
-    source: Source,
-    moved: Arc<AtomicBool>,
+    /// It is the first one of its publisher.
+    leads: bool,
+    /// Until this ends the other connection has not come so far that this one may say something.
+    admitted: Option<oneshot::Receiver<()>>,
+    /// It has given the slot up.
+    left: bool,
     metrics: Metrics,
     /// Turns to `Some` when the connection must close.
     pub kicked: watch::Receiver<Option<Kick>>,
@@ -96,23 +40,23 @@ pub struct Claim {
 /// What a claim is made of.
 pub(super) struct Parts {
     pub(super) id: u64,
+    pub(super) connection: u64,
     pub(super) slot: Arc<Slot>,
     pub(super) started: Instant,
     pub(super) last_media_ms: Arc<AtomicU64>,
     pub(super) inlet: Arc<Inlet>,
-    /// It is the first one of its inlet.
     pub(super) leads: bool,
-    pub(super) moved: Arc<AtomicBool>,
+    pub(super) admitted: Option<oneshot::Receiver<()>>,
     pub(super) kicked: watch::Receiver<Option<Kick>>,
 }
 
 impl Claim {
     pub(super) fn new(parts: Parts, metrics: Metrics) -> Claim {
-        let Parts { id, slot, started, last_media_ms, inlet, leads, moved, kicked } = parts;
+        let Parts { id, connection, slot, started, last_media_ms, inlet, leads, admitted, kicked } = parts;
         metrics.publishers.inc();
         inlet.claims.fetch_add(1, Ordering::Relaxed);
-        let source = Source::new(id, leads);
-        Claim { id, slot, started, last_media_ms, inlet, source, moved, metrics, kicked }
+        let left = false;
+        Claim { id, connection, slot, started, last_media_ms, inlet, leads, admitted, left, metrics, kicked }
     }
 
     fn now_ms(&self) -> u64 {
@@ -130,28 +74,33 @@ impl Claim {
     }
 
     async fn enter(&mut self, message: rtmp::Message) -> bool {
-        let inlet = self.inlet.clone();
-        let Some(merge) = &inlet.merge else { return inlet.queue(message).await };
+        if let Some(admitted) = self.admitted.take() {
+            // Ended, or the other connection has: both are the end of its waiting.
+            let _ = admitted.await;
+            self.inlet.share();
+        }
+        let (inlet, now_ms) = (self.inlet.clone(), self.now_ms());
         // Held until it is queued: the queue has the order in which it was decided.
-        let mut merge = merge.lock().await;
-        let alone = inlet.claims.load(Ordering::Relaxed) == 1;
-        let now_ms = self.now_ms();
-        let taken = merge.take(&mut self.source, alone, now_ms, message);
-        if self.source.found_to_differ() {
+        let turn = inlet.turn(self.connection, now_ms, &mut self.kicked).await;
+        let Some((mut confluence, standing)) = turn else { return false };
+        let taken = confluence.take(self.connection, standing, now_ms, message);
+        if confluence.found_to_differ(self.connection) {
             self.tell_difference();
         }
-        match taken {
+        let sent = match taken {
             Taken::Nothing => !inlet.media.is_closed(),
             Taken::One(message) => inlet.queue(message).await,
             Taken::Many(messages) => inlet.queue_all(messages).await,
             Taken::Anew(messages) => {
-                let merge = std::mem::replace(&mut *merge, Merge::new(now_ms));
-                match self.slot.clone().anew(self, merge) {
-                    true => self.inlet.queue_all(messages).await,
-                    false => false,
-                }
+                self.slot.leave_to(self.id);
+                inlet.media.send(Queued::Anew).await.is_ok() && inlet.queue_all(messages).await
             }
+        };
+        drop(confluence);
+        if let Some(twin) = &inlet.twin {
+            twin.strand.advance();
         }
+        sent
     }
 
     fn tell_difference(&self) {
@@ -161,9 +110,77 @@ impl Claim {
         self.metrics.reports.get_or_create(&of).inc();
     }
 
-    /// Queues a moment behind the messages before it. `false` when the stream no longer takes any.
-    pub async fn send_moment(&self, moment: Moment) -> bool {
-        self.inlet.media.send(Queued::Moment(Box::new(moment))).await.is_ok()
+    /// Queues a moment behind the messages before it, where it is one for all connections of the publisher.
+    pub async fn send_moment(&self, mut moment: Moment) {
+        let Some(twin) = &self.inlet.twin else { return };
+        let confluence = self.inlet.confluence().await;
+        let shared = self.inlet.shared.load(Ordering::Relaxed);
+        if twin.strand.instant(&mut moment, &confluence, shared) {
+            // A stream that takes nothing any more ends its publisher.
+            let _ = self.inlet.media.send(Queued::Moment(Box::new(moment))).await;
+        }
+    }
+
+    /// From here on the publisher has, or had, two connections.
+    pub fn share(&self) {
+        self.inlet.share();
+    }
+
+    /// A claim for a further connection of this publisher, by the word of the pair's other node.
+    pub fn second(&self, push: Push, peer: IpAddr, connection: u64) -> Claim {
+        let (kick, kicked) = self.inlet.kicks.add();
+        let id = self.slot.claims.fetch_add(1, Ordering::Relaxed);
+        let last_media_ms = Arc::new(AtomicU64::new(self.now_ms()));
+        let mut holder = self.slot.holder();
+        if let Some(held) = holder.as_mut().filter(|held| Arc::ptr_eq(&held.inlet, &self.inlet)) {
+            let seat = Seat { claim: id, connection, peer, last_media_ms: last_media_ms.clone(), kick };
+            if let Some(before) = held.seats[push as usize].replace(seat) {
+                before.kick.send_replace(Some(Kick::Replaced));
+            }
+        }
+        let (slot, started, inlet) = (self.slot.clone(), self.started, self.inlet.clone());
+        let (leads, admitted) = (false, None);
+        let parts = Parts { id, connection, slot, started, last_media_ms, inlet, leads, admitted, kicked };
+        // Counted under the lock.
+        Claim::new(parts, self.metrics.clone())
+    }
+
+    /// Whether it began its publisher; else it is a further connection of it.
+    pub fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// Gives the slot up. Whether no other connection of the publisher goes on.
+    pub fn leave(mut self) -> bool {
+        self.lets_go()
+    }
+
+    /// Under the slot's lock, where others join: one of several that leave at one moment is the last.
+    fn lets_go(&mut self) -> bool {
+        let mut holder = self.slot.holder();
+        if std::mem::replace(&mut self.left, true) {
+            return false;
+        }
+        if holder.as_mut().is_some_and(|held| held.leave(self.id)) {
+            *holder = None;
+        }
+        self.inlet.gone.lock().unwrap_or_else(PoisonError::into_inner).push(self.connection);
+        self.inlet.claims.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// Messages of the connection that the feed has taken.
+    pub async fn taken(&self) -> u64 {
+        self.inlet.confluence().await.taken_of(self.connection)
+    }
+
+    /// Ends when the stream has made the publisher's last segment; of one with a twin.
+    pub fn done(&self) -> Option<watch::Receiver<()>> {
+        self.inlet.twin.as_ref().map(|twin| twin.done.clone())
+    }
+
+    /// The stream, as it is recorded now.
+    pub fn record(&self) -> StreamRecord {
+        self.slot.record.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the other node of the pair has the publisher's connection, and decides over the slot.
@@ -175,30 +192,16 @@ impl Claim {
     }
 
     /// Gives the slot up without an end: the publisher lives on elsewhere.
-    pub fn moved(self) {
-        self.moved.store(true, Ordering::Relaxed);
-    }
-
-    /// Goes on by a way of its own; gives the old one up.
-    pub(super) fn turn_to(
-        &mut self,
-        inlet: Arc<Inlet>,
-        moved: Arc<AtomicBool>,
-        kicked: watch::Receiver<Option<Kick>>,
-    ) {
-        self.inlet.claims.fetch_sub(1, Ordering::Relaxed);
-        inlet.claims.fetch_add(1, Ordering::Relaxed);
-        (self.inlet, self.moved, self.kicked) = (inlet, moved, kicked);
+    pub fn moved(mut self) {
+        if self.lets_go() {
+            self.inlet.moved.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut holder = self.slot.holder();
-        if holder.as_mut().is_some_and(|held| held.leave(self.id)) {
-            *holder = None;
-        }
-        self.inlet.claims.fetch_sub(1, Ordering::Relaxed);
+        self.lets_go();
         self.metrics.publishers.dec();
     }
 }

@@ -1,29 +1,26 @@
 //! The books of `mirror`, shared by everything that carries bytes: one lock, held for moments, nothing awaits under it.
 //!
 //! In: what connections read and write, what streams make, what the link says. Out: the same to the other node; room to read.
-//! [`Data`] is the handle of the node's tasks, [`Tap`] that of one connection and its stream.
+//! [`Data`] is the handle of the node's tasks; `tap` is that of one connection, `strand` that of a stream's publisher.
 
-use super::asked::{Kept, Want};
+use super::asked::Want;
 use super::copy::{Copies, Shelf};
 use super::ledger::{Difference, Ledger, Listing};
 use super::line::Turn;
 use super::pump::Command;
-use super::word::{Lead, LineState, Record, Word, write};
-use super::{Config, Moment, News, Status};
+use super::strand::Of;
+use super::word::{Again, Word, write};
+use super::{Config, News, Status};
 use crate::io::pair::pulse::Pulse;
 use crate::metrics::{Metrics, OfStreamAnd};
-use bytes::Bytes;
-use ingest_api::window::{Gop, Segment};
-use ingest_api::{Object, StreamName, Track};
-use media::unit::Piece;
-use mirror::{ConnectionId, Error, Holder, PartDigest, Publishes, Role, Standby, Stations};
+use ingest_api::StreamName;
+use ingest_api::window::Segment;
+use mirror::{ConnectionId, Error, Holder, PartDigest, Role, Standby, Stations};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use takeover::hold::{Base, Flow};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::time::timeout;
 use tracing::{error, warn};
 
 /// What a connection's task, its socket and its twin share here.
@@ -33,9 +30,9 @@ pub(super) struct Entry {
     pub(super) room: Arc<Semaphore>,
     /// Its socket, while it is live here.
     pub(super) pump: Option<mpsc::UnboundedSender<Command>>,
-    /// How the holder marked its GOPs.
-    pub(super) decisions: Option<mpsc::UnboundedSender<Gop>>,
     pub(super) stream: Option<StreamName>,
+    /// What it shares with its stream, and with the other connection of its publisher.
+    pub(super) strand: Option<Arc<Of>>,
     pub(super) flow: Option<Flow>,
     pub(super) base: Option<Base>,
     /// The packet hold was told of it on this link.
@@ -50,8 +47,6 @@ pub(super) struct Entry {
     pub(super) mentioned: bool,
     /// What was said of it since this node took it over.
     pub(super) since: Option<Since>,
-    /// What its twin may ask for, or was asked for.
-    pub(super) kept: Kept,
 }
 
 /// How far the description of a detached connection has come.
@@ -66,12 +61,9 @@ pub(super) enum Describe {
 #[derive(Debug, Default)]
 pub(super) struct Since {
     pub(super) from: u64,
-    pub(super) log: Vec<super::word::Again>,
+    pub(super) log: Vec<Again>,
     pub(super) bytes: usize,
 }
-
-/// How long slices may take from the holder: many times a round trip and some hundred kilobytes. The stream waits for them.
-const SLICES_MAX: Duration = Duration::from_secs(1);
 
 /// A former holder that is away for longer is given a snapshot instead, bytes of input.
 pub(super) const SINCE_MAX: usize = 8 << 20;
@@ -82,8 +74,8 @@ impl Entry {
             turns,
             room,
             pump: None,
-            decisions: None,
             stream: None,
+            strand: None,
             flow: None,
             base: None,
             admitted: false,
@@ -92,7 +84,6 @@ impl Entry {
             departed_at: None,
             mentioned: true,
             since: None,
-            kept: Kept::default(),
         }
     }
 
@@ -101,12 +92,11 @@ impl Entry {
         let _ = self.turns.send(turn);
     }
 
-    fn keep(&mut self, item: super::word::Again, bytes: usize) {
-        let Some(since) = &mut self.since else { return };
-        since.bytes += bytes;
-        since.log.push(item);
-        if since.bytes > SINCE_MAX {
-            self.since = None;
+    /// It lives elsewhere: its task ends without a trace, and waits for no word any more.
+    pub(super) fn forget(&self, connection: ConnectionId) {
+        self.turn(Turn::Forget);
+        if let Some(strand) = &self.strand {
+            strand.abandon(connection);
         }
     }
 }
@@ -122,6 +112,10 @@ pub(super) struct Books {
     pub(super) shelf: Shelf,
     pub(super) next: u64,
     pub(super) mirrored: u64,
+    /// How many links there were.
+    pub(super) links: u64,
+    /// The sockets are on their way to the other node: it has heard all that was decided, and nothing more is.
+    pub(super) detached: bool,
     /// Words for control.
     pub(super) diverged: Vec<String>,
 }
@@ -161,6 +155,8 @@ impl Data {
             shelf: Shelf::default(),
             next: 1,
             mirrored: 0,
+            links: 0,
+            detached: false,
             diverged: Vec::new(),
         };
         Data(Arc::new(Shared {
@@ -278,15 +274,6 @@ impl Data {
         self.ring();
     }
 
-    /// Where the holder's words on GOPs arrive from now on.
-    pub(super) fn decisions(&self, connection: ConnectionId) -> mpsc::UnboundedReceiver<Gop> {
-        let (said, decisions) = mpsc::unbounded_channel();
-        if let Some(entry) = self.books().entries.get_mut(&connection) {
-            entry.decisions = Some(said);
-        }
-        decisions
-    }
-
     /// The socket of a connection is read no more. `false`: it has none.
     pub(super) fn hush(&self, connection: ConnectionId) -> bool {
         let books = self.books();
@@ -334,8 +321,52 @@ impl Data {
 }
 
 impl Books {
+    /// As holder: a word for the other node, in order with the connection's input.
+    pub(super) fn note(&mut self, connection: ConnectionId, word: Word) {
+        if self.ledger.role() != Role::Holder {
+            return;
+        }
+        let noted = self.holder.note(connection, write(&word));
+        self.keep(connection, Again::Word(Box::new(word)), 0);
+        match noted {
+            // Closed meanwhile: nobody needs the word.
+            Ok(()) | Err(Error::Unknown { .. }) => {}
+            Err(error) => warn!(%connection, %error, "the standby misses a word"),
+        }
+    }
+
+    /// For a former holder that joins again.
+    pub(super) fn keep(&mut self, connection: ConnectionId, item: Again, bytes: usize) {
+        let entry = self.entries.get_mut(&connection);
+        let Some(since) = entry.and_then(|entry| entry.since.as_mut()) else { return };
+        since.bytes += bytes;
+        since.log.push(item);
+        if since.bytes > SINCE_MAX {
+            self.keep_no_longer(connection);
+        }
+    }
+
+    /// A former holder needs snapshots, of the publisher's other connection too: the two meet in one stream.
+    pub(super) fn keep_no_longer(&mut self, connection: ConnectionId) {
+        for member in self.company(connection) {
+            if let Some(entry) = self.entries.get_mut(&member) {
+                entry.since = None;
+            }
+        }
+    }
+
+    /// A connection, and the other one of its publisher.
+    pub(super) fn company(&self, connection: ConnectionId) -> Vec<ConnectionId> {
+        let of = |entry: &Entry| entry.strand.as_ref().map(Arc::as_ptr);
+        let strand = self.entries.get(&connection).and_then(of);
+        let with = |(number, entry): &(&ConnectionId, &Entry)| {
+            **number == connection || (strand.is_some() && of(entry) == strand)
+        };
+        self.entries.iter().filter(with).map(|(number, _)| *number).collect()
+    }
+
     /// As standby: asks the holder.
-    fn ask(&mut self, connection: ConnectionId, want: Want) -> bool {
+    pub(super) fn ask(&mut self, connection: ConnectionId, want: Want) -> bool {
         let Some(standby) = self.standby.as_mut() else { return false };
         self.ledger.role() == Role::Standby && standby.ask(connection, write(&want)).is_ok()
     }
@@ -352,224 +383,5 @@ impl Data {
         }
         drop(books);
         self.ring();
-    }
-}
-
-/// One connection's way into the books. While this node is not its holder nothing is said.
-#[derive(Clone)]
-pub struct Tap {
-    pub(super) data: Data,
-    pub(super) connection: ConnectionId,
-}
-
-impl std::fmt::Debug for Tap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tap({})", self.connection)
-    }
-}
-
-impl Tap {
-    /// Waits until the socket may be read.
-    pub(super) async fn may_read(&self) {
-        loop {
-            let room = self.data.0.room.notified();
-            if self.data.books().holder.may_read(self.connection) {
-                return;
-            }
-            room.await;
-        }
-    }
-
-    /// Input was read, and is not parsed yet. `false`: the books have closed the connection.
-    pub(super) fn input(&self, bytes: &Bytes) -> bool {
-        let mut books = self.data.books();
-        let taken = books.holder.input(self.connection, bytes.clone()).is_ok();
-        if taken {
-            books.mirrored += bytes.len() as u64;
-            if let Some(entry) = books.entries.get_mut(&self.connection) {
-                entry.keep(super::word::Again::Input(bytes.clone()), bytes.len());
-            }
-        }
-        drop(books);
-        self.data.ring();
-        taken
-    }
-
-    /// Enters output and gives it to the socket, both or neither. `Ok(false)`: there is no socket now.
-    pub(super) fn write(&self, bytes: Bytes) -> Result<bool, Error> {
-        let mut books = self.data.books();
-        let Some(entry) = books.entries.get(&self.connection) else { return Ok(false) };
-        let Some(pump) = entry.pump.clone() else { return Ok(false) };
-        books.holder.output(self.connection, bytes.clone())?;
-        let written = pump.send(Command::Write(bytes)).is_ok();
-        drop(books);
-        self.data.ring();
-        Ok(written)
-    }
-
-    /// So much output the publisher has acknowledged.
-    pub(super) fn acknowledged(&self, acked: u64) {
-        // Beyond what was written it cannot be; a closed connection needs no acknowledgements.
-        let _ = self.data.books().holder.acked_output(self.connection, acked);
-    }
-
-    /// Input read and output said so far.
-    pub(super) fn position(&self) -> Option<(u64, u64)> {
-        self.data.books().holder.position(self.connection)
-    }
-
-    /// The connection publishes: before any input that is parsed under this. `false`: it is not this node's any more.
-    pub(super) fn publishes(&self, lead: &Lead) -> bool {
-        let publishes = Publishes { stream: lead.record.name.clone(), run: lead.run.id, record: write(lead) };
-        let mut books = self.data.books();
-        if books.entries.get(&self.connection).is_none_or(|entry| entry.pump.is_none()) {
-            return false;
-        }
-        let entered = books.holder.publish(self.connection, publishes);
-        if let Err(Error::Unknown { .. }) = entered {
-            return false;
-        }
-        if let Some(entry) = books.entries.get_mut(&self.connection) {
-            entry.stream = Some(lead.record.name.clone());
-            entry.keep(super::word::Again::Published(Box::new(lead.clone())), 0);
-        }
-        drop(books);
-        if let Err(error) = entered {
-            self.data
-                .diverged(format!("stream {}: the standby is not told of it: {error}", lead.record.name));
-        }
-        self.data.ring();
-        true
-    }
-
-    fn note(&self, word: Word) {
-        let mut books = self.data.books();
-        if books.ledger.role() != Role::Holder {
-            return;
-        }
-        let noted = books.holder.note(self.connection, write(&word));
-        if let Some(entry) = books.entries.get_mut(&self.connection) {
-            entry.keep(super::word::Again::Word(Box::new(word)), 0);
-        }
-        drop(books);
-        match noted {
-            // Closed meanwhile: nobody needs the word.
-            Ok(()) | Err(Error::Unknown { .. }) => self.data.ring(),
-            Err(error) => warn!(connection = %self.connection, %error, "the standby misses a word"),
-        }
-    }
-
-    fn decided(&self, gop: &Gop) {
-        self.note(Word::Gop(gop.clone()));
-    }
-
-    /// A segment is finished.
-    pub fn made(&self, record: &Segment) {
-        self.note(Word::Made(Record(record.clone())));
-    }
-
-    /// The stream's fencing term has been raised.
-    pub fn raised(&self, epoch: u64) {
-        self.note(Word::Epoch(epoch));
-    }
-
-    /// The publisher has ended.
-    pub(super) fn ended(&self) {
-        self.note(Word::End);
-    }
-
-    /// This node has marked a GOP: its twin may ask for it.
-    pub fn marked(&self, start_90k: i64, pieces: &[Piece]) {
-        if let Some(entry) = self.data.books().entries.get_mut(&self.connection) {
-            entry.kept.marked(start_90k, pieces);
-        }
-    }
-
-    /// This node has made a track of a segment: it may be compared byte for byte.
-    pub fn keep(&self, number: u64, track: Track, object: &Object) {
-        if let Some(entry) = self.data.books().entries.get_mut(&self.connection) {
-            entry.kept.made(number, track, object);
-        }
-    }
-
-    /// As standby: the slices of a GOP that the holder marked and this node could not. `None` where they do not come.
-    pub async fn slices(&self, start_90k: i64) -> Option<Vec<Piece>> {
-        let mut news = self.data.news();
-        if !self.data.books().ask(self.connection, Want::Slices(start_90k)) {
-            return None;
-        }
-        self.data.ring();
-        let fetched = async {
-            loop {
-                let (found, follows) = {
-                    let mut books = self.data.books();
-                    let found = books.entries.get_mut(&self.connection)?.kept.take(start_90k);
-                    (found, books.ledger.role() == Role::Standby)
-                };
-                if found.is_some() || !follows {
-                    return found;
-                }
-                news.changed().await.ok()?;
-            }
-        };
-        timeout(SLICES_MAX, fetched).await.ok().flatten()
-    }
-
-    /// The holder's word on a GOP, `None` where this node is the holder: then the twin is told ours.
-    pub async fn agree(&self, ours: &Gop, decisions: &mut mpsc::UnboundedReceiver<Gop>) -> Option<Gop> {
-        let mut news = self.data.news();
-        loop {
-            // What a holder said before it died counts.
-            let theirs = match decisions.try_recv() {
-                Ok(theirs) => Some(theirs),
-                Err(_) if self.data.is_holder() => {
-                    self.decided(ours);
-                    return None;
-                }
-                Err(_) => tokio::select! {
-                    theirs = decisions.recv() => Some(theirs?),
-                    _ = news.changed() => None,
-                },
-            };
-            match theirs {
-                Some(theirs) if theirs.start_90k == ours.start_90k => return Some(theirs),
-                Some(theirs) if theirs.start_90k > ours.start_90k => return None,
-                _ => {}
-            }
-        }
-    }
-
-    /// Whether a standby waits for a snapshot of the connection.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.data.books().holder.wants_snapshot(self.connection)
-    }
-
-    /// Everything of one instant, for a standby that joins.
-    pub fn joined(&self, moment: Moment, lead: Lead) {
-        let Moment { session, input, output, .. } = moment;
-        let stream = lead.record.name.clone();
-        self.snapshot(input, LineState { session, output, lead: Some(lead) });
-        self.data.books().ledger.joined(&stream);
-        self.data.tell_streams();
-    }
-
-    pub(super) fn snapshot(&self, input: u64, state: LineState) {
-        let state = write(&super::word::Start::State(Box::new(state)));
-        let given = self.data.books().holder.snapshot(self.connection, input, state);
-        match given {
-            Ok(()) => self.data.ring(),
-            // The link came up after this instant, or has gone: the next instant will do.
-            Err(Error::Range { .. } | Error::NoLink | Error::Snapshot { .. } | Error::Unknown { .. }) => {}
-            Err(error) => self.data.diverged(format!("connection {}: no snapshot: {error}", self.connection)),
-        }
-    }
-
-    /// The connection is over; all it said is in the books.
-    pub(super) fn close(&self) {
-        let mut books = self.data.books();
-        // Closed twice is closed.
-        let _ = books.holder.close(self.connection);
-        drop(books);
-        self.data.ring();
     }
 }

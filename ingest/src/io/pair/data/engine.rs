@@ -304,6 +304,7 @@ impl Engine {
                 Event::Behind => behind = true,
             }
         }
+        let mut again = Vec::new();
         for (connection, entry) in &mut books.entries {
             if entry.describe == Describe::Seen {
                 let has = books.holder.confirmed(*connection);
@@ -313,10 +314,16 @@ impl Engine {
                 }
             }
             if books.holder.wants_snapshot(*connection) {
-                match entry.since.take() {
-                    Some(since) => steps::say_again(&mut books.holder, *connection, since),
+                match entry.since {
+                    Some(_) => again.push(*connection),
                     None => entry.turn(Turn::Awaited),
                 }
+            }
+        }
+        // What connections of one publisher shared since is told of all of them.
+        for member in again.iter().flat_map(|connection| books.company(*connection)).collect::<Vec<_>>() {
+            if let Some(since) = books.entries.get_mut(&member).and_then(|entry| entry.since.take()) {
+                steps::say_again(&mut books.holder, member, since);
             }
         }
         self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
@@ -415,8 +422,9 @@ impl Engine {
 impl Books {
     /// The standby asks for something: what there is of it is said.
     fn answer(&mut self, connection: ConnectionId, question: &[u8]) {
-        let (Ok(want), Some(entry)) = (read::<Want>(question), self.entries.get(&connection)) else { return };
-        for answer in entry.kept.answer(want) {
+        let strand = self.entries.get(&connection).and_then(|entry| entry.strand.clone());
+        let (Ok(want), Some(strand)) = (read::<Want>(question), strand) else { return };
+        for answer in strand.answer(want) {
             let noted = self.holder.note(connection, write(&Word::Answer(answer)));
             if let Err(error) = noted {
                 return warn!(%connection, %error, "the standby misses an answer");
@@ -428,6 +436,7 @@ impl Books {
     fn join(&mut self, link: mirror::Link, copies: Copies) {
         self.copies = copies;
         let again = self.new_link();
+        self.links += 1;
         match link.identity().role {
             Role::Holder => self.holder.attach(link),
             Role::Standby => {

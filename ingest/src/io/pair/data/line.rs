@@ -8,22 +8,25 @@
 //!  Mirrored: bytes of the link: follows the holder's decisions; what it would say is kept, in case the holder could not
 //! ```
 
-use super::books::Tap;
-use super::word::{Lead, LineState};
-use super::{Begins, Moment, Pairing, Twin};
+mod answer;
+mod state;
+
+use super::tap::Tap;
+use super::word::{Lead, LineState, Second};
 use crate::io::admission::Pass;
-use crate::io::rtmp::{Door, End, RECONNECT_MAX, bare, refuse};
+use crate::io::rtmp::{Door, End, RECONNECT_MAX};
 use crate::io::streams::{Claim, Kick};
 use crate::slot::Push;
+use answer::BUSY_PAUSE;
 use bytes::{Buf, Bytes, BytesMut};
 use ingest_api::window::Gop;
 use rtmp::{Event, MediaKind, Session, Stage, StreamKeyText};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 /// How long a connection that never became live may wait for its socket.
 const AWAY_MAX: Duration = Duration::from_secs(10);
@@ -52,6 +55,11 @@ pub(super) enum Turn {
     Input(Bytes, Option<OwnedSemaphorePermit>),
     /// The holder lets it publish, and says how it marks.
     Published(Box<Lead>, mpsc::UnboundedReceiver<Gop>),
+    /// The holder lets it publish beside another connection of its publisher.
+    Joins,
+    /// From here on its publisher has this further connection, which may say something once this was read. The holder has
+    /// made its claim, and waits for the end of what is given with it; at the standby it is made here.
+    Shares(Second, Option<oneshot::Sender<()>>),
     /// Where it stands at the holder.
     State(Box<LineState>, mpsc::UnboundedReceiver<Gop>),
     /// The publisher has ended, by the holder's word.
@@ -85,6 +93,14 @@ enum Place {
     Live,
 }
 
+/// The holder's answer to a publish.
+enum Leave {
+    /// It begins, or replaces another one.
+    Leads(Box<Lead>, mpsc::UnboundedReceiver<Gop>),
+    /// It is a further connection of a publisher.
+    Joins,
+}
+
 /// How the task ends.
 enum Fate {
     /// The connection is over, here or at the holder.
@@ -112,11 +128,13 @@ pub(super) struct Line {
     pass: Option<Pass>,
     claim: Option<Claim>,
     /// Ends when the stream's task has made the publisher's last segment.
-    done: Option<mpsc::Receiver<()>>,
-    record: Option<releve_state::coordinator::StreamRecord>,
+    done: Option<watch::Receiver<()>>,
     /// The key of a publish that is not answered.
     asked: Option<(StreamKeyText, Push)>,
-    leads: VecDeque<(Box<Lead>, mpsc::UnboundedReceiver<Gop>)>,
+    busy_since: Option<Instant>,
+    answers: VecDeque<Leave>,
+    /// Messages that the stream had already when this node was given the connection.
+    skip: u64,
     /// Input parsed, and output given by the session, bytes.
     read: u64,
     said: u64,
@@ -149,9 +167,10 @@ impl Line {
             pass: None,
             claim: None,
             done: None,
-            record: None,
             asked: None,
-            leads: VecDeque::new(),
+            busy_since: None,
+            answers: VecDeque::new(),
+            skip: 0,
             read: 0,
             said: 0,
             unsaid: BytesMut::new(),
@@ -185,6 +204,9 @@ impl Line {
             Fate::Over(end) => self.close(end).await,
         }
         self.turns.close();
+        if let Some(strand) = self.tap.strand() {
+            strand.over(self.tap.connection);
+        }
         self.tap.data.forget(self.tap.connection);
     }
 
@@ -200,7 +222,7 @@ impl Line {
         let _ = self.write();
         self.tap.data.finish(self.tap.connection);
         if let Some(mut done) = self.done.take() {
-            let _ = timeout(LAST_SEGMENT_MAX, done.recv()).await;
+            let _ = timeout(LAST_SEGMENT_MAX, done.changed()).await;
         }
         self.tap.close();
         self.door.ended(self.peer, end, self.published);
@@ -231,9 +253,9 @@ impl Line {
             match turn {
                 None => return,
                 Some(Turn::Hushed | Turn::Gone(_)) => reads = false,
-                Some(Turn::Input(bytes, room)) => {
+                Some(turn @ (Turn::Input(..) | Turn::Shares(..))) => {
                     // A stream that takes nothing more says so again.
-                    if self.turn(Turn::Input(bytes, room)).await.is_err() {
+                    if self.turn(turn).await.is_err() {
                         return;
                     }
                 }
@@ -242,10 +264,25 @@ impl Line {
         }
     }
 
-    /// The publish is over: the twin hears of it behind every byte that was parsed.
+    /// The publish is over: the twin hears of it behind every byte that was parsed, and behind whoever joined before.
     fn leave(&mut self) {
-        if self.claim.take().is_some() && self.place != Place::Mirrored {
+        let Some(claim) = self.claim.take() else { return };
+        // Where another connection of the publisher goes on, so does the stream.
+        let last = claim.leave();
+        self.done = self.done.take().filter(|_| last);
+        if let Some(strand) = self.tap.strand() {
+            strand.left(self.tap.connection);
+        }
+        if self.place != Place::Mirrored {
             self.tap.ended();
+        }
+    }
+
+    /// The session says that the publish is over. What is mirrored waits for the holder's word: another connection may have
+    /// joined this one before the holder had come so far.
+    fn parted(&mut self) {
+        if self.place != Place::Mirrored {
+            self.leave();
         }
     }
 
@@ -265,6 +302,7 @@ impl Line {
     async fn step(&mut self) -> Result<(), Fate> {
         let own = self.place != Place::Mirrored;
         let due = match self.session.poll_timeout().filter(|_| own) {
+            _ if own && self.asked.is_some() => BUSY_PAUSE,
             Some(at) => Duration::from_millis(at.saturating_sub(self.now())),
             None => Duration::from_secs(3_600),
         };
@@ -300,11 +338,16 @@ impl Line {
                 }
             }
             Turn::Published(lead, decisions) => {
-                self.leads.push_back((lead, decisions));
+                self.answers.push_back(Leave::Leads(lead, decisions));
                 self.events().await?;
             }
+            Turn::Joins => {
+                self.answers.push_back(Leave::Joins);
+                self.events().await?;
+            }
+            Turn::Shares(second, admit) => self.shares(second, admit),
             Turn::State(state, decisions) => self.restore(*state, decisions).await?,
-            Turn::End => self.claim = None,
+            Turn::End => self.leave(),
             Turn::Closed => return Err(End::Left.into()),
             Turn::Awaited => {
                 self.awaited_since.get_or_insert_with(Instant::now);
@@ -343,30 +386,6 @@ impl Line {
         }
     }
 
-    async fn restore(
-        &mut self,
-        state: LineState,
-        decisions: mpsc::UnboundedReceiver<Gop>,
-    ) -> Result<(), Fate> {
-        self.session = match Session::restore(&state.session) {
-            Ok(session) => session,
-            Err(error) => {
-                self.tap.data.diverged(format!("connection {}: {error}", self.tap.connection));
-                self.broken = true;
-                return Ok(());
-            }
-        };
-        self.session.follow();
-        self.zero = Duration::from_millis(self.session.time());
-        self.start = Instant::now();
-        self.read = self.session.bytes_received();
-        self.said = state.output;
-        if let Some(lead) = state.lead {
-            self.follow(Box::new(lead), decisions).await;
-        }
-        self.events().await
-    }
-
     /// The connection is this node's: what waits for a decision is decided here.
     async fn own(&mut self) -> Result<(), Fate> {
         if self.place != Place::Mirrored {
@@ -377,6 +396,10 @@ impl Line {
         self.session.lead(now);
         if let Some(claim) = &self.claim {
             claim.set_mirrored(false);
+        }
+        if self.ended || self.asked.is_some() {
+            // The holder's word on the end of the publish before did not come.
+            self.leave();
         }
         if self.broken {
             return Err(End::Left.into());
@@ -413,14 +436,14 @@ impl Line {
             match event {
                 Event::Connect { .. } => {}
                 Event::Publish { app, name, .. } => {
-                    self.leave();
+                    self.parted();
                     self.ended = false;
                     let push = Push::of(&app, name.expose());
                     self.asked = Some((name, push));
                 }
                 Event::Media(message) => self.media(message).await?,
                 Event::Unpublish => {
-                    self.leave();
+                    self.parted();
                     self.ended = true;
                 }
             }
@@ -432,6 +455,10 @@ impl Line {
         let idr =
             message.kind == MediaKind::Video && matches!(head, (Some(first), Some(1)) if first >> 4 == 1);
         let Some(claim) = &mut self.claim else { return Ok(()) };
+        if self.skip > 0 {
+            self.skip -= 1;
+            return Ok(());
+        }
         if !claim.send(message).await && self.place != Place::Mirrored {
             let kick = claim.kicked.borrow().unwrap_or(Kick::Stopping);
             return Err(End::Kicked(kick).into());
@@ -441,108 +468,6 @@ impl Line {
             self.moment().await;
         }
         Ok(())
-    }
-
-    /// A snapshot travels behind the messages that were sent before it.
-    async fn moment(&mut self) {
-        if !std::mem::take(&mut self.awaited_since).is_some_and(|_| self.tap.is_awaited()) {
-            return;
-        }
-        let (Some(claim), Some(record)) = (&self.claim, &self.record) else { return };
-        let session = self.session.snapshot().into();
-        let moment = Moment { session, input: self.read, output: self.said, record: record.clone() };
-        // A stream that takes nothing any more ends its publisher.
-        let _ = claim.send_moment(moment).await;
-    }
-
-    /// A connection that does not publish is given as it is.
-    async fn snapshot_now(&mut self) {
-        if self.place == Place::Mirrored || self.session.stage() == Stage::Deciding {
-            return;
-        }
-        if self.claim.is_none() {
-            self.awaited_since = None;
-            let session = self.session.snapshot().into();
-            self.tap.snapshot(self.read, LineState { session, output: self.said, lead: None });
-        } else if self.awaited_since.is_some_and(|since| since.elapsed() > NO_IDR_MAX) {
-            self.moment().await;
-        }
-    }
-
-    /// Answers a publish. `false`: the answer is the holder's, and has not come.
-    async fn decide(&mut self) -> Result<bool, Fate> {
-        if self.place == Place::Mirrored {
-            let Some((lead, decisions)) = self.leads.pop_front() else { return Ok(false) };
-            self.asked = None;
-            self.follow(lead, decisions).await;
-        } else {
-            // Without a socket nobody knows yet whose it will be.
-            if self.place == Place::Away {
-                return Ok(false);
-            }
-            let Some((key, push)) = self.asked.take() else { return Ok(false) };
-            if !self.publish(key.expose(), push).await? {
-                self.asked = Some((key, push));
-                return Ok(false);
-            }
-        }
-        self.session.accept_publish();
-        self.write()?;
-        let now = self.now();
-        let fed = self.session.handle_timeout(now);
-        self.judge(fed)?;
-        Ok(true)
-    }
-
-    /// Publishes as the holder does.
-    async fn follow(&mut self, lead: Box<Lead>, decisions: mpsc::UnboundedReceiver<Gop>) {
-        let (done, ended) = mpsc::channel(1);
-        let twin = Twin { tap: self.tap.clone(), peer: lead.peer, _done: done };
-        let (record, peer) = (lead.record.clone(), lead.peer);
-        self.record = Some(record.clone());
-        self.done = Some(ended);
-        self.published = true;
-        let pairing = Pairing { twin, decisions, begin: Begins::Follower(lead) };
-        match self.door.streams.follow(&record, peer, pairing).await {
-            Ok(claim) => self.claim = Some(claim),
-            Err(error) => self.tap.data.diverged(format!("stream {}: not followed: {error}", record.name)),
-        }
-    }
-
-    /// `false`: the connection has moved meanwhile, and its new holder decides.
-    async fn publish(&mut self, key: &str, push: Push) -> Result<bool, Fate> {
-        let (answer, lead) = oneshot::channel();
-        let (done, ended) = mpsc::channel(1);
-        let twin = Twin { tap: self.tap.clone(), peer: self.peer.ip(), _done: done };
-        let decisions = self.tap.data.decisions(self.tap.connection);
-        let pairing = |record: &releve_state::coordinator::StreamRecord| {
-            let begin = Begins::Holder { record: Box::new(record.clone()), lead: answer };
-            Some(Pairing { twin, decisions, begin })
-        };
-        let claimed = self.door.streams.claim_for(bare(key), push, self.peer.ip(), pairing).await;
-        let (record, mut claim) = match claimed {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                refuse(&mut self.session, &error).await;
-                return Err(End::NoSlot(error).into());
-            }
-        };
-        let lead = tokio::select! {
-            lead = lead => lead.ok(),
-            kick = kicked(Some(&mut claim), true) => return Err(End::Kicked(kick).into()),
-        };
-        match lead {
-            Some(lead) if !self.tap.publishes(&lead) => {
-                claim.moved();
-                return Ok(false);
-            }
-            Some(_) => {}
-            None => warn!(stream = %record.name, "the standby is not told of a publish"),
-        }
-        info!(peer = %self.peer, stream = %record.name, "publisher accepted");
-        (self.claim, self.done, self.record) = (Some(claim), Some(ended), Some(record));
-        (self.pass, self.published) = (None, true);
-        Ok(true)
     }
 
     /// What the session says goes to the publisher, or is kept until somebody can say it.

@@ -12,7 +12,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `books` | the shared books of `mirror`, one lock; `Data` and `Tap`, the handles |
+//! | `books` | the shared books of `mirror`, one lock; `Data`, their handle |
+//! | `tap` | one connection's way into the books |
+//! | `strand` | a stream's: its publisher over one connection or two, in one order |
 //! | `engine` | the one task that carries out orders and owns the link |
 //! | `link` | proof of who is on the other end |
 //! | `line` | one connection's parse, with a socket or without |
@@ -42,29 +44,36 @@ mod line;
 mod link;
 pub mod pass;
 mod pump;
+mod strand;
+mod tap;
 mod word;
 
-pub use books::{Data, Tap};
+pub use books::Data;
 pub use copy::{Found, Standing, record_hash};
 pub use ledger::{Facts, Listing};
-pub use word::{Lead, LiveState, Record};
+pub use strand::Strand;
+pub use word::{Lead, LiveState, Record, Second};
 
 use crate::config::pair::Protect;
+use crate::io::marking::Saved;
 use crate::io::pair::orders::{Egress, Order, Report};
 use crate::io::pair::pulse::Pulse;
 use crate::io::rtmp::Door;
 use crate::io::vacancy::{is_in_use, once_free};
+use crate::merge::Confluence;
 use crate::metrics::Metrics;
+use crate::slot::Push;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use ingest_api::window::Gop;
+use mirror::ConnectionId;
 use releve_state::coordinator::StreamRecord;
 use releve_watermark::KeyRing;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the data half must know.
 #[derive(Clone)]
@@ -158,12 +167,14 @@ pub struct News(pub(super) u64);
 /// The other half of a publisher, as its stream's task sees it.
 #[derive(Clone, Debug)]
 pub struct Twin {
-    /// The connection's way into the books.
-    pub tap: Tap,
-    /// Where the publisher connects from.
+    /// The publisher's way into the books.
+    pub strand: Strand,
+    /// Where its first connection comes from.
     pub peer: IpAddr,
+    /// Which copy of the feed that one sends.
+    pub push: Push,
     /// Dropped with the last segment.
-    _done: mpsc::Sender<()>,
+    _done: watch::Sender<()>,
 }
 
 /// A publisher with a twin.
@@ -171,10 +182,24 @@ pub struct Twin {
 pub struct Pairing {
     /// Its twin.
     pub twin: Twin,
+    /// The connection it begins with.
+    pub connection: u64,
     /// The holder's words on its GOPs.
     pub decisions: mpsc::UnboundedReceiver<Gop>,
     /// How it begins.
     pub begin: Begins,
+    /// Ends when the stream's task has made its last segment.
+    pub done: watch::Receiver<()>,
+}
+
+impl Pairing {
+    /// What the publisher has left already, where it does not begin just now.
+    pub fn live(&self) -> Option<&LiveState> {
+        match &self.begin {
+            Begins::Follower(lead) => lead.live.as_ref(),
+            Begins::Holder { .. } => None,
+        }
+    }
 }
 
 /// How a publisher with a twin begins in its stream's task.
@@ -194,11 +219,35 @@ pub enum Begins {
 /// The connection's part of a snapshot, on its way to the stream's.
 #[derive(Debug)]
 pub struct Moment {
+    rest: Rest,
+    /// The stream.
+    pub record: StreamRecord,
+    /// The link it is for.
+    link: u64,
+    /// The publisher's other connections, each with its messages that are in the stream's part already.
+    others: Vec<(Second, Rest, u64)>,
+    /// What went on of the feed by now.
+    pub confluence: Option<Confluence>,
+    /// Each message has the holder's word.
+    pub shared: bool,
+}
+
+/// Where a connection stands between two of its messages.
+#[derive(Clone, Debug)]
+struct Rest {
+    connection: ConnectionId,
     session: Bytes,
     input: u64,
     output: u64,
-    /// The stream.
-    pub record: StreamRecord,
+}
+
+impl Moment {
+    /// What the publisher leaves in its stream's task, with the stream's part.
+    pub fn live(&self, feed: Bytes, marking: Saved) -> Option<LiveState> {
+        let others = self.others.iter().map(|(second, ..)| *second).collect();
+        let (confluence, shared, words) = (self.confluence.clone()?, self.shared, Vec::new());
+        Some(LiveState { feed, marking, confluence, shared, others, words })
+    }
 }
 
 /// What the status page shows.

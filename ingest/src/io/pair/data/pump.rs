@@ -3,8 +3,8 @@
 //! In: a socket, [`Command`]s. Out: [`Turn`]s, in order; the socket itself when it is asked for, between two bytes. It never
 //! waits for a parse, so that a socket can be given up at any moment. Touches its socket only.
 
-use super::books::Tap;
 use super::line::{Gone, Turn};
+use super::tap::Tap;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,22 +79,21 @@ pub(super) async fn run(
                 }
             },
             (permit, read) = read(&mut socket, &mut buffer, &tap, &room), if open => {
-                let turn = match read {
+                let gone = match read {
                     Ok(Ok(count @ 1..)) => {
                         let bytes = Bytes::copy_from_slice(&buffer[..count]);
-                        match tap.input(&bytes) {
-                            true => Turn::Input(bytes, permit.and_then(|mut permit| permit.split(count))),
-                            false => Turn::Gone(Gone::Silent),
-                        }
+                        let taken = tap.input(bytes, permit.and_then(|mut permit| permit.split(count)));
+                        (!taken).then_some(Gone::Silent)
                     }
-                    Ok(Ok(_)) => Turn::Gone(Gone::Left),
-                    Ok(Err(error)) => Turn::Gone(Gone::Socket(error)),
-                    Err(_) => Turn::Gone(Gone::Silent),
+                    Ok(Ok(_)) => Some(Gone::Left),
+                    Ok(Err(error)) => Some(Gone::Socket(error)),
+                    Err(_) => Some(Gone::Silent),
                 };
-                open = matches!(turn, Turn::Input(..));
-                whole &= open;
-                // Whoever does not listen any more has given the socket up.
-                let _ = turns.send(turn);
+                if let Some(gone) = gone {
+                    (open, whole) = (false, false);
+                    // Whoever does not listen any more has given the socket up.
+                    let _ = turns.send(Turn::Gone(gone));
+                }
             }
         }
         if acked < written

@@ -6,6 +6,8 @@
 use super::asked::Answer;
 use super::copy::Chunk;
 use crate::io::marking::Saved;
+use crate::merge::{Confluence, Standing};
+use crate::slot::Push;
 use bytes::Bytes;
 use ingest_api::Run;
 use ingest_api::window::{Gop, Segment, SoundEnd};
@@ -17,7 +19,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -31,6 +33,8 @@ pub struct Lead {
     pub record: StreamRecord,
     /// Where the publisher connects from.
     pub peer: IpAddr,
+    /// Which copy of the feed it sends.
+    pub push: Push,
     /// The run.
     pub run: Run,
     /// The stream's fencing term at the holder.
@@ -52,6 +56,34 @@ pub struct LiveState {
     pub feed: Bytes,
     /// Marking, but for the workers.
     pub marking: Saved,
+    /// What went on of the feed, and what waits of its connections.
+    pub confluence: Confluence,
+    /// It has, or had, a second connection: each message has the holder's word.
+    pub shared: bool,
+    /// Its other connections now.
+    pub(super) others: Vec<Second>,
+    /// Words on its messages since this instant, each with its connection.
+    pub(super) words: Vec<(u64, Next)>,
+}
+
+/// A further connection of a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Second {
+    /// Its number.
+    pub connection: u64,
+    /// Which copy of the feed it sends.
+    pub push: Push,
+    /// Where it connects from.
+    pub peer: IpAddr,
+}
+
+/// The holder's word on one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Next {
+    /// The how manieth of the feed it is.
+    pub at: u64,
+    /// How things stood.
+    pub standing: Standing,
 }
 
 /// What a connection's twin starts from: of one instant.
@@ -63,6 +95,17 @@ pub(super) struct LineState {
     pub output: u64,
     /// The stream, where it publishes.
     pub lead: Option<Lead>,
+    /// The same of a further connection.
+    pub joins: Option<Joins>,
+}
+
+/// A further connection's part in the stream of another one, whose state came before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Joins {
+    /// The other one.
+    pub host: u64,
+    /// Messages behind this state that the stream's state has already.
+    pub skip: u64,
 }
 
 /// How a connection's twin starts.
@@ -99,6 +142,10 @@ pub(super) enum Word {
     Made(Record),
     /// The stream's fencing term at the holder is this now.
     Epoch(u64),
+    /// The next message of this connection is the feed's next.
+    Next(Next),
+    /// The publisher has a further connection, which may publish; from here on each message has a word.
+    Shares(Second),
     /// The publisher has ended here, whatever its bytes say.
     End,
     /// To the standby's question.

@@ -4,6 +4,7 @@ use super::super::books::{Books, Data, Describe, Entry, Since};
 use super::super::copy::Copies;
 use super::super::line::{Line, Turn};
 use super::super::pump::{self, Command};
+use super::super::tap::Tap;
 use super::super::word::{LineState, Start, write};
 use super::steps::LIVE_ROOM;
 use super::{Engine, Promise};
@@ -148,6 +149,7 @@ impl Engine {
             None => None,
         };
         books.ledger.set_role(Role::Holder);
+        books.detached = false;
         let mut standby = None;
         if let Some(survived) = &survived {
             books.adopt(survived, handover);
@@ -172,17 +174,23 @@ impl Engine {
                 Err(why) => error!(%connection, %why, "a connection is not resumed"),
             }
         }
-        for (connection, entry) in &self.data.books().entries {
+        let mut books = self.data.books();
+        books.detached = false;
+        for (connection, entry) in &books.entries {
             if entry.pump.is_none() && entry.flow.is_some() && !named.contains(connection) && entry.away {
                 entry.turn(Turn::Over);
             }
         }
+        drop(books);
         self.data.ring();
+        self.data.tell_streams();
     }
 
     /// Every live connection's socket, between two bytes.
     async fn detach_all(&mut self, turn: fn() -> Turn) -> Vec<Socket> {
         let mut asked = Vec::new();
+        // Behind this, what the standby is told of each connection is all that was decided.
+        self.data.books().detached = true;
         for (connection, entry) in &mut self.data.books().entries {
             if let Some(pump) = entry.pump.take() {
                 let (reply, socket) = oneshot::channel();
@@ -212,12 +220,7 @@ impl Engine {
     }
 
     fn drained(&self, connection: ConnectionId, bytes: Bytes) {
-        let tap = super::super::books::Tap { data: self.data.clone(), connection };
-        if tap.input(&bytes)
-            && let Some(entry) = self.data.books().entries.get(&connection)
-        {
-            entry.turn(Turn::Input(bytes, None));
-        }
+        Tap { data: self.data.clone(), connection }.input(bytes, None);
     }
 
     fn describe(&self, connection: ConnectionId, tcp: Bytes) {
@@ -255,9 +258,10 @@ impl Engine {
                     entry.away = false;
                     entry.turn(Turn::Follow);
                 }
-                None => entry.turn(Turn::Forget),
+                None => entry.forget(*connection),
             }
         }
+        books.detached = false;
         drop(guard);
         self.data.0.room.notify_waiters();
         self.data.tell_streams();
@@ -275,9 +279,10 @@ impl Engine {
                 egress.forget(flow);
             }
             if holder.position(*connection).is_some() {
-                entry.turn(Turn::Forget);
+                entry.forget(*connection);
             }
         }
+        books.detached = false;
         drop(guard);
         self.data.0.room.notify_waiters();
         self.data.tell_streams();
@@ -290,7 +295,7 @@ impl Engine {
         books.standby = None;
         for (connection, entry) in &books.entries {
             if books.holder.position(*connection).is_none() {
-                entry.turn(Turn::Forget);
+                entry.forget(*connection);
             }
         }
     }
@@ -349,7 +354,7 @@ impl Data {
         let mut random = [0; 1528];
         SystemRandom::new().fill(&mut random).map_err(|_| "the system gave no random bytes")?;
         let session = Session::new(rtmp::Config::default(), 0, random);
-        let state = LineState { session: session.snapshot().into(), output: 0, lead: None };
+        let state = LineState { session: session.snapshot().into(), output: 0, lead: None, joins: None };
         let mut guard = self.books();
         let books = &mut *guard;
         let connection = ConnectionId(books.next);
@@ -446,7 +451,7 @@ impl Data {
         let (commands, takes) = mpsc::unbounded_channel();
         entry.pump = Some(commands);
         entry.away = false;
-        let tap = super::super::books::Tap { data: self.clone(), connection };
+        let tap = Tap { data: self.clone(), connection };
         // Its first turn, before any input.
         entry.turn(Turn::Live(peer, pass));
         tokio::spawn(pump::run(socket, tap, entry.room.clone(), entry.turns.clone(), takes, written));

@@ -1,7 +1,9 @@
 //! As standby: what the holder said, in its order.
 
-use super::super::books::{Data, Entry, Since, Tap};
+use super::super::books::{Data, Entry, Since};
 use super::super::line::{Line, Turn};
+use super::super::strand::Strand;
+use super::super::tap::Tap;
 use super::super::word::{Again, Lead, Record, Start, Word, read, write};
 use super::Engine;
 use crate::io::pair::orders::Report;
@@ -72,9 +74,11 @@ impl Engine {
                 Err(error) => return self.refuse(connection, &error.to_string()),
             },
             Step::Closed(connection) => {
-                if let Some(entry) = self.data.books().entries.get_mut(&connection) {
+                if let Some(entry) = self.data.books().entries.get(&connection) {
                     // The holder has decided all it ever will.
-                    entry.decisions = None;
+                    if let Some(strand) = &entry.strand {
+                        strand.leave(connection);
+                    }
                     entry.turn(Turn::Closed);
                 }
             }
@@ -95,12 +99,6 @@ impl Engine {
     fn refuse(&self, connection: ConnectionId, why: &str) -> bool {
         error!(%connection, why, "the holder cannot be followed");
         false
-    }
-
-    fn turn(&self, connection: ConnectionId, turn: Turn) {
-        if let Some(entry) = self.data.books().entries.get(&connection) {
-            entry.turn(turn);
-        }
     }
 
     async fn input(&mut self, connection: ConnectionId, bytes: Bytes) -> bool {
@@ -136,18 +134,29 @@ impl Engine {
     async fn start(&mut self, connection: ConnectionId, state: &[u8]) -> bool {
         match read::<Start>(state) {
             Ok(Start::State(state)) => {
-                self.turn(connection, Turn::Forget);
+                if let Some(entry) = self.data.books().entries.get(&connection) {
+                    entry.forget(connection);
+                }
                 let turns = self.data.line(connection, Role::Standby, |tap, turns| {
                     Line::mirrored(tap, self.door.clone(), turns)
                 });
-                let stream = state.lead.as_ref().map(|lead| lead.record.name.clone());
-                if let Some(stream) = &stream {
-                    self.data.books().copies.expect(stream.clone());
+                let (strand, decisions) = Strand::new(&self.data);
+                let mut guard = self.data.books();
+                let books = &mut *guard;
+                match (&state.lead, &state.joins) {
+                    (Some(lead), _) => {
+                        books.copies.expect(lead.record.name.clone());
+                        strand.begins(books, connection, lead);
+                    }
+                    (None, Some(joins)) => {
+                        let host = books.entries.get(&ConnectionId(joins.host));
+                        if let Some(of) = host.and_then(|host| host.strand.clone()) {
+                            Strand { data: self.data.clone(), of }.attach(books, connection);
+                        }
+                    }
+                    (None, None) => {}
                 }
-                let decisions = self.data.decisions(connection);
-                if let Some(entry) = self.data.books().entries.get_mut(&connection) {
-                    entry.stream = stream;
-                }
+                drop(guard);
                 let _ = turns.send(Turn::State(state, decisions));
                 true
             }
@@ -180,9 +189,10 @@ impl Engine {
     }
 
     fn published(&self, connection: ConnectionId, lead: Box<Lead>) {
-        let decisions = self.data.decisions(connection);
-        if let Some(entry) = self.data.books().entries.get_mut(&connection) {
-            entry.stream = Some(lead.record.name.clone());
+        let (strand, decisions) = Strand::new(&self.data);
+        let mut guard = self.data.books();
+        strand.begins(&mut guard, connection, &lead);
+        if let Some(entry) = guard.entries.get(&connection) {
             entry.turn(Turn::Published(lead, decisions));
         }
     }
@@ -191,11 +201,14 @@ impl Engine {
     fn word(&self, connection: ConnectionId, word: Word) {
         let mut guard = self.data.books();
         let books = &mut *guard;
-        let Some(entry) = books.entries.get_mut(&connection) else { return };
+        let Some(entry) = books.entries.get(&connection) else { return };
+        let strand = entry.strand.clone();
         match word {
-            Word::Gop(gop) => {
-                if let Some(decisions) = &entry.decisions {
-                    let _ = decisions.send(gop);
+            Word::Gop(gop) => strand.into_iter().for_each(|strand| strand.decided(gop.clone())),
+            Word::Next(next) => strand.into_iter().for_each(|strand| strand.next(connection, next)),
+            Word::Shares(second) => {
+                if let Some(of) = strand {
+                    Strand { data: self.data.clone(), of }.shares(books, connection, second);
                 }
             }
             Word::Made(Record(record)) => {
@@ -216,7 +229,7 @@ impl Engine {
             // Beside all connections.
             Word::Copy(_) => {}
             Word::Answer(answer) => {
-                let found = entry.kept.heard(answer);
+                let found = strand.and_then(|strand| strand.heard(answer));
                 let stream = entry.stream.clone();
                 drop(guard);
                 if let (Some(found), Some(stream)) = (found, stream) {
@@ -230,9 +243,9 @@ impl Engine {
     /// Connections of an earlier link that the holder does not have any more.
     pub(super) fn forget_unmentioned(&self) {
         let mut books = self.data.books();
-        books.entries.retain(|_, entry| {
+        books.entries.retain(|connection, entry| {
             if !entry.mentioned {
-                entry.turn(Turn::Forget);
+                entry.forget(*connection);
             }
             entry.mentioned
         });

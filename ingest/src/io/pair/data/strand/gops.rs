@@ -1,0 +1,98 @@
+//! How a stream's GOPs are marked, and what the two nodes give each other of what they made.
+//!
+//! In: what this node made of a GOP; the holder's word on it. Out: what counts; slices and segments that the other node lacks.
+//! Touches the books.
+
+use super::super::asked::{Answer, Want};
+use super::super::word::Word;
+use super::{Of, Strand};
+use ingest_api::window::Gop;
+use ingest_api::{Object, Track};
+use media::unit::Piece;
+use mirror::ConnectionId;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long slices may take from the holder: many times a round trip and some hundred kilobytes. The stream waits for them.
+const SLICES_MAX: Duration = Duration::from_secs(1);
+
+impl Of {
+    /// As standby: how the holder marked a GOP.
+    pub(in super::super) fn decided(&self, gop: Gop) {
+        if let Some(decisions) = &self.inner().decisions {
+            let _ = decisions.send(gop);
+        }
+    }
+
+    /// As holder: the answers to a question.
+    pub(in super::super) fn answer(&self, want: Want) -> Vec<Answer> {
+        self.inner().kept.answer(want)
+    }
+
+    /// As standby: a piece of an answer. Words for the operator once a segment is whole.
+    pub(in super::super) fn heard(&self, answer: Answer) -> Option<String> {
+        self.inner().kept.heard(answer)
+    }
+}
+
+impl Strand {
+    /// This node has marked a GOP: its twin may ask for it.
+    pub fn marked(&self, start_90k: i64, pieces: &[Piece]) {
+        self.of.inner().kept.marked(start_90k, pieces);
+    }
+
+    /// This node has made a track of a segment: it may be compared byte for byte.
+    pub fn keep(&self, number: u64, track: Track, object: &Object) {
+        self.of.inner().kept.made(number, track, object);
+    }
+
+    /// As standby: the slices of a GOP that the holder marked and this node could not. `None` where they do not come.
+    pub async fn slices(&self, start_90k: i64) -> Option<Vec<Piece>> {
+        let mut news = self.data.news();
+        let asked = {
+            let mut books = self.data.books();
+            let members = self.of.inner().members.clone();
+            members.iter().any(|member| books.ask(ConnectionId(member.connection), Want::Slices(start_90k)))
+        };
+        if !asked {
+            return None;
+        }
+        self.data.ring();
+        let fetched = async {
+            loop {
+                let follows = !self.data.is_holder();
+                let found = self.of.inner().kept.take(start_90k);
+                if found.is_some() || !follows {
+                    return found;
+                }
+                news.changed().await.ok()?;
+            }
+        };
+        timeout(SLICES_MAX, fetched).await.ok().flatten()
+    }
+
+    /// The holder's word on a GOP, `None` where this node is the holder: then the twin is told ours.
+    pub async fn agree(&self, ours: &Gop, decisions: &mut mpsc::UnboundedReceiver<Gop>) -> Option<Gop> {
+        let mut news = self.data.news();
+        loop {
+            // What a holder said before it died counts.
+            let theirs = match decisions.try_recv() {
+                Ok(theirs) => Some(theirs),
+                Err(_) if self.data.is_holder() => {
+                    self.note(Word::Gop(ours.clone()));
+                    return None;
+                }
+                Err(_) => tokio::select! {
+                    theirs = decisions.recv() => Some(theirs?),
+                    _ = news.changed() => None,
+                },
+            };
+            match theirs {
+                Some(theirs) if theirs.start_90k == ours.start_90k => return Some(theirs),
+                Some(theirs) if theirs.start_90k > ours.start_90k => return None,
+                _ => {}
+            }
+        }
+    }
+}
