@@ -75,6 +75,7 @@ pub async fn run(
     out: watch::Sender<Arc<Window>>,
 ) {
     let mut news = context.pair.as_ref().map(Data::news);
+    let ceded = context.pair.as_ref().map_or(0, Data::ceded);
     let mut stream = Stream {
         context,
         window,
@@ -84,6 +85,7 @@ pub async fn run(
         whole_run: None,
         epoch: 0,
         follows: false,
+        ceded,
         live: None,
         chain: None,
         made: VecDeque::new(),
@@ -185,6 +187,8 @@ struct Stream {
     epoch: u64,
     /// The other node held the stream under `epoch`: it is raised before anything is recorded on our own account.
     follows: bool,
+    /// How often this node had given its publishers up when the stream last heard of it.
+    ceded: u64,
     live: Option<Live>,
     /// What the open segment is made of, for the comparison with the other node.
     chain: Option<Chain>,

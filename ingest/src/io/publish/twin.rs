@@ -131,7 +131,10 @@ impl Stream {
     /// More may be listed, or this node's role has changed.
     pub(super) async fn news(&mut self) {
         let holder = self.context.pair.as_ref().is_some_and(Data::is_holder);
-        if self.chain.is_some() && !holder {
+        let ceded = self.context.pair.as_ref().map_or(0, Data::ceded);
+        // A busy task may hear of it only when this node holds again.
+        let was_standby = !holder || ceded != std::mem::replace(&mut self.ceded, ceded);
+        if self.chain.is_some() && was_standby {
             (self.follows, self.leads) = (true, false);
         }
         // A former holder that did not finish these, or did not hear that we did, waits for our word now.

@@ -227,6 +227,11 @@ impl Data {
         self.0.news.subscribe()
     }
 
+    /// How often this node had the publishers and gave them up.
+    pub fn ceded(&self) -> u64 {
+        self.books().ledger.ceded()
+    }
+
     /// A stream has made a segment.
     pub fn made(&self, stream: &StreamName, record: &Segment, stations: &Stations) {
         let mut books = self.books();

@@ -86,6 +86,8 @@ pub struct Facts {
 pub(super) struct Ledger {
     protect: Protect,
     role: Role,
+    /// How often it has held no longer.
+    ceded: u64,
     gate: Gate,
     compare: Compare,
     streams: BTreeMap<StreamName, Stream>,
@@ -95,7 +97,7 @@ impl Ledger {
     /// A node that is nothing yet.
     pub(super) fn new(protect: Protect) -> Ledger {
         let (compare, streams) = (Compare::default(), BTreeMap::new());
-        Ledger { protect, role: Role::Standby, gate: Gate::Held, compare, streams }
+        Ledger { protect, role: Role::Standby, ceded: 0, gate: Gate::Held, compare, streams }
     }
 
     /// What this node is.
@@ -105,7 +107,13 @@ impl Ledger {
 
     /// It is this from now on.
     pub(super) fn set_role(&mut self, role: Role) {
+        self.ceded += u64::from((self.role, role) == (Role::Holder, Role::Standby));
         self.role = role;
+    }
+
+    /// How often it was a holder and became a standby.
+    pub(super) fn ceded(&self) -> u64 {
+        self.ceded
     }
 
     /// Whether it publishes on its own account.
@@ -130,7 +138,7 @@ impl Ledger {
 
     /// The connections of this holder live at its standby now, which knows every record: those count as they are.
     pub(super) fn departed(&mut self) {
-        self.role = Role::Standby;
+        self.set_role(Role::Standby);
         self.streams.values_mut().for_each(|stream| stream.free = stream.made);
     }
 
