@@ -220,6 +220,7 @@ cat <<TEXT
   publish   $publish_url
   watch     $watch_url
   playlist  ${urls[0]}
+  MPEG-TS   ${urls[0]/\/index.m3u8/\/ts.m3u8}
   state     $dir
 TEXT
 if ((${#may_die[@]} > 0)); then

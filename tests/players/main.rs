@@ -240,7 +240,7 @@ fn chromium_plays_the_watch_page_without_a_stall() -> Result<()> {
     Ok(())
 }
 
-/// The same through TLS and HTTP/2, blocked reloads and parts of all viewers' requests on one connection.
+/// The same through TLS and HTTP/2.
 #[test]
 fn chromium_plays_the_watch_page_over_http2() -> Result<()> {
     let folder = tempfile::tempdir()?;
