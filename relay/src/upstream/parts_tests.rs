@@ -186,3 +186,12 @@ fn a_reload_is_due_when_what_it_asks_for_is_listed() {
     without.part_90k = 0;
     assert_eq!(due(&without, &Reload { msn: Some(99), part: None, skip: false }), Due::Now, "not promised");
 }
+
+/// Players that do not know parts find nothing in a playlist without a segment.
+#[test]
+fn a_stream_is_live_from_its_first_whole_segment_on() {
+    let mut view = view(10, 2);
+    assert!(view.shown().is_some() && !view.is_live(0, 10_000, 30_000));
+    view.offer(snapshot(11, 1), 0).unwrap();
+    assert!(view.is_live(0, 10_000, 30_000));
+}

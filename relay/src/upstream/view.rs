@@ -132,11 +132,11 @@ impl View {
         self.epoch
     }
 
-    /// Whether a viewer who comes now will see something: a publisher is, or was less than `grace_ms` ago, connected, and
-    /// the window has grown within `stall_ms`.
+    /// Whether a viewer who comes now will see something: a publisher is, or was less than `grace_ms` ago, connected, the
+    /// window has grown within `stall_ms`, and there is a whole segment, for players that do not know parts.
     pub fn is_live(&self, now_ms: u64, grace_ms: u64, stall_ms: u64) -> bool {
         let connected = self.offline_since_ms.is_none_or(|since| now_ms < since.saturating_add(grace_ms));
-        self.shown.is_some() && connected && now_ms < self.grown_ms.saturating_add(stall_ms)
+        self.newest().is_some() && connected && now_ms < self.grown_ms.saturating_add(stall_ms)
     }
 
     /// What is known of an object.
