@@ -96,20 +96,21 @@ impl Normalising {
     /// # Errors
     /// When the stream was coded and cannot be any longer.
     pub async fn apply(&mut self, unit: Unit) -> Result<Vec<Unit>, Ended> {
-        let (coding, alone) = (self.flow.is_coding(), self.flow.is_left_alone());
-        let permit = match &self.coder {
-            Some(_) => None,
-            None if self.left_alone.is_some_and(|until| Instant::now() < until) => None,
-            None => self.shared.room.clone().try_acquire_owned().ok(),
+        let wanted = self.flow.needs_room(&unit) && self.coder.is_none();
+        let alone_still = self.left_alone.is_some_and(|until| Instant::now() < until);
+        // Taken where it is needed only: who merely looked could keep it from somebody else.
+        let permit = match wanted && !alone_still {
+            true => self.shared.room.clone().try_acquire_owned().ok(),
+            false => None,
         };
         let room = self.coder.is_some() || permit.is_some();
         let todo = self.flow.push(unit, room);
-        if self.flow.is_coding() && !coding {
+        if wanted && self.flow.is_coding() {
             let text = "GOPs longer than 2.4 s: the stream is coded anew in closed GOPs, which costs most of a processor";
             self.reports.push(("normalised", text.to_owned()));
         }
-        if self.flow.is_left_alone() && !alone && !room {
-            let text = "GOPs longer than 2.4 s, and no room to normalise it: it goes out as it comes";
+        if wanted && !room {
+            let text = "GOPs longer than 2.4 s, and no normaliser for it now: it goes out as it comes";
             self.reports.push(("not-normalised", text.to_owned()));
         }
         if self.coder.is_none()

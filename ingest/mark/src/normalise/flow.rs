@@ -112,9 +112,15 @@ impl Normaliser {
         }
     }
 
-    /// Whether it does not fit, or cannot be decoded here, and passes all the same.
-    pub fn is_left_alone(&self) -> bool {
-        self.host.is_none()
+    /// Whether `push` of this unit would ask for room.
+    pub fn needs_room(&self, unit: &Unit) -> bool {
+        match (&self.state, unit) {
+            (State::Watching { idr_90k, .. }, Unit::Video(picture)) => is_long(*idr_90k, picture),
+            (State::Passing { idr_90k, long }, Unit::Video(picture)) => {
+                self.host.is_some() && (*long || is_long(*idr_90k, picture))
+            }
+            _ => false,
+        }
     }
 
     /// Whether pictures are coded anew.
@@ -130,7 +136,7 @@ impl Normaliser {
             (Unit::VideoConfig(config), _) => self.config(config, &mut out),
             (unit, State::Watching { .. }) => self.watch(unit, room, &mut out),
             (Unit::Video(picture), State::Passing { idr_90k, long }) if self.host.is_some() => {
-                *long |= idr_90k.is_some_and(|idr| picture.dts_90k - idr > GOP_LONGEST_90K);
+                *long |= is_long(*idr_90k, &picture);
                 if *long && !room {
                     self.host = None;
                     out.push(Do::Pass(Unit::Video(picture)));
@@ -226,7 +232,7 @@ impl Normaliser {
         let (mut fits, mut long) = (false, false);
         match &unit {
             Unit::Video(picture) => {
-                long = idr_90k.is_some_and(|idr| picture.dts_90k - idr > GOP_LONGEST_90K);
+                long = is_long(*idr_90k, picture);
                 fits = picture.idr && idr_90k.is_some() && !long;
                 if picture.idr && !long {
                     *idr_90k = Some(picture.dts_90k);
@@ -291,6 +297,11 @@ impl Normaliser {
         self.asked.push_back(Asked { host, ends });
         out.push(Do::Code(step));
     }
+}
+
+/// Whether the GOP that began there is too long when this picture comes.
+fn is_long(idr_90k: Option<i64>, picture: &AccessUnit) -> bool {
+    idr_90k.is_some_and(|idr| picture.dts_90k - idr > GOP_LONGEST_90K)
 }
 
 #[cfg(test)]
@@ -387,9 +398,18 @@ mod tests {
     fn without_room_everything_passes() {
         for idr in [&[0][..], &[0, 60, 250]] {
             let (mut normaliser, units) = (Normaliser::new(GOP_90K), stream(300, idr));
+            let asked: Vec<bool> = units
+                .iter()
+                .map(|unit| {
+                    let asked = normaliser.needs_room(unit);
+                    passed(&normaliser.push(unit.clone(), false));
+                    asked
+                })
+                .collect();
+            assert_eq!(asked.iter().filter(|asked| **asked).count(), 1, "asked for once");
+            let mut normaliser = Normaliser::new(GOP_90K);
             let out: Vec<Do> = units.iter().flat_map(|unit| normaliser.push(unit.clone(), false)).collect();
             assert_eq!(passed(&out), units);
-            assert!(normaliser.is_left_alone());
             // Room that comes later is for the next configuration.
             assert_eq!(steps(&normaliser.push(picture(300, true), true)), "");
         }
