@@ -3,10 +3,14 @@
 use crate::revocation::Revocations;
 use crate::route::{self, Carrier, Route};
 use crate::session::{self, Binding, Presenter, Session};
-use crate::token::jwt::{self, Rules};
+use crate::token::foreign::Rules;
+use crate::token::jwt;
 use crate::token::key_set::{KeySet, Reach};
-use crate::token::{self, Entry, Ways};
+use crate::token::place::{Place, Site};
+use crate::token::{self, Entry, Visit, Ways, cat};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use coset::{CoseMac0, Header, MacContext, ProtectedHeader, TaggedCborSerializable, mac_structure_data};
+use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
 use releve_watermark::{Key, KeyRing, WatermarkId};
 use ring::hmac;
@@ -18,8 +22,9 @@ pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let keys = KeyRing::of(Key::new(1, [1; 32]));
     let stream = "demo".parse().expect("a plain word is a stream name");
-    let ways = Ways { keys: &keys, jwt: None, webhook: false };
-    if let Ok(Entry::Known(claims)) = token::check(ways, &Revocations::default(), &stream, Some(text), 0) {
+    let ways = Ways { keys: &keys, foreign: None, webhook: false };
+    let visit = Visit { stream: &stream, token: Some(text), cat: None, place: PLACE };
+    if let Ok(Entry::Known(claims)) = token::check(ways, &Revocations::default(), visit, 0) {
         assert_eq!(claims.stream, stream);
         let ours = Claims {
             stream,
@@ -40,10 +45,7 @@ pub fn token(data: &[u8]) {
 /// is for the stream that was asked for and names a viewer.
 pub fn jwt(data: &[u8]) {
     let _ = KeySet::parse(data, Reach::Private);
-    let secret = URL_SAFE_NO_PAD.encode([1; 32]);
-    let set = format!(r#"{{"keys":[{{"kty":"oct","k":"{secret}"}}]}}"#);
-    let keys = KeySet::parse(set.as_bytes(), Reach::Private).expect("a set of one key");
-    let rules = Rules { keys: Arc::new(keys), issuer: None, audience: None };
+    let rules = rules();
     let stream = "demo".parse().expect("a plain word is a stream name");
     let mut words = data.splitn(2, |byte| *byte == 0);
     let header = words.next().unwrap_or_default();
@@ -52,10 +54,55 @@ pub fn jwt(data: &[u8]) {
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), signed.as_bytes());
         let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac));
         if let Ok(claims) = jwt::verify(&rules, &stream, &token, 1_000) {
-            assert!(claims.stream == stream && access::is_viewer_name(&claims.viewer));
-            assert!(claims.enter_until_unix_s >= 1_000 && claims.issued_unix_s <= 1_030);
+            check(&claims, &stream);
         }
     }
+}
+
+/// Bytes as a Common Access Token, and as the claims and the headers of one whose MAC holds. Promises: none panics; what is
+/// opened is for the stream that was asked for and names a viewer; what nobody signed opens nothing.
+pub fn cat(data: &[u8]) {
+    let (rules, stream) = (rules(), "demo".parse().expect("a plain word is a stream name"));
+    let verify = |token: &[u8]| {
+        let token = URL_SAFE_NO_PAD.encode(token);
+        let _ = cat::has_form(&token);
+        cat::verify(&rules, &stream, PLACE, &token, 1_000)
+    };
+    if let Ok(claims) = verify(data) {
+        check(&claims, &stream); // one of the corpus that the secret has signed
+    }
+    let mut halves = data.splitn(2, |byte| *byte == 0xff);
+    let (head, rest) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+    for (protected, claims) in [(head, rest), (&[0xa1, 1, 5][..], data)] {
+        if let Ok(claims) = verify(&maced(protected, claims)) {
+            check(&claims, &stream);
+        }
+    }
+}
+
+/// A COSE_Mac0 of these protected headers and this payload.
+fn maced(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+    let protected = ProtectedHeader { original_data: Some(protected.to_vec()), header: Header::default() };
+    let signed = mac_structure_data(MacContext::CoseMac0, protected.clone(), &[], payload);
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), &signed).as_ref().to_vec();
+    let token = CoseMac0 { protected, unprotected: Header::default(), payload: Some(payload.to_vec()), tag };
+    token.to_tagged_vec().expect("bytes and an empty map are CBOR")
+}
+
+const PLACE: Place<'_> = Place { path: "/live/demo/index.m3u8", method: "GET", source: None };
+
+/// One secret, and nothing else expected.
+fn rules() -> Rules {
+    let secret = URL_SAFE_NO_PAD.encode([1; 32]);
+    let set = format!(r#"{{"keys":[{{"kty":"oct","k":"{secret}"}}]}}"#);
+    let keys = KeySet::parse(set.as_bytes(), Reach::Private).expect("a set of one key");
+    Rules { keys: Arc::new(keys), issuer: None, audience: None, site: Site::of("https://tv.example.org") }
+}
+
+/// What holds of everything that is opened at second 1000.
+fn check(claims: &Claims, stream: &StreamName) {
+    assert!(claims.stream == *stream && access::is_viewer_name(&claims.viewer));
+    assert!(claims.enter_until_unix_s >= 1_000 && claims.issued_unix_s <= 1_030);
 }
 
 /// Bytes as a request target. Promises: any bytes are a route or malformed; a route says nothing that the target did not

@@ -90,6 +90,7 @@ mod tests {
             range,
             if_none_match,
             cookie: None,
+            access_token: None,
             user_agent: None,
             forwarded_for: None,
             source: None,

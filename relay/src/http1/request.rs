@@ -14,6 +14,9 @@ pub const TARGET_BYTES_MAX: usize = 8 << 10;
 /// Most header fields: browsers send about twenty.
 pub const FIELDS_MAX: usize = 64;
 
+/// The field of a Common Access Token (CTA-5007).
+pub const ACCESS_TOKEN: &str = "cta-common-access-token";
+
 /// What some bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
@@ -38,6 +41,18 @@ pub enum Method {
     Other,
 }
 
+impl Method {
+    /// Its name; of any other none.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Options => "OPTIONS",
+            Method::Other => "",
+        }
+    }
+}
+
 /// A request's head, borrowed from the bytes it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -55,6 +70,8 @@ pub struct Request<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// Its `Cookie`, if it has exactly one.
     pub cookie: Option<&'a [u8]>,
+    /// Its `CTA-Common-Access-Token`, if it has exactly one.
+    pub access_token: Option<&'a [u8]>,
     /// Its `User-Agent`, if it has exactly one.
     pub user_agent: Option<&'a [u8]>,
     /// Its last `X-Forwarded-For`: the one that the nearest proxy wrote, if there is a proxy to be believed.
@@ -74,6 +91,7 @@ impl<'a> Request<'a> {
             range: self.range.map(Into::into),
             if_none_match: self.if_none_match.map(Into::into),
             cookie: self.cookie.map(Into::into),
+            access_token: self.access_token.map(Into::into),
             user_agent: self.user_agent.map(Into::into),
             source: self.source,
         }
@@ -90,6 +108,7 @@ pub struct Kept {
     range: Option<Box<str>>,
     if_none_match: Option<Box<[u8]>>,
     cookie: Option<Box<[u8]>>,
+    access_token: Option<Box<[u8]>>,
     user_agent: Option<Box<[u8]>>,
     source: Option<IpAddr>,
 }
@@ -105,6 +124,7 @@ impl Kept {
             range: self.range.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
             cookie: self.cookie.as_deref(),
+            access_token: self.access_token.as_deref(),
             user_agent: self.user_agent.as_deref(),
             forwarded_for: None, // it has been looked at
             source: self.source,
@@ -220,6 +240,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         range: if seen.ranges == 1 && !seen.if_range { seen.range } else { None },
         if_none_match: if seen.if_none_matches == 1 { seen.if_none_match } else { None },
         cookie: if seen.cookies == 1 { seen.cookie } else { None },
+        access_token: if seen.access_tokens == 1 { seen.access_token } else { None },
         user_agent: if seen.user_agents == 1 { seen.user_agent } else { None },
         forwarded_for: seen.forwarded_for,
         source: None,
@@ -262,6 +283,8 @@ struct Seen<'a> {
     if_none_match: Option<&'a [u8]>,
     cookies: usize,
     cookie: Option<&'a [u8]>,
+    access_tokens: usize,
+    access_token: Option<&'a [u8]>,
     user_agents: usize,
     user_agent: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
@@ -312,6 +335,10 @@ impl<'a> Seen<'a> {
                 }
                 15 if is("x-forwarded-for") => seen.forwarded_for = Some(field.value),
                 17 if is("transfer-encoding") => return Err(Malformed::Body),
+                23 if is(ACCESS_TOKEN) => {
+                    seen.access_tokens += 1;
+                    seen.access_token = Some(field.value);
+                }
                 _ => {}
             }
         }

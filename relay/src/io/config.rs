@@ -57,7 +57,8 @@ pub struct Config {
     pub keys_dir: PathBuf,
     /// The state database, shared with the ingest on one machine.
     pub state: PathBuf,
-    /// Where the keys are that JSON web tokens are checked with: a file, or an `https://` URL. Without it none are taken.
+    /// Where the keys are that JSON web tokens and Common Access Tokens are checked with: a file, or an `https://` URL. Without
+    /// it none are taken.
     #[serde(default)]
     pub jwt_keys: Option<String>,
     /// What their `iss` must be. Without it any.

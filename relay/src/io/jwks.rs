@@ -5,8 +5,9 @@
 
 use super::outside::{Outside, OutsideError, may_ask};
 use crate::node::{Limits, Node};
-use crate::token::jwt::Rules;
+use crate::token::foreign::Rules;
 use crate::token::key_set::{KeySet, KeySetError, Reach, SET_BYTES_MAX};
+use crate::token::place::Site;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub struct Reader {
     outside: Option<Outside>,
     issuer: Option<String>,
     audience: Option<String>,
+    site: Site,
 }
 
 impl Source {
@@ -62,13 +64,14 @@ impl Reader {
         source: Source,
         issuer: Option<String>,
         audience: Option<String>,
+        site: Site,
         limits: &Limits,
     ) -> Result<Reader, JwksError> {
         let outside = match &source {
             Source::Url(url) => Some(Outside::new(url, limits.outside_patience)?),
             Source::File(_) => None,
         };
-        Ok(Reader { source, outside, issuer, audience })
+        Ok(Reader { source, outside, issuer, audience, site })
     }
 
     /// Whether its keys are in a file: then they must be there from the start.
@@ -78,7 +81,16 @@ impl Reader {
 
     /// The rules before any keys are read: a token of others is known as one, and opens nothing.
     pub fn nothing_yet(&self) -> Rules {
-        Rules { keys: Arc::default(), issuer: self.issuer.clone(), audience: self.audience.clone() }
+        self.with(KeySet::default())
+    }
+
+    fn with(&self, keys: KeySet) -> Rules {
+        Rules {
+            keys: Arc::new(keys),
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            site: self.site.clone(),
+        }
     }
 
     /// Reads the keys.
@@ -93,7 +105,7 @@ impl Reader {
             (None, Source::File(path)) => read_file(path)?,
             (None, Source::Url(_)) => return Err(OutsideError::Url.into()),
         };
-        Ok(Rules { keys: Arc::new(keys), issuer: self.issuer.clone(), audience: self.audience.clone() })
+        Ok(self.with(keys))
     }
 }
 

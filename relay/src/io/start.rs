@@ -10,6 +10,7 @@ use super::webhook::Webhook;
 use super::witness::{self, WitnessError};
 use super::{admin, sessions, viewers};
 use crate::node::{Keys, Limits, Node};
+use crate::token::place::Site;
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, Ledger};
 use std::net::SocketAddr;
@@ -66,22 +67,6 @@ pub async fn start_with(
         .iter()
         .map(|url| Origin::new(url, &config.limits).ok_or_else(|| StartError::Origin { url: url.clone() }));
     let origins: Vec<Origin> = origins.collect::<Result<_, _>>()?;
-    let jwks = match config.jwt_keys.as_deref().and_then(Source::of) {
-        Some(source) => {
-            let reader = jwks::Reader::new(
-                source,
-                config.jwt_issuer.clone(),
-                config.jwt_audience.clone(),
-                &config.limits,
-            )?;
-            let rules = match reader.is_file() {
-                true => reader.read(&config.limits).await?,
-                false => reader.nothing_yet(),
-            };
-            Some((reader, rules))
-        }
-        None => None,
-    };
     let webhook = match &config.webhook_url {
         Some(_) if keys.webhook.is_none() => return Err(StartError::WebhookKey),
         Some(url) => {
@@ -107,6 +92,27 @@ pub async fn start_with(
         None => None,
     };
     let tls_listen = secure.as_ref().map(|listeners| listeners.address);
+    let url = config.public_url.clone().unwrap_or_else(|| match tls_listen {
+        Some(tls) => format!("https://{tls}"),
+        None => format!("http://{listen}"),
+    });
+    let jwks = match config.jwt_keys.as_deref().and_then(Source::of) {
+        Some(source) => {
+            let reader = jwks::Reader::new(
+                source,
+                config.jwt_issuer.clone(),
+                config.jwt_audience.clone(),
+                Site::of(&url),
+                &config.limits,
+            )?;
+            let rules = match reader.is_file() {
+                true => reader.read(&config.limits).await?,
+                false => reader.nothing_yet(),
+            };
+            Some((reader, rules))
+        }
+        None => None,
+    };
     let (admin_listener, admin) = bind(config.admin_listen).await?;
     let cache_bytes = config.cache_mib << 20;
     let proxies =
@@ -127,10 +133,6 @@ pub async fn start_with(
         None => None,
     };
     let witness_at = witness.as_ref().map(|witness| witness.listen);
-    let url = config.public_url.unwrap_or_else(|| match tls_listen {
-        Some(tls) => format!("https://{tls}"),
-        None => format!("http://{listen}"),
-    });
     let mut regular = vec![
         tokio::spawn(read_revocations(node.clone(), signs.clone())),
         tokio::spawn(announce(node.clone(), signs.clone(), url.clone(), format!("http://{admin}"))),

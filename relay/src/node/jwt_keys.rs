@@ -5,7 +5,7 @@
 
 use super::Node;
 use super::limits::ms;
-use crate::token::jwt::Rules;
+use crate::token::foreign::Rules;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

@@ -13,9 +13,10 @@ use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
-use crate::route::{self, Carrier, Reload, Route, Wanted, carried, cookie};
+use crate::route::{self, Carrier, Reload, Route, Tokens, Wanted, carried, cookie};
 use crate::session::{self, Presenter, Session, SessionError};
-use crate::token::{self, Entry, Refusal, Ways};
+use crate::token::place::Place;
+use crate::token::{self, Entry, Refusal, Visit, Ways};
 use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
 use crate::upstream::view::Known;
@@ -131,10 +132,8 @@ impl Node {
             Ok(Route::Nothing) => ("nothing", Answer::bare(404).into()),
             Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
-            Ok(Route::Live { stream, file, token }) => {
-                ("live", self.live(request.method, &stream, file, token))
-            }
-            Ok(Route::Watch { stream, token }) => ("watch", self.watch(request.method, &stream, token)),
+            Ok(Route::Live { stream, file, tokens }) => ("live", self.live(request, &stream, file, tokens)),
+            Ok(Route::Watch { stream, tokens }) => ("watch", self.watch(request, &stream, tokens)),
             Ok(Route::Session { carrier, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
                 let reload = if over { Reload { msn: None, ..reload } } else { reload };
@@ -152,20 +151,31 @@ impl Node {
         }
     }
 
-    fn live(&self, method: Method, stream: &StreamName, file: &'static str, token: Option<&str>) -> Found {
-        match (self.entry(stream, token), method) {
+    fn live(
+        &self,
+        request: &Request<'_>,
+        stream: &StreamName,
+        file: &'static str,
+        tokens: Tokens<'_>,
+    ) -> Found {
+        match (self.entry(request, stream, tokens), request.method) {
             (Err(Refusal::UnknownKey), _) if self.may_ask_for_keys() => Found::Keys,
+            // A page of another site asks whether it may send the field that the token will stand in.
+            (Err(Refusal::Missing), Method::Options) if self.jwt.rules().is_some() => {
+                with_method(Method::Options, None).into()
+            }
             (Err(refusal), _) => self.refuse(refusal).into(),
             (Ok(Entry::Known(claims)), Method::Get | Method::Head) => Found::Admit(claims, file),
             (Ok(Entry::Ask), Method::Get | Method::Head) => {
-                Found::Ask(stream.clone(), token.unwrap_or_default().to_owned(), file)
+                Found::Ask(stream.clone(), tokens.any.unwrap_or_default().to_owned(), file)
             }
             (Ok(_), other) => with_method(other, None).into(),
         }
     }
 
-    fn watch(self: &Arc<Self>, method: Method, stream: &StreamName, token: Option<&str>) -> Found {
-        match self.entry(stream, token) {
+    fn watch(self: &Arc<Self>, request: &Request<'_>, stream: &StreamName, tokens: Tokens<'_>) -> Found {
+        let method = request.method;
+        match self.entry(request, stream, tokens) {
             // The page is the same for all streams: the webhook is asked when it fetches the playlist.
             Ok(Entry::Ask) => with_method(method, Some(page::watch(stream))).into(),
             Ok(Entry::Known(_)) => {
@@ -177,11 +187,25 @@ impl Node {
         }
     }
 
-    fn entry(&self, stream: &StreamName, token: Option<&str>) -> Result<Entry, Refusal> {
-        let (keys, jwt) = (self.keys(), self.jwt.rules());
+    fn entry(
+        &self,
+        request: &Request<'_>,
+        stream: &StreamName,
+        tokens: Tokens<'_>,
+    ) -> Result<Entry, Refusal> {
+        let field = request.access_token.map(|field| std::str::from_utf8(field).unwrap_or_default());
+        let cat = match (tokens.cat, field) {
+            (Some(_), Some(_)) => return Err(Refusal::TwoCredentials),
+            (cat, field) => cat.or(field),
+        };
+        let path = request.target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let path = std::str::from_utf8(path).unwrap_or_default(); // what is routed is ASCII
+        let place = Place { path, method: request.method.name(), source: request.source };
+        let visit = Visit { stream, token: tokens.any, cat, place };
+        let (keys, rules) = (self.keys(), self.jwt.rules());
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        let ways = Ways { keys: &keys.access, jwt: jwt.as_deref(), webhook: self.webhook.is_some() };
-        token::check(ways, &revocations, stream, token, now_unix_s())
+        let ways = Ways { keys: &keys.access, foreign: rules.as_deref(), webhook: self.webhook.is_some() };
+        token::check(ways, &revocations, visit, now_unix_s())
     }
 
     /// The session of a request, if it holds: each request is authorised anew.
@@ -331,7 +355,7 @@ fn with_method(method: Method, answer: Option<Answer>) -> Answer {
         (Method::Get | Method::Head, answer) => answer.unwrap_or_else(|| Answer::bare(404)),
         (Method::Options, _) => Answer::bare(204)
             .with("access-control-allow-methods", "GET, HEAD, OPTIONS")
-            .with("access-control-allow-headers", "Range")
+            .with("access-control-allow-headers", "Range, CTA-Common-Access-Token")
             .with("access-control-max-age", "86400"),
         (Method::Other, _) => Answer::bare(405).with("allow", "GET, HEAD, OPTIONS"),
     }

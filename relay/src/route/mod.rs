@@ -1,7 +1,7 @@
 //! What a viewer may ask for: raw bytes of a request target become one typed route, or are malformed.
 //!
 //! ```text
-//! /live/STREAM/index.m3u8?token=T                     come in; ts.m3u8 alike, for the stream as MPEG-TS
+//! /live/STREAM/index.m3u8?token=T  or  ?CAT=T         come in; ts.m3u8 alike, for the stream as MPEG-TS
 //! /watch/STREAM?token=T                               the watch page
 //! /v/SESSION/index.m3u8  video.m3u8  audio.m3u8       playlists
 //! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
@@ -34,6 +34,8 @@ pub mod range;
 pub const TARGET_BYTES_MAX: usize = 4096;
 
 const TOKEN: &str = "token";
+/// The name of the standard.
+const CAT: &str = "CAT";
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,14 +47,14 @@ pub enum Route<'a> {
         /// Which playlist: `INDEX` or `MPEG_TS`.
         file: &'static str,
         /// The access token, if there is one.
-        token: Option<&'a str>,
+        tokens: Tokens<'a>,
     },
     /// The watch page of a stream.
     Watch {
         /// Which stream.
         stream: StreamName,
         /// The access token, if there is one.
-        token: Option<&'a str>,
+        tokens: Tokens<'a>,
     },
     /// Something below a session.
     Session {
@@ -74,6 +76,15 @@ pub enum Route<'a> {
     Guarded,
     /// Nothing of ours.
     Nothing,
+}
+
+/// The access tokens of a query: one at most is good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens<'a> {
+    /// By the name `token`: of any kind.
+    pub any: Option<&'a str>,
+    /// By the name `CAT`: a Common Access Token.
+    pub cat: Option<&'a str>,
 }
 
 /// What carries the session of a request.
@@ -146,19 +157,19 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
     let target = std::str::from_utf8(target).map_err(|_| Malformed)?;
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let rest = canonical(path)?;
-    let (token, reload) = asked(query.unwrap_or(""))?;
+    let (tokens, reload) = asked(query.unwrap_or(""))?;
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let session = |carrier, below| {
-        let (wanted, token_too) = (wanted(below), token.is_some());
+        let (wanted, token_too) = (wanted(below), tokens != Tokens::default());
         Route::Session { carrier, wanted, token_too, reload }
     };
     Ok(match first {
         "live" => match rest.split_once('/').map(|(stream, file)| (stream.parse(), file)) {
-            Some((Ok(stream), INDEX)) => Route::Live { stream, file: INDEX, token },
-            Some((Ok(stream), MPEG_TS)) => Route::Live { stream, file: MPEG_TS, token },
+            Some((Ok(stream), INDEX)) => Route::Live { stream, file: INDEX, tokens },
+            Some((Ok(stream), MPEG_TS)) => Route::Live { stream, file: MPEG_TS, tokens },
             _ => Route::Guarded,
         },
-        "watch" => rest.parse().map_or(Route::Guarded, |stream| Route::Watch { stream, token }),
+        "watch" => rest.parse().map_or(Route::Guarded, |stream| Route::Watch { stream, tokens }),
         "v" => {
             let (credential, below) = rest.split_once('/').unwrap_or((rest, ""));
             session(Carrier::Path(credential), below)
@@ -224,16 +235,17 @@ fn session_of(query: &str) -> Result<Option<&str>, Malformed> {
     }
 }
 
-/// The one token of a query, and how a playlist is asked for.
-fn asked(query: &str) -> Result<(Option<&str>, Reload), Malformed> {
+/// The tokens of a query, each name once, and how a playlist is asked for.
+fn asked(query: &str) -> Result<(Tokens<'_>, Reload), Malformed> {
     if query.contains('#') {
         return Err(Malformed);
     }
-    let (mut token, mut reload) = (None, Reload::default());
+    let (mut tokens, mut reload) = (Tokens::default(), Reload::default());
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let once = match name {
-            TOKEN => token.replace(value).is_none() && !value.contains('%'),
+            TOKEN => tokens.any.replace(value).is_none() && !value.contains('%'),
+            CAT => tokens.cat.replace(value).is_none() && !value.contains('%'),
             "_HLS_msn" => reload.msn.replace(decimal(value).ok_or(Malformed)?).is_none(),
             "_HLS_part" => reload.part.replace(decimal(value).ok_or(Malformed)?).is_none(),
             "_HLS_skip" => !std::mem::replace(&mut reload.skip, true),
@@ -244,7 +256,7 @@ fn asked(query: &str) -> Result<(Option<&str>, Reload), Malformed> {
         }
     }
     // A part is one of a segment.
-    if reload.part.is_some() && reload.msn.is_none() { Err(Malformed) } else { Ok((token, reload)) }
+    if reload.part.is_some() && reload.msn.is_none() { Err(Malformed) } else { Ok((tokens, reload)) }
 }
 
 fn wanted(below: &str) -> Option<Wanted> {
@@ -294,22 +306,34 @@ mod tests {
         parse(target.as_bytes())
     }
 
+    fn one(token: &str) -> Tokens<'_> {
+        Tokens { any: Some(token), cat: None }
+    }
+
     #[test]
     fn each_route_has_its_spelling() {
         let stream: StreamName = "demo".parse().unwrap();
         assert_eq!(
             route("/live/demo/index.m3u8?token=r1.1.a.b"),
-            Ok(Route::Live { stream: stream.clone(), file: INDEX, token: Some("r1.1.a.b") })
+            Ok(Route::Live { stream: stream.clone(), file: INDEX, tokens: one("r1.1.a.b") })
         );
         assert_eq!(
             route("/live/demo/ts.m3u8"),
-            Ok(Route::Live { stream: stream.clone(), file: MPEG_TS, token: None })
+            Ok(Route::Live { stream: stream.clone(), file: MPEG_TS, tokens: Tokens::default() })
+        );
+        assert_eq!(
+            route("/live/demo/index.m3u8?cat=x&CAT=2D3R&CATS=y"),
+            Ok(Route::Live {
+                stream: stream.clone(),
+                file: INDEX,
+                tokens: Tokens { any: None, cat: Some("2D3R") }
+            })
         );
         assert_eq!(
             route("/watch/demo?_HLS_msn=3&CMCD=a%2Cb&token=t&x"),
-            Ok(Route::Watch { stream: stream.clone(), token: Some("t") })
+            Ok(Route::Watch { stream: stream.clone(), tokens: one("t") })
         );
-        assert_eq!(route("/watch/demo"), Ok(Route::Watch { stream, token: None }));
+        assert_eq!(route("/watch/demo"), Ok(Route::Watch { stream, tokens: Tokens::default() }));
         assert_eq!(route("/assets/watch-0.js"), Ok(Route::Asset { name: "watch-0.js" }));
         for wanted in [
             Wanted::Index,
@@ -423,6 +447,8 @@ mod tests {
             "/live/demo/index.m3u8?token&token=a",
             "/live/demo/index.m3u8?token=a&x=1&token=b",
             "/live/demo/index.m3u8?token=%61",
+            "/live/demo/index.m3u8?CAT=%61",
+            "/live/demo/index.m3u8?CAT=a&CAT=a",
             "*",
             &format!("/{}", "x".repeat(TARGET_BYTES_MAX)),
         ] {
@@ -475,7 +501,10 @@ mod tests {
             let session = Route::Session { carrier, wanted: None, token_too: false, reload };
             assert_eq!(route(&target), Ok(session), "{target}");
         }
-        assert!(matches!(route("/v/S/index.m3u8?token="), Ok(Route::Session { token_too: true, .. })));
+        for name in ["token", "CAT"] {
+            let both = format!("/v/S/index.m3u8?{name}=");
+            assert!(matches!(route(&both), Ok(Route::Session { token_too: true, .. })));
+        }
         for target in
             ["/", "/LIVE/demo/index.m3u8", "/livez", "/metrics", "/favicon.ico", "/assets/", "/assets/a/b"]
         {

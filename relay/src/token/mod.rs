@@ -2,16 +2,20 @@
 //!
 //! In: the stream and token of a request, the access keys, the revocations, the time. Out: the token's claims, or a
 //! `Refusal` that is the same whether or not the stream exists. Pure. Our own token is `ingest_api::access`, those of others
-//! are `jwt`.
+//! are `jwt` and `cat`; what both say is `foreign`.
 
+pub mod cat;
+pub mod foreign;
 pub mod jwt;
 pub mod key_set;
+pub mod place;
 
 use crate::revocation::Revocations;
 use crate::session::SessionError;
+use foreign::ForeignError;
 use ingest_api::StreamName;
 use ingest_api::access::{self, AccessError, Claims};
-use jwt::JwtError;
+use place::Place;
 use releve_watermark::KeyRing;
 use thiserror::Error;
 
@@ -21,9 +25,22 @@ pub struct Ways<'a> {
     /// Keys of our own tokens.
     pub keys: &'a KeyRing,
     /// What tokens of others are measured by, though their keys may not be known yet; without it none are taken.
-    pub jwt: Option<&'a jwt::Rules>,
+    pub foreign: Option<&'a foreign::Rules>,
     /// Whether an operator's webhook decides on all other tokens.
     pub webhook: bool,
+}
+
+/// What somebody brings who wants to come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// Where they want to.
+    pub stream: &'a StreamName,
+    /// A token of any kind.
+    pub token: Option<&'a str>,
+    /// A token from a place where only Common Access Tokens stand.
+    pub cat: Option<&'a str>,
+    /// How they come.
+    pub place: Place<'a>,
 }
 
 /// What a token leads to.
@@ -37,20 +54,28 @@ pub enum Entry {
 
 /// Checks the token that came with a request for a stream.
 ///
-/// A token of ours begins with `r1.`, a JSON web token has three words; where there is a webhook, any other text may be one.
+/// A token of ours begins with `r1.`, a JSON web token has three words, a Common Access Token begins with its tags; where there
+/// is a webhook, any other text may be one.
 ///
 /// # Errors
 /// `Refusal::Expired` only for a token that was signed; everything else is for the log.
 pub fn check(
     ways: Ways<'_>,
     revocations: &Revocations,
-    stream: &StreamName,
-    token: Option<&str>,
+    visit: Visit<'_>,
     now_unix_s: u64,
 ) -> Result<Entry, Refusal> {
-    let token = token.ok_or(Refusal::Missing)?;
-    let claims = match ways.jwt {
+    let stream = visit.stream;
+    let (token, is_cat) = match (visit.token, visit.cat) {
+        (Some(token), None) => (token, cat::has_form(token)),
+        (None, Some(token)) => (token, true),
+        (None, None) => return Err(Refusal::Missing),
+        (Some(_), Some(_)) => return Err(Refusal::TwoCredentials),
+    };
+    let claims = match ways.foreign {
+        Some(rules) if is_cat => cat::verify(rules, stream, visit.place, token, now_unix_s)?,
         Some(rules) if jwt::has_form(token) => jwt::verify(rules, stream, token, now_unix_s)?,
+        _ if visit.cat.is_some() => return Err(Refusal::Missing),
         _ if ways.webhook && !access::has_form(token) => {
             let fits = !token.is_empty() && token.len() <= access::TOKEN_BYTES_MAX;
             return if fits { Ok(Entry::Ask) } else { Err(Refusal::Missing) };
@@ -75,10 +100,10 @@ pub enum Refusal {
     /// A token that is not ours.
     #[error("{0}")]
     Invalid(AccessError),
-    /// A JSON web token that does not hold.
+    /// A token of others that does not hold.
     #[error("{0}")]
-    Jwt(JwtError),
-    /// A JSON web token that names a key which is not known, or not yet.
+    Foreign(ForeignError),
+    /// A token of others that names a key which is not known, or not yet.
     #[error("the token names no key of the set")]
     UnknownKey,
     /// The webhook says no.
@@ -102,7 +127,7 @@ pub enum Refusal {
     /// The viewer was revoked.
     #[error("the viewer is revoked")]
     Revoked,
-    /// A session in the path and a token in the query: which one counts must not be a question.
+    /// A session in the path and a token in the query, or two tokens: which one counts must not be a question.
     #[error("two credentials in one request")]
     TwoCredentials,
 }
@@ -116,13 +141,13 @@ impl From<AccessError> for Refusal {
     }
 }
 
-impl From<JwtError> for Refusal {
-    fn from(error: JwtError) -> Refusal {
+impl From<ForeignError> for Refusal {
+    fn from(error: ForeignError) -> Refusal {
         match error {
-            JwtError::Expired => Refusal::Expired,
-            JwtError::OtherStream => Refusal::OtherStream,
-            JwtError::UnknownKey => Refusal::UnknownKey,
-            other => Refusal::Jwt(other),
+            ForeignError::Expired => Refusal::Expired,
+            ForeignError::OtherStream => Refusal::OtherStream,
+            ForeignError::UnknownKey => Refusal::UnknownKey,
+            other => Refusal::Foreign(other),
         }
     }
 }
@@ -132,7 +157,7 @@ impl Refusal {
     pub fn word(self) -> &'static str {
         match self {
             Refusal::Missing => "missing",
-            Refusal::Invalid(_) | Refusal::Jwt(_) | Refusal::UnknownKey => "token",
+            Refusal::Invalid(_) | Refusal::Foreign(_) | Refusal::UnknownKey => "token",
             Refusal::Denied => "webhook",
             Refusal::Full => "full",
             Refusal::Ended => "ended",
@@ -167,14 +192,19 @@ mod tests {
         access::mint(&keys(), &claims)
     }
 
+    fn visit<'a>(stream: &'a StreamName, token: Option<&'a str>) -> Visit<'a> {
+        let place = Place { path: "/live/demo/index.m3u8", method: "GET", source: None };
+        Visit { stream, token, cat: None, place }
+    }
+
     fn checked(
         revocations: &Revocations,
         stream: &StreamName,
         token: Option<&str>,
         now: u64,
     ) -> Result<String, Refusal> {
-        let ways = Ways { keys: &keys(), jwt: None, webhook: false };
-        match check(ways, revocations, stream, token, now)? {
+        let ways = Ways { keys: &keys(), foreign: None, webhook: false };
+        match check(ways, revocations, visit(stream, token), now)? {
             Entry::Known(claims) => Ok(claims.viewer),
             Entry::Ask => panic!("there is nobody to ask"),
         }
@@ -184,8 +214,9 @@ mod tests {
     fn a_webhook_decides_on_what_is_nobody_elses() {
         let (nobody, keys) = (Revocations::default(), keys());
         let demo = "demo".parse().unwrap();
-        let ways = Ways { keys: &keys, jwt: None, webhook: true };
-        let check = |token: Option<&str>| check(ways, &nobody, &demo, token, 101);
+        let ways = Ways { keys: &keys, foreign: None, webhook: true };
+        let look = |visit: Visit<'_>| check(ways, &nobody, visit, 101);
+        let check = |token: Option<&str>| look(visit(&demo, token));
         assert_eq!(check(Some("cookie-17")), Ok(Entry::Ask));
         assert_eq!(check(Some("a.b.c")), Ok(Entry::Ask), "no JSON web tokens are taken here");
         assert_eq!(check(Some(&token("demo"))), Err(Refusal::Expired), "ours is ours");
@@ -193,6 +224,11 @@ mod tests {
         assert_eq!(check(Some("")), Err(Refusal::Missing));
         assert_eq!(check(Some(&"x".repeat(3000))), Err(Refusal::Missing));
         assert_eq!(check(None), Err(Refusal::Missing));
+        assert_eq!(check(Some("2D3RhEOhAQU")), Ok(Entry::Ask), "no Common Access Tokens either");
+        let by_name = Visit { cat: Some("cookie-17"), ..visit(&demo, None) };
+        assert_eq!(look(by_name), Err(Refusal::Missing), "this one says that it is one");
+        let both = Visit { cat: Some("2D3RhEOhAQU"), ..visit(&demo, Some("cookie-17")) };
+        assert_eq!(look(both), Err(Refusal::TwoCredentials));
     }
 
     #[test]

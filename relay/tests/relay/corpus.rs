@@ -27,6 +27,11 @@ fn json_web_tokens() {
 }
 
 #[test]
+fn common_access_tokens() {
+    replay("cat", fuzzing::cat);
+}
+
+#[test]
 fn request_targets() {
     replay("viewer_path", fuzzing::viewer_path);
 }

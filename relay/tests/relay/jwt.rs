@@ -302,7 +302,7 @@ json.dump({"set": {"keys": keys}, "good": good, "bad": bad}, sys.stdout)
 "#;
 
 /// What a script that needs PyJWT prints; `None`, loudly, where that is missing.
-fn python(script: &str, folder: &Path) -> Option<Vec<u8>> {
+pub(crate) fn python(script: &str, folder: &Path) -> Option<Vec<u8>> {
     let there = Command::new("/usr/bin/python3").args(["-c", "import jwt, cryptography"]).output();
     if !there.is_ok_and(|there| there.status.success()) {
         assert!(std::env::var_os("RELEVE_REQUIRE_TOOLS").is_none(), "PyJWT is missing");

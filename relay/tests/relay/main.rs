@@ -8,6 +8,7 @@ mod common;
 
 mod bound;
 mod carried;
+mod cat;
 mod corpus;
 mod crowd;
 mod front;

@@ -31,7 +31,9 @@ const video = document.getElementById("video");
 const unmute = document.getElementById("unmute");
 const status = document.getElementById("status");
 const stream = document.body.dataset.stream;
-const token = new URLSearchParams(location.search).get("token") ?? "";
+const query = new URLSearchParams(location.search);
+const name = query.has("CAT") ? "CAT" : "token";
+const token = query.get(name) ?? "";
 
 const events = [];
 window.releve = { hls: null, video, events };
@@ -73,7 +75,7 @@ async function ask(url) {
 
 /** Comes in and waits for the stream: gives the address of its playlist, or null when the link opens nothing. */
 async function enter(known) {
-  const entry = `/live/${stream}/index.m3u8?token=${encodeURIComponent(token)}`;
+  const entry = `/live/${stream}/index.m3u8?${name}=${encodeURIComponent(token)}`;
   let session = known;
   for (let attempt = 0; ; attempt++) {
     const answer = await ask(session ?? entry);

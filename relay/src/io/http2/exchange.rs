@@ -4,7 +4,7 @@
 //! `step`, again whenever the stream has moved, and `answer` for what needs the ledger or an origin. RFC 9113 §8.
 
 use super::Common;
-use crate::http1::request::{FIELDS_MAX, TARGET_BYTES_MAX};
+use crate::http1::request::{ACCESS_TOKEN, FIELDS_MAX, TARGET_BYTES_MAX};
 use crate::http1::{Malformed, Method, Outcome, Rendered, Request, Stamp};
 use crate::node::{Answer, Reply, Step, now_unix_s};
 use crate::route::cookie;
@@ -96,6 +96,7 @@ fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, 
         if_none_match: only(fields, header::IF_NONE_MATCH).map(HeaderValue::as_bytes),
         // Browsers cut it into crumbs (RFC 9113 §8.2.3); one of them is ours.
         cookie: crumb(fields),
+        access_token: only(fields, HeaderName::from_static(ACCESS_TOKEN)).map(HeaderValue::as_bytes),
         user_agent: only(fields, header::USER_AGENT).map(HeaderValue::as_bytes),
         forwarded_for: None, // proxies that speak of many viewers are not offered HTTP/2
         source: Some(source),
