@@ -76,6 +76,8 @@ pub struct Normaliser {
     rate: Option<Rate>,
     /// Our configuration that is out.
     avcc: Bytes,
+    /// What came behind the first picture, before that came out: sound without a picture would be a stream of its own.
+    early: VecDeque<Unit>,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl Normaliser {
             shown_90k: Vec::new(),
             rate: None,
             avcc: Bytes::new(),
+            early: VecDeque::new(),
         }
     }
 
@@ -151,6 +154,7 @@ impl Normaliser {
                 }
             }
             (Unit::Video(picture), State::Coding { .. }) => self.code(picture, 0, &mut out),
+            (unit, State::Coding { .. }) => self.pass(unit, &mut out),
             (unit, _) => out.push(Do::Pass(unit)),
         }
         out
@@ -186,6 +190,9 @@ impl Normaliser {
             let composition_90k = i32::try_from(pts_90k - dts_90k).map_err(|_| Fault::Far)?;
             let pieces = vec![Piece::Common(picture.access_unit)];
             out.push(Unit::Video(AccessUnit { dts_90k, composition_90k, idr, gop: None, pieces }));
+        }
+        if !self.avcc.is_empty() {
+            out.extend(self.early.drain(..));
         }
         if let Some(ended) = asked.ends {
             // Those of a picture that the decoder swallowed.
@@ -253,7 +260,7 @@ impl Normaliser {
                     Unit::Video(picture) => self.code(picture, gop_bytes, out),
                     // Ours comes with the first picture.
                     Unit::VideoConfig(_) => {}
-                    other => out.push(Do::Pass(other)),
+                    other => self.pass(other, out),
                 }
             }
         } else if fits || long || full {
@@ -263,6 +270,15 @@ impl Normaliser {
                 self.host = None;
             }
             self.state = State::Passing { idr_90k, long: false };
+        }
+    }
+
+    /// Sound beside a stream that is coded. What a decoder holds back bounds how much waits; so does this.
+    fn pass(&mut self, unit: Unit, out: &mut Vec<Do>) {
+        if self.avcc.is_empty() && self.early.len() < HELD_UNITS_MAX {
+            self.early.push_back(unit);
+        } else {
+            out.push(Do::Pass(unit));
         }
     }
 
@@ -382,8 +398,16 @@ mod tests {
         let mut out: Vec<Do> = units.iter().flat_map(|unit| normaliser.push(unit.clone(), true)).collect();
         out.extend(normaliser.end());
         assert_eq!(steps(&out), ["B", &"p".repeat(150), "B", &"p".repeat(50), "E"].concat());
+        // Sound waits for the first picture.
+        assert_eq!(passed(&out), []);
+        let gray = codec::Picture::new(1920, 1088, vec![128; 1920 * 1088 * 3 / 2]).unwrap();
+        let idr = codec::GopEncoder::new(1920, 1088, 30).unwrap().encode(&gray, 30, true).unwrap();
+        let coded = |pictures| Coded { pictures, rate: Rate::first(20, 1) };
+        assert_eq!(normaliser.coded(coded(vec![])), Ok(vec![]));
+        let came = normaliser.coded(coded(vec![(6_000, idr.into())])).unwrap();
+        assert!(matches!(came[..2], [Unit::VideoConfig(_), Unit::Video(_)]));
         let sounds: Vec<Unit> = units.iter().filter(|unit| matches!(unit, Unit::Audio(_))).cloned().collect();
-        assert_eq!(passed(&out), sounds);
+        assert_eq!(came[2..], sounds);
     }
 
     #[test]
@@ -391,7 +415,7 @@ mod tests {
         let (mut normaliser, units) = (Normaliser::new(GOP_90K), stream(400, &[0, 60, 120, 250]));
         let out: Vec<Do> = units.iter().flat_map(|unit| normaliser.push(unit.clone(), true)).collect();
         assert_eq!(steps(&out), ["B", &"p".repeat(150)].concat());
-        assert_eq!(passed(&out)[..501], units[..501], "what came before the IDR picture");
+        assert_eq!(passed(&out), units[..501], "what came before the IDR picture");
     }
 
     #[test]
