@@ -76,7 +76,7 @@ encode() { # FEED OUT
         return 2
         ;;
     esac
-    local -a keys=(-g $gop -keyint_min $gop -sc_threshold 0 -force_key_frames "expr:gte(t,n_forced*$gop/30)")
+    local -a keys=(-g "$gop" -keyint_min "$gop" -sc_threshold 0 -force_key_frames "expr:gte(t,n_forced*$gop/30)")
     [[ $1 != open ]] || keys=(-g 250)
     local frames=$((seconds * 30)) audio_frames=$((seconds * 48000 / 1024))
     [[ $1 != interlaced ]] || frames=$((seconds * 15))
