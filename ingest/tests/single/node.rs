@@ -146,6 +146,7 @@ async fn an_encoder_that_returns_takes_its_slot_at_once_and_nobody_sees_it() {
     first.hears("a newer connection with this key took over").await;
     first.closed().await;
     second.send(&seconds(70..73)).await;
+    lab.listed(&node, 5).await; // no longer is nobody there, as between the two
     second.leaves().await;
     let snapshot = lab.ended(&node).await;
     assert_eq!(numbers(&snapshot), [0, 1, 2, 3, 4, 5]);
@@ -187,6 +188,7 @@ async fn a_key_that_has_ended_closes_its_publisher() {
     Encoder::publish(&node, &lab.key).await.hears("NetStream.Publish.BadName").await;
     let mut new = Encoder::accepted(&node, &key).await;
     new.send(&seconds(0..2)).await;
+    lab.listed(&node, 3).await;
     new.leaves().await;
     assert_eq!(numbers(&lab.ended(&node).await), [0, 1, 2, 3]);
     lab.state.remove_stream(&stream()).await.unwrap();
