@@ -126,7 +126,8 @@ pub fn viewer_path(data: &[u8]) {
             };
             match wanted {
                 Some(wanted) => assert_eq!(path, format!("{at}/{}", wanted.to_path())),
-                None => assert!(path.starts_with(&at)),
+                // `/v` is `/v/` with nothing behind it: a credential that does not hold.
+                None => assert!(format!("{path}/").starts_with(&at)),
             }
         }
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
