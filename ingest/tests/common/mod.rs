@@ -123,11 +123,20 @@ impl Lab {
 
     /// The first snapshot that is as wanted.
     pub async fn window(&self, node: &Node, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        self.followed(node.origin, None, wanted).await
+    }
+
+    /// The first snapshot behind version `after` that is as wanted, of a node that may be about to stop.
+    pub async fn followed(
+        &self,
+        origin: SocketAddr,
+        mut after: Option<u64>,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Snapshot {
         let search = async {
-            let mut after = None;
             loop {
                 let route = Route::Window { stream: stream(), after, wait_ms: 5_000 };
-                let (status, body) = self.ask(node.origin, route).await.unwrap();
+                let (status, body) = self.ask(origin, route).await.expect("the node still listens");
                 // A standby knows a stream once it was told of it.
                 if status == 204 || (status == 404 && after.is_none()) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
