@@ -1,10 +1,12 @@
-//! Encoders: one picture becomes one IDR of row-aligned slices, or pictures become a closed GOP.
+//! openh264's encoder, held safely: one picture becomes Annex B bytes.
 //!
-//! In: a `Picture`, a QP. Out: Annex B bytes with openh264's own SPS and PPS. The settings are those that
-//! `research/idr-openh264.md` §5.4 found: rate control off, one thread, nothing adaptive. Deblocking is off where an IDR
-//! replaces one that was deblocked already (and each slice of a mix stays self-contained), and on within a GOP.
+//! In: a `Picture`, a QP. Out: Annex B bytes with openh264's own SPS and PPS. `intra` and `gop` are its two uses. The
+//! settings are those that `research/idr-openh264.md` §5.4 found: rate control off, one thread, nothing adaptive.
+//! Deblocking is off where an IDR replaces one that was deblocked already (and each slice of a mix stays self-contained),
+//! and on within a GOP.
 
-use crate::picture::{Picture, SIDE_MAX};
+use crate::intra::{Entropy, IntraConfig};
+use crate::picture::Picture;
 use openh264_sys2::source::APILoader;
 use openh264_sys2::{
     CAMERA_VIDEO_REAL_TIME, CONSTANT_ID, ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, ENCODER_OPTION_TRACE_LEVEL,
@@ -15,11 +17,6 @@ use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 use thiserror::Error;
 
-/// Most slices of a picture that openh264 makes.
-pub const SLICES_MAX: u16 = 35;
-/// Pictures of no more macroblocks than this come as one slice, whatever is asked for (openh264's
-/// `MIN_NUM_MB_PER_SLICE`).
-const SINGLE_SLICE_MACROBLOCKS: usize = 48;
 /// Coarsest quantiser.
 pub const QP_MAX: u8 = 51;
 
@@ -30,50 +27,6 @@ const LOOP_FILTER_OFF: c_int = 1;
 const BITRATE_NOMINAL: c_int = 5_000_000;
 /// Nominal only: rate control is off.
 const FRAME_RATE_NOMINAL: f32 = 30.0;
-
-/// How the coefficients are coded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entropy {
-    /// Baseline streams.
-    Cavlc,
-    /// All others: 7–14 % smaller.
-    Cabac,
-}
-
-/// What an encoder is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IntraConfig {
-    /// Coded width in samples, a multiple of 16.
-    pub width: usize,
-    /// Coded height in samples, a multiple of 16.
-    pub height: usize,
-    /// Slices; each is one or more whole rows of macroblocks.
-    pub slices: u16,
-    /// Entropy coding.
-    pub entropy: Entropy,
-}
-
-impl IntraConfig {
-    /// Most row-aligned slices of a picture of this coded size: one a row of macroblocks, `SLICES_MAX`, one for tiny ones.
-    pub fn slices_max(width: usize, height: usize) -> u16 {
-        let (columns, rows) = (width / 16, height / 16);
-        if columns * rows <= SINGLE_SLICE_MACROBLOCKS {
-            return 1;
-        }
-        u16::try_from(rows).map_or(SLICES_MAX, |rows| rows.min(SLICES_MAX))
-    }
-
-    /// First macroblock row of a slice; that of slice number `slices` is the row count.
-    pub fn first_row(&self, slice: u16) -> usize {
-        usize::from(slice) * (self.height / 16) / usize::from(self.slices)
-    }
-
-    fn check(&self) -> Result<(), EncodeError> {
-        let side = |side: usize| side > 0 && side <= SIDE_MAX && side.is_multiple_of(16);
-        let slices = self.slices > 0 && self.slices <= IntraConfig::slices_max(self.width, self.height);
-        if side(self.width) && side(self.height) && slices { Ok(()) } else { Err(EncodeError::Config(*self)) }
-    }
-}
 
 /// Why there is no coded picture.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -107,15 +60,15 @@ pub enum EncodeError {
 
 /// What an encoder's pictures are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
+pub(crate) enum Shape {
     /// IDR pictures of their own.
     Intra,
     /// An IDR picture and those that refer to the one before them.
     Gop,
 }
 
-/// An openh264 encoder whose every picture is an IDR.
-pub struct IntraEncoder {
+/// An openh264 encoder.
+pub(crate) struct Encoder {
     encoder: NonNull<ISVCEncoder>,
     parameters: SEncParamExt,
     config: IntraConfig,
@@ -123,42 +76,12 @@ pub struct IntraEncoder {
     qp: u8,
 }
 
-/// An openh264 encoder of one closed GOP: High profile, CABAC, one slice a picture, each P picture refers to the one before
-/// it, output order is decoding order. A fresh one for each GOP, so that a GOP's bytes depend on its pictures and QPs alone.
-#[derive(Debug)]
-pub struct GopEncoder(IntraEncoder);
-
-impl GopEncoder {
-    /// An encoder of pictures of this coded size.
-    ///
-    /// # Errors
-    /// When a side is out of range or the library refuses.
-    pub fn new(width: usize, height: usize, qp: u8) -> Result<GopEncoder, EncodeError> {
-        let config = IntraConfig { width, height, slices: 1, entropy: Entropy::Cabac };
-        IntraEncoder::start(config, qp, Shape::Gop).map(GopEncoder)
-    }
-
-    /// One picture in Annex B; an IDR picture comes with openh264's SPS and PPS, and its `idr_pic_id` differs from that of
-    /// the one before. The first is always one.
-    ///
-    /// # Errors
-    /// When the picture has another size, QP is over 51, or the library fails or skips.
-    pub fn encode(&mut self, picture: &Picture, qp: u8, idr: bool) -> Result<Vec<u8>, EncodeError> {
-        self.0.set_qp(qp)?;
-        self.0.code(picture, idr)
-    }
-}
-
-impl IntraEncoder {
+impl Encoder {
     /// An encoder of this size, shape and QP.
     ///
     /// # Errors
     /// When the configuration is out of range or the library refuses it.
-    pub fn new(config: IntraConfig, qp: u8) -> Result<IntraEncoder, EncodeError> {
-        IntraEncoder::start(config, qp, Shape::Intra)
-    }
-
-    fn start(config: IntraConfig, qp: u8, shape: Shape) -> Result<IntraEncoder, EncodeError> {
+    pub(crate) fn new(config: IntraConfig, qp: u8, shape: Shape) -> Result<Encoder, EncodeError> {
         config.check()?;
         if qp > QP_MAX {
             return Err(EncodeError::Qp(qp));
@@ -169,7 +92,7 @@ impl IntraEncoder {
         let refused = EncodeError::Refused { step: "start", code: code.into() };
         let encoder = NonNull::new(created).filter(|_| code == 0).ok_or(refused)?;
         // From here on `this` owns the encoder and its drop gives it back.
-        let mut this = IntraEncoder { encoder, parameters: SEncParamExt::default(), config, shape, qp };
+        let mut this = Encoder { encoder, parameters: SEncParamExt::default(), config, shape, qp };
         this.initialise()?;
         Ok(this)
     }
@@ -194,7 +117,7 @@ impl IntraEncoder {
     ///
     /// # Errors
     /// When it is over 51 or the library refuses.
-    pub fn set_qp(&mut self, qp: u8) -> Result<(), EncodeError> {
+    pub(crate) fn set_qp(&mut self, qp: u8) -> Result<(), EncodeError> {
         if qp > QP_MAX {
             return Err(EncodeError::Qp(qp));
         }
@@ -212,15 +135,11 @@ impl IntraEncoder {
         Ok(())
     }
 
-    /// One IDR in Annex B: openh264's SPS, PPS and the slices from the top.
+    /// One picture in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first is always one.
     ///
     /// # Errors
     /// When the picture has another size, or the library fails or skips.
-    pub fn encode(&mut self, picture: &Picture) -> Result<Vec<u8>, EncodeError> {
-        self.code(picture, true)
-    }
-
-    fn code(&mut self, picture: &Picture, idr: bool) -> Result<Vec<u8>, EncodeError> {
+    pub(crate) fn encode(&mut self, picture: &Picture, idr: bool) -> Result<Vec<u8>, EncodeError> {
         let (width, height) = (picture.width(), picture.height());
         if (width, height) != (self.config.width, self.config.height) {
             return Err(EncodeError::Size { width, height });
@@ -262,7 +181,7 @@ impl IntraEncoder {
     }
 }
 
-impl Drop for IntraEncoder {
+impl Drop for Encoder {
     fn drop(&mut self) {
         // SAFETY: the encoder is live and used by nobody else; destroying it uninitialises it first.
         unsafe {
@@ -274,9 +193,9 @@ impl Drop for IntraEncoder {
     }
 }
 
-impl std::fmt::Debug for IntraEncoder {
+impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "IntraEncoder({:?}, QP {})", self.config, self.qp)
+        write!(f, "Encoder({:?} of {:?}, QP {})", self.shape, self.config, self.qp)
     }
 }
 
@@ -356,137 +275,4 @@ fn method<F>(method: Option<F>, step: &'static str) -> Result<F, EncodeError> {
 
 fn check(step: &'static str, code: c_int) -> Result<(), EncodeError> {
     if code == 0 { Ok(()) } else { Err(EncodeError::Refused { step, code: code.into() }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Decoder;
-    use proptest::prelude::*;
-
-    fn noise(width: usize, height: usize, seed: u32, smooth: u32) -> Picture {
-        let mut state = seed | 1;
-        let samples = (0..width * height * 3 / 2).map(|i| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            let ramp = (i % width) * 200 / width;
-            (ramp as u32 + state % (1 + 55 / smooth)) as u8
-        });
-        Picture::new(width, height, samples.collect()).unwrap()
-    }
-
-    fn config(width: usize, height: usize, slices: u16, entropy: Entropy) -> IntraConfig {
-        IntraConfig { width, height, slices, entropy }
-    }
-
-    /// Start codes followed by an IDR slice.
-    fn slices_in(annexb: &[u8]) -> usize {
-        annexb.windows(4).filter(|bytes| bytes[..3] == [0, 0, 1] && bytes[3] & 31 == 5).count()
-    }
-
-    #[test]
-    fn what_it_codes_decodes_near_the_source() {
-        for entropy in [Entropy::Cavlc, Entropy::Cabac] {
-            for (width, height, slices) in
-                [(16, 16, 1), (64, 64, 1), (112, 112, 7), (176, 144, 8), (608, 1088, 35), (112, 128, 8)]
-            {
-                let picture = noise(width, height, 7, 8);
-                let bytes = IntraEncoder::new(config(width, height, slices, entropy), 20)
-                    .unwrap()
-                    .encode(&picture)
-                    .unwrap();
-                assert_eq!(slices_in(&bytes), usize::from(slices), "{width} x {height}");
-                let back = Decoder::new().unwrap().decode(&bytes, width, height).unwrap();
-                let error: u64 = picture
-                    .samples()
-                    .iter()
-                    .zip(back.samples())
-                    .map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2))
-                    .sum();
-                let mean = error as f64 / picture.samples().len() as f64;
-                assert!(mean < 15.0, "{entropy:?} {width} x {height}: squared error {mean}");
-            }
-        }
-    }
-
-    /// Fresh state, reused state and a detour over another QP give the same bytes.
-    #[test]
-    fn bytes_depend_on_the_input_alone() {
-        let (one, two) = (noise(176, 144, 3, 4), noise(176, 144, 9, 1));
-        for entropy in [Entropy::Cavlc, Entropy::Cabac] {
-            let config = config(176, 144, 8, entropy);
-            let fresh = IntraEncoder::new(config, 22).unwrap().encode(&one).unwrap();
-            let mut used = IntraEncoder::new(config, 30).unwrap();
-            used.encode(&two).unwrap();
-            used.set_qp(22).unwrap();
-            let slices = |bytes: &[u8]| {
-                let at =
-                    bytes.windows(4).position(|bytes| bytes[..3] == [0, 0, 1] && bytes[3] & 31 == 5).unwrap();
-                bytes[at + 4..].to_vec()
-            };
-            let again = used.encode(&one).unwrap();
-            let back = |bytes: &[u8]| Decoder::new().unwrap().decode(bytes, 176, 144).unwrap();
-            assert_eq!(back(&fresh), back(&again));
-            assert_eq!(slices(&fresh).len().abs_diff(slices(&again).len()), 0);
-        }
-    }
-
-    #[test]
-    fn damaged_and_cut_pictures_are_errors_or_pictures() {
-        let config = config(176, 144, 4, Entropy::Cabac);
-        let bytes = IntraEncoder::new(config, 26).unwrap().encode(&noise(176, 144, 3, 4)).unwrap();
-        let last = bytes.windows(4).rposition(|bytes| bytes[..3] == [0, 0, 1] && bytes[3] & 31 == 5).unwrap();
-        let decode = |bytes: &[u8]| Decoder::new().unwrap().decode(bytes, 176, 144);
-        assert!(decode(&bytes[..last]).is_err(), "a picture without its last slice");
-        assert!(decode(&[]).is_err());
-        assert!(matches!(
-            Decoder::new().unwrap().decode(&bytes, 176, 160),
-            Err(DecodeError::Size { height: 144, .. })
-        ));
-    }
-
-    use crate::DecodeError;
-
-    #[test]
-    fn settings_out_of_range_are_refused() {
-        assert!(matches!(
-            IntraEncoder::new(config(176, 144, 10, Entropy::Cabac), 20),
-            Err(EncodeError::Config(_))
-        ));
-        assert!(matches!(
-            IntraEncoder::new(config(176, 144, 0, Entropy::Cabac), 20),
-            Err(EncodeError::Config(_))
-        ));
-        assert!(matches!(
-            IntraEncoder::new(config(170, 144, 1, Entropy::Cabac), 20),
-            Err(EncodeError::Config(_))
-        ));
-        assert!(matches!(
-            IntraEncoder::new(config(176, 144, 1, Entropy::Cabac), 52),
-            Err(EncodeError::Qp(52))
-        ));
-        let mut encoder = IntraEncoder::new(config(176, 144, 1, Entropy::Cabac), 20).unwrap();
-        assert_eq!(encoder.set_qp(52), Err(EncodeError::Qp(52)));
-        assert!(matches!(encoder.encode(&noise(160, 144, 1, 1)), Err(EncodeError::Size { width: 160, .. })));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-        #[test]
-        fn the_decoder_survives_flipped_bits(flips in proptest::collection::vec((any::<u16>(), 0u8..8), 1..12), cut: Option<u16>) {
-            let config = config(112, 112, 7, Entropy::Cabac);
-            let mut bytes = IntraEncoder::new(config, 30).unwrap().encode(&noise(112, 112, 5, 2)).unwrap();
-            for (at, bit) in flips {
-                let at = usize::from(at) % bytes.len();
-                bytes[at] ^= 1 << bit;
-            }
-            if let Some(cut) = cut {
-                bytes.truncate(usize::from(cut) % bytes.len());
-            }
-            if let Ok(picture) = Decoder::new().unwrap().decode(&bytes, 112, 112) {
-                prop_assert_eq!(picture.samples().len(), 112 * 112 * 3 / 2);
-            }
-        }
-    }
 }

@@ -10,11 +10,15 @@
 
 mod decoder;
 mod encoder;
+mod gop;
+mod intra;
 mod picture;
 
 #[cfg(all(feature = "cpu-mask", target_arch = "x86_64"))]
 pub mod cpu_mask;
 
 pub use decoder::{DecodeError, Decoder, StreamDecoder};
-pub use encoder::{EncodeError, Entropy, GopEncoder, IntraConfig, IntraEncoder, QP_MAX, SLICES_MAX};
+pub use encoder::{EncodeError, QP_MAX};
+pub use gop::GopEncoder;
+pub use intra::{Entropy, IntraConfig, IntraEncoder, SLICES_MAX};
 pub use picture::{Picture, PictureError, SIDE_MAX};
