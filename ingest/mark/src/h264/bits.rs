@@ -36,7 +36,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// Goes to a bit that was read before.
-    pub fn skip(&mut self, to: usize) {
+    pub fn seek(&mut self, to: usize) {
         self.at = to;
     }
 

@@ -180,7 +180,7 @@ impl Sps {
         write.copy(&host.payload, host.crop_bit, host.vui_bit);
         write.flag(true);
         let mut read = BitReader::new("VUI", &host.payload);
-        read.skip(host.vui_bit);
+        read.seek(host.vui_bit);
         if read.flag()? {
             let from = read.position();
             skip_shown(&mut read)?;
