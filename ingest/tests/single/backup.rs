@@ -74,6 +74,7 @@ async fn a_backup_with_a_clock_of_its_own_waits_and_goes_on_like_an_encoder_that
     lab.listed(&node, 2).await;
     backup.send(&seconds(500..502)).await;
     primary.leaves().await;
+    counts(&node, "publishers 1").await;
     backup.send(&seconds(502..505)).await;
     backup.leaves().await;
     // It kept its newest GOP while it waited; how much of it was read before the primary had left is not ours to say.

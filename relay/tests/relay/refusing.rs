@@ -107,8 +107,9 @@ async fn a_revocation_cuts_a_body_that_its_viewer_takes_slowly() {
     let origin = FakeOrigin::start().await;
     origin.put(Show::sized("demo", 0..3, 3 << 20));
     let mut config = config(&[origin.url()]);
-    config.limits.object_hold = Duration::from_secs(5);
-    config.limits.origin_patience = Duration::from_secs(2);
+    // Three megabytes on a busy machine.
+    config.limits.object_hold = Duration::from_secs(20);
+    config.limits.origin_patience = Duration::from_secs(10);
     let relay = Relay::with(config).await;
     let alice = relay.enter("demo", "alice").await;
     let mut client = relay.client().await;
