@@ -47,11 +47,14 @@ pub struct Config {
     /// Where metrics and health are; never the viewers' address.
     #[serde(default = "default_admin_listen")]
     pub admin_listen: SocketAddr,
+    /// Where relays behind this one fetch: they name it in their `origins`. Without it there are none.
+    #[serde(default)]
+    pub origin_listen: Option<SocketAddr>,
     /// Base URL that viewers reach this relay, or the balancer before it, by. Without it: `https://` and
     /// `tls_listen` if there is one, else `http://` and `listen`.
     #[serde(default)]
     pub public_url: Option<String>,
-    /// Base URLs of the ingest nodes, as `http://host:port`.
+    /// Base URLs of the ingest nodes, or of relays with `origin_listen`, as `http://host:port`.
     pub origins: Vec<String>,
     /// Folder of the key files `access.key`, `session.key`, `cluster.key`, `code.key` and `bias.key`.
     pub keys_dir: PathBuf,
@@ -167,10 +170,9 @@ impl Config {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "name" | "listen" | "tls_listen" | "tls_certificate" | "tls_key" | "admin_listen"
-                | "witness_listen" | "public_url" | "keys_dir" | "state" | "jwt_keys" | "jwt_issuer"
-                | "jwt_audience" | "webhook_url" | "session_in" | "sessions_when_full" | "log" => {
-                    Value::String(value)
-                }
+                | "origin_listen" | "witness_listen" | "public_url" | "keys_dir" | "state" | "jwt_keys"
+                | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in" | "sessions_when_full"
+                | "log" => Value::String(value),
                 "origins" | "trusted_proxies" | "session_bound_to" => {
                     Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
                 }
@@ -199,7 +201,7 @@ impl Config {
             return wrong("name", "must have 1 to 64 characters and no control characters");
         }
         if self.origins.is_empty() || self.origins.len() > 16 {
-            return wrong("origins", "must list 1 to 16 ingest nodes");
+            return wrong("origins", "must list 1 to 16 ingest nodes or relays");
         }
         if self.origins.iter().any(|origin| super::origin::authority(origin).is_none()) {
             return wrong("origins", "must be of the form http://host:port, without a path");
@@ -232,6 +234,17 @@ impl Config {
         let same = |one: SocketAddr, other: SocketAddr| one == other && one.port() != 0;
         if self.tls_listen.is_some_and(|tls| same(tls, self.listen) || same(tls, self.admin_listen)) {
             return wrong("tls_listen", "must differ from listen and admin_listen");
+        }
+        if self.origin_listen.is_some_and(|own| {
+            [Some(self.listen), Some(self.admin_listen), self.tls_listen]
+                .into_iter()
+                .flatten()
+                .any(|other| same(own, other))
+        }) {
+            return wrong(
+                "origin_listen",
+                "must differ from all other addresses: only relays may come there",
+            );
         }
         if self.witness_listen.is_some() != self.witness_id.is_some() {
             return wrong("witness_id", "and `witness_listen` go together: a witness has both");

@@ -15,6 +15,7 @@ pub struct Metrics {
     denied: Family<ReasonLabels, Counter>,
     sessions: Family<OutcomeLabels, Counter>,
     webhook: Family<OutcomeLabels, Counter>,
+    tier_requests: Family<OutcomeLabels, Counter>,
     tls_handshakes: Family<OutcomeLabels, Counter>,
     cache_looks: Family<OutcomeLabels, Counter>,
     flights: Family<OutcomeLabels, Counter>,
@@ -113,6 +114,7 @@ impl Metrics {
             denied: Family::default(),
             sessions: Family::default(),
             webhook: Family::default(),
+            tier_requests: Family::default(),
             tls_handshakes: Family::default(),
             address_refused: Family::default(),
             http2_ended: Family::default(),
@@ -201,6 +203,11 @@ impl Metrics {
             "How long playlist requests were held",
             m.playlist_hold_seconds.clone(),
         );
+        r.register(
+            "tier_requests",
+            "Requests of relays behind this one, by outcome",
+            m.tier_requests.clone(),
+        );
         r.register("witness_asks", "Asks to this relay as a witness, by outcome", m.witness.asks.clone());
         r.register("witness_epoch", "Epoch granted by this witness, 0 for none", m.witness.epoch.clone());
         metrics
@@ -219,6 +226,11 @@ impl Metrics {
     /// One session admitted or failed.
     pub fn sessions(&self, outcome: &'static str) {
         self.sessions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// One request of a relay behind this one.
+    pub fn tier(&self, outcome: &'static str) {
+        self.tier_requests.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// One verdict of the webhook, or none.

@@ -8,7 +8,7 @@ use super::origin::Origin;
 use super::regular::{Signs, announce, read_revocations};
 use super::webhook::Webhook;
 use super::witness::{self, WitnessError};
-use super::{admin, sessions, viewers};
+use super::{admin, sessions, tier, viewers};
 use crate::node::{Keys, Limits, Node};
 use crate::token::place::Site;
 use releve_state::sqlite::Sqlite;
@@ -29,13 +29,15 @@ pub struct Handle {
     pub tls_listen: Option<SocketAddr>,
     /// Where operators come in.
     pub admin: SocketAddr,
+    /// Where relays behind it come in, if they may.
+    pub origin: Option<SocketAddr>,
     /// Where ingest nodes ask it as a witness, if it is one.
     pub witness: Option<SocketAddr>,
     node: Arc<Node>,
     keys_dir: PathBuf,
     certificate: Option<Arc<Keeper>>,
     viewers: JoinHandle<()>,
-    admin_task: JoinHandle<()>,
+    listeners: Vec<JoinHandle<()>>,
     regular: Vec<JoinHandle<()>>,
 }
 
@@ -114,6 +116,11 @@ pub async fn start_with(
         None => None,
     };
     let (admin_listener, admin) = bind(config.admin_listen).await?;
+    let tier = match config.origin_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let origin = tier.as_ref().map(|(_, address)| *address);
     let cache_bytes = config.cache_mib << 20;
     let proxies =
         viewers::Proxies { listed: config.trusted_proxies.clone(), introduce: config.proxy_protocol };
@@ -159,7 +166,11 @@ pub async fn start_with(
     let secure = secure.zip(certificate.as_ref().map(|keeper| keeper.current.clone()));
     let viewers = viewers::start(listeners, secure, proxies, config.http2, &node).map_err(unheard)?;
     let viewers = tokio::spawn(viewers.watch());
-    let admin_task = tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url));
+    let mut listeners = vec![tokio::spawn(admin::serve(admin_listener, node.clone(), signs, witness, url))];
+    if let Some((listener, address)) = tier {
+        listeners.push(tokio::spawn(tier::serve(listener, node.clone())));
+        tracing::info!(listen = %address, "relays may come");
+    }
     if let Some(tls) = tls_listen {
         tracing::info!(listen = %tls, "viewers may come with TLS");
     }
@@ -168,12 +179,13 @@ pub async fn start_with(
         listen,
         tls_listen,
         admin,
+        origin,
         witness: witness_at,
         node,
         keys_dir: config.keys_dir,
         certificate,
         viewers,
-        admin_task,
+        listeners,
         regular,
     })
 }
@@ -221,7 +233,7 @@ impl Handle {
                 tracing::error!(%error, "a task of the relay did not end well");
             }
         }
-        self.admin_task.abort();
+        self.listeners.iter().for_each(JoinHandle::abort);
         tracing::info!("the relay has stopped");
     }
 }

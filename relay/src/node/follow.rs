@@ -13,7 +13,7 @@ use crate::upstream::view::{Known, Verdict};
 use ingest_api::window::Segment;
 use ingest_api::{Snapshot, StreamName};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -29,6 +29,11 @@ const WINDOW_PAUSE: Duration = Duration::from_millis(20);
 /// Segments of a window that are fetched at once when it is the first one: where players begin.
 const AHEAD: usize = 3;
 
+/// Versions of two processes, and of two times in the memory of one, never meet.
+fn first_version() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64) << 16
+}
+
 impl Node {
     /// The stream, followed from now on; `None` when too many are known already.
     pub(super) fn follow(self: &Arc<Self>, name: &StreamName) -> Option<Arc<Stream>> {
@@ -41,7 +46,7 @@ impl Node {
                 Some(stream) => stream.clone(),
                 None if streams.len() >= self.limits.streams_max => return None,
                 None => {
-                    let stream = Arc::new(Stream::new(name.clone()));
+                    let stream = Arc::new(Stream::new(name.clone(), first_version()));
                     streams.insert(name.clone(), stream.clone());
                     stream
                 }

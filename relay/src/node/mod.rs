@@ -19,6 +19,7 @@ pub mod limits;
 pub mod page;
 pub mod respond;
 pub mod stream;
+pub mod tier;
 pub mod watched;
 
 pub use crate::http1::{Method, Request};

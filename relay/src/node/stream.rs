@@ -15,11 +15,11 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream of which nothing is known.
-    pub fn new(name: StreamName) -> Stream {
+    /// A stream of which nothing is known. Versions are counted from this one on; no earlier stream of the name had it.
+    pub fn new(name: StreamName, version: u64) -> Stream {
         Stream {
             view: Mutex::new(View::new(name)),
-            version: AtomicU64::new(0),
+            version: AtomicU64::new(version),
             wanted_ms: AtomicU64::new(0),
             followed: AtomicBool::new(false),
         }

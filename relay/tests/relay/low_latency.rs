@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep};
 const PARTS: usize = 4;
 
 /// Part `index` of segment `number`: each is an object like a segment's, of its own slices.
-fn part(number: u64, index: usize) -> Object {
+pub(super) fn part(number: u64, index: usize) -> Object {
     marked(1_000 + number * PARTS as u64 + index as u64, 500)
 }
 
 /// Segments 0 up to, not including, `next`, and so many parts of `next`.
-fn show(next: u64, open: usize) -> Show {
+pub(super) fn show(next: u64, open: usize) -> Show {
     let mut show = Show::new("demo", 0..next);
     let mut parts = |number: u64, count: usize| -> Vec<Part> {
         (0..count)

@@ -240,7 +240,7 @@ impl Normaliser {
         match &unit {
             Unit::Video(picture) => {
                 long = is_long(*idr_90k, picture);
-                fits = picture.idr && idr_90k.is_some() && !long;
+                fits = picture.idr && idr_90k.is_some();
                 if picture.idr && !long {
                     *idr_90k = Some(picture.dts_90k);
                 }
