@@ -52,6 +52,15 @@ pub struct Config {
     /// Where publishers connect.
     #[serde(default = "rtmp_listen")]
     pub rtmp_listen: SocketAddr,
+    /// Where publishers connect that speak RTMP through TLS; with `tls_certificate` and `tls_key`. Not in a pair.
+    #[serde(default)]
+    pub rtmps_listen: Option<SocketAddr>,
+    /// PEM file of the certificate, its issuers behind it.
+    #[serde(default)]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
     /// Where relays fetch.
     #[serde(default = "origin_listen")]
     pub origin_listen: SocketAddr,
@@ -137,6 +146,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Where publishers come in through TLS, the file of the certificate and that of its key.
+    pub fn rtmps(&self) -> Option<(SocketAddr, PathBuf, PathBuf)> {
+        Some((self.rtmps_listen?, self.tls_certificate.clone()?, self.tls_key.clone()?))
+    }
+
     /// Reads TOML text, then the environment over it.
     ///
     /// # Errors
@@ -170,7 +184,13 @@ impl Config {
         range("mark_workers", workers.to_string(), (1..=64).contains(&workers), "1 to 64")?;
         let hours = self.archive_hours;
         range("archive_hours", hours.to_string(), hours <= 8_760, "0 to 8760")?;
+        let tls = [self.rtmps_listen.is_some(), self.tls_certificate.is_some(), self.tls_key.is_some()];
+        let (all, any) = (!tls.contains(&false), tls.contains(&true));
+        let wanted = "with `tls_certificate` and `tls_key`: TLS needs all three";
+        range("rtmps_listen", "incomplete".to_owned(), all || !any, wanted)?;
         let Some(pair) = &self.pair else { return Ok(()) };
+        let wanted = "absent in a pair: what TLS knows of a connection cannot be taken over";
+        range("rtmps_listen", "there".to_owned(), !any, wanted)?;
         let alone = self.normalise == Normalise::Off;
         let wanted =
             "`off` in a pair: a node that joins later could begin with the publisher's next IDR picture only";
@@ -235,6 +255,8 @@ mod tests {
             (LEAST.to_owned(), vec![("RELEVE_INGEST_MARK_WORKERS", "many")], "mark_workers"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_LOW_LATENCY", "1")], "low_latency"),
             (LEAST.to_owned(), vec![("RELEVE_INGEST_NORMALISE", "always")], "normalise"),
+            (format!("{LEAST}rtmps_listen = \"0.0.0.0:1936\""), vec![], "tls_certificate"),
+            (format!("{LEAST}tls_key = \"k.pem\""), vec![], "rtmps_listen"),
         ] {
             let error = parse(&text, &env).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

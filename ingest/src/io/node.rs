@@ -15,6 +15,7 @@ use crate::io::pair::operate::Operate;
 use crate::io::pair::{self, data};
 use crate::io::publish::{self, Context};
 use crate::io::rtmp::{self, Door};
+use crate::io::rtmps::{self, Files};
 use crate::io::streams::{Begin, Streams};
 use crate::io::vacancy::{is_in_use, once_free};
 use crate::log::Gate;
@@ -77,6 +78,8 @@ impl Settings {
 pub struct Node {
     /// Where publishers connect.
     pub rtmp: SocketAddr,
+    /// Where publishers connect through TLS, if anywhere.
+    pub rtmps: Option<SocketAddr>,
     /// Where relays fetch.
     pub origin: SocketAddr,
     /// Where operators look.
@@ -128,6 +131,15 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     }
 
     let rtmp_listener = bind(config.rtmp_listen)?;
+    let secure = match config.rtmps() {
+        Some((address, certificate, key)) => {
+            let files = Files { certificate, key };
+            let acceptor = files.read()?;
+            Some((bind(address)?, files, acceptor))
+        }
+        None => None,
+    };
+    let rtmps_at = secure.as_ref().map(|(listener, ..)| listener.local_addr()).transpose()?;
     let origin_listener = bind(config.origin_listen)?;
     let admin_listener = bind(config.admin_listen)?;
     let (rtmp_at, origin_at, admin_at) =
@@ -180,6 +192,9 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     if let Some(pair) = pair {
         tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
     }
+    if let Some((listener, files, acceptor)) = secure {
+        tasks.spawn(rtmps::listen(listener, files, acceptor, door.clone(), stopping.clone()));
+    }
     tasks.spawn(rtmp::listen(rtmp_listener, door, stopping.clone()));
     let origin = Arc::new(Origin {
         node: config.name.clone(),
@@ -218,9 +233,10 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     }
     tasks.spawn(archive::prune(config.archive_hours, dir, state.clone(), stopping.clone()));
     tasks.spawn(keep_fresh(streams.clone(), state, record, recording, stopping));
-    info!(name = config.name, rtmp = %rtmp_at, origin = %origin_at, admin = %admin_at, "ingest node ready");
+    info!(name = config.name, rtmp = %rtmp_at, rtmps = rtmps_at.map(tracing::field::display), origin = %origin_at, admin = %admin_at, "ingest node ready");
     Ok(Node {
         rtmp: rtmp_at,
+        rtmps: rtmps_at,
         origin: origin_at,
         admin: admin_at,
         streams,

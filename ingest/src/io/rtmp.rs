@@ -14,7 +14,7 @@ use rtmp::{Event, Reject, Session};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -50,7 +50,17 @@ pub struct Door {
 }
 
 /// Accepts publishers until told to stop.
-pub async fn listen(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
+pub async fn listen(listener: TcpListener, door: Door, stop: watch::Receiver<bool>) {
+    accept(&listener, &door, stop, |socket, peer, pass| door.open(socket, peer, pass)).await;
+}
+
+/// Accepts connections until told to stop, and lets in as many as there are places.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    door: &Door,
+    mut stop: watch::Receiver<bool>,
+    open: impl Fn(TcpStream, SocketAddr, Pass),
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -58,7 +68,7 @@ pub async fn listen(listener: TcpListener, door: Door, mut stop: watch::Receiver
         };
         match accepted {
             Ok((socket, peer)) => match door.admission.enter(peer.ip()) {
-                Some(pass) => door.open(socket, peer, pass),
+                Some(pass) => open(socket, peer, pass),
                 None => door.refused(peer, "too-many", "too many connections that do not publish"),
             },
             Err(error) => {
@@ -75,7 +85,10 @@ impl Door {
     fn open(&self, socket: TcpStream, peer: SocketAddr, pass: Pass) {
         let protects = |pair: &&Data| socket.local_addr().is_ok_and(|local| pair.protects(local.ip()));
         match self.pair.as_ref().filter(protects) {
-            None => drop(tokio::spawn(connection(socket, peer, pass, self.clone()))),
+            None => {
+                let _ = socket.set_nodelay(true);
+                drop(tokio::spawn(connection(socket, peer, pass, self.clone())));
+            }
             Some(pair) => {
                 if let Err(words) = pair.accept(self, socket, peer, pass) {
                     self.refused(peer, "standby", words);
@@ -106,7 +119,7 @@ impl Door {
         }
     }
 
-    fn refused(&self, peer: SocketAddr, reason: &'static str, words: &str) {
+    pub(crate) fn refused(&self, peer: SocketAddr, reason: &'static str, words: &str) {
         self.metrics.refused.get_or_create(&Because { reason }).inc();
         if let Some(held_back) = self.gate.pass() {
             warn!(%peer, reason, held_back, "publisher refused: {words}");
@@ -130,9 +143,14 @@ pub(crate) enum End {
     Socket(std::io::Error),
 }
 
-async fn connection(mut socket: TcpStream, peer: SocketAddr, pass: Pass, door: Door) {
+/// What an RTMP connection goes over.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
+/// Serves a connection to its end.
+pub(crate) async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door: Door) {
     door.metrics.connections.inc();
-    let _ = socket.set_nodelay(true);
     let mut random = [0; 1528];
     let (end, published) = match SystemRandom::new().fill(&mut random) {
         Ok(()) => {
@@ -169,7 +187,7 @@ impl Connection<'_> {
     }
 
     /// Serves it to its end; says too whether it ever published.
-    async fn run(mut self, socket: &mut TcpStream) -> (End, bool) {
+    async fn run(mut self, socket: &mut impl Socket) -> (End, bool) {
         let end = match self.steps(socket).await {
             Ok(()) => End::Left,
             Err(end) => end,
@@ -185,7 +203,7 @@ impl Connection<'_> {
     }
 
     /// Asks a publisher that understands it to connect anew, and takes what it sends until it does.
-    async fn part(&mut self, socket: &mut TcpStream, kick: Kick) {
+    async fn part(&mut self, socket: &mut impl Socket, kick: Kick) {
         if !kick.wants_reconnect() || !self.session.request_reconnect(kick.words().0) {
             return;
         }
@@ -198,7 +216,7 @@ impl Connection<'_> {
         let _ = timeout(RECONNECT_MAX, parting).await;
     }
 
-    async fn steps(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+    async fn steps(&mut self, socket: &mut impl Socket) -> Result<(), End> {
         let mut buffer = vec![0; STRANGER_READ_BYTES];
         loop {
             let due = self.session.poll_timeout().map_or(SILENCE_MAX, |at| {
@@ -234,7 +252,7 @@ impl Connection<'_> {
         }
     }
 
-    async fn events(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+    async fn events(&mut self, socket: &mut impl Socket) -> Result<(), End> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Connect { .. } => {}
@@ -256,7 +274,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    async fn publish(&mut self, socket: &mut TcpStream, key: &str, push: Push) -> Result<(), End> {
+    async fn publish(&mut self, socket: &mut impl Socket, key: &str, push: Push) -> Result<(), End> {
         self.claim = None;
         self.ended = false;
         match self.door.streams.claim_for(bare(key), push, self.peer.ip(), |_| None).await {
@@ -274,18 +292,18 @@ impl Connection<'_> {
         }
     }
 
-    async fn write(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+    async fn write(&mut self, socket: &mut impl Socket) -> Result<(), End> {
         match timeout(WRITE_MAX, self.transmit(socket)).await {
             Ok(written) => written.map_err(End::Socket),
             Err(_) => Err(End::Silent),
         }
     }
 
-    async fn transmit(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
+    async fn transmit(&mut self, socket: &mut impl Socket) -> std::io::Result<()> {
         while let Some(bytes) = self.session.poll_transmit() {
             socket.write_all(&bytes).await?;
         }
-        Ok(())
+        socket.flush().await
     }
 }
 

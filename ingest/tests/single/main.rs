@@ -8,4 +8,5 @@ mod archive;
 mod backup;
 mod node;
 mod normalise;
+mod rtmps;
 mod slots;
