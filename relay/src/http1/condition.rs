@@ -89,6 +89,7 @@ mod tests {
             keep_alive: true,
             range,
             if_none_match,
+            gzip: false,
             cookie: None,
             access_token: None,
             user_agent: None,

@@ -16,6 +16,7 @@
 //! - `connection`: order, pipelining, keep-alive, deadlines; `ending` has the times and the ends.
 
 pub mod buffers;
+pub mod coding;
 pub mod condition;
 pub mod connection;
 pub mod date;

@@ -4,6 +4,7 @@
 //! are none. The answer for some bytes is the same however they were cut on the way. No allocation. RFC 9112 §2–6; bare LF,
 //! line folding, bodies, a second host and everything else that intermediaries are known to read differently is refused.
 
+use super::coding::takes_gzip;
 use core::net::IpAddr;
 use std::mem::MaybeUninit;
 
@@ -68,6 +69,8 @@ pub struct Request<'a> {
     pub range: Option<&'a str>,
     /// Its `If-None-Match`, if it has exactly one; without it a full answer is right.
     pub if_none_match: Option<&'a [u8]>,
+    /// Whether it takes an answer in gzip.
+    pub gzip: bool,
     /// Its `Cookie`, if it has exactly one.
     pub cookie: Option<&'a [u8]>,
     /// Its `CTA-Common-Access-Token`, if it has exactly one.
@@ -90,6 +93,7 @@ impl<'a> Request<'a> {
             keep_alive: self.keep_alive,
             range: self.range.map(Into::into),
             if_none_match: self.if_none_match.map(Into::into),
+            gzip: self.gzip,
             cookie: self.cookie.map(Into::into),
             access_token: self.access_token.map(Into::into),
             user_agent: self.user_agent.map(Into::into),
@@ -107,6 +111,7 @@ pub struct Kept {
     keep_alive: bool,
     range: Option<Box<str>>,
     if_none_match: Option<Box<[u8]>>,
+    gzip: bool,
     cookie: Option<Box<[u8]>>,
     access_token: Option<Box<[u8]>>,
     user_agent: Option<Box<[u8]>>,
@@ -123,6 +128,7 @@ impl Kept {
             keep_alive: self.keep_alive,
             range: self.range.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
+            gzip: self.gzip,
             cookie: self.cookie.as_deref(),
             access_token: self.access_token.as_deref(),
             user_agent: self.user_agent.as_deref(),
@@ -239,6 +245,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         keep_alive: !seen.close && (!is_http_10 || seen.keep_alive),
         range: if seen.ranges == 1 && !seen.if_range { seen.range } else { None },
         if_none_match: if seen.if_none_matches == 1 { seen.if_none_match } else { None },
+        gzip: seen.encodings == 1 && seen.gzip,
         cookie: if seen.cookies == 1 { seen.cookie } else { None },
         access_token: if seen.access_tokens == 1 { seen.access_token } else { None },
         user_agent: if seen.user_agents == 1 { seen.user_agent } else { None },
@@ -283,6 +290,8 @@ struct Seen<'a> {
     if_none_match: Option<&'a [u8]>,
     cookies: usize,
     cookie: Option<&'a [u8]>,
+    encodings: usize,
+    gzip: bool,
     access_tokens: usize,
     access_token: Option<&'a [u8]>,
     user_agents: usize,
@@ -332,6 +341,10 @@ impl<'a> Seen<'a> {
                     if seen.lengths > 1 || field.value != b"0" {
                         return Err(Malformed::Body);
                     }
+                }
+                15 if is("accept-encoding") => {
+                    seen.encodings += 1;
+                    seen.gzip = takes_gzip(field.value);
                 }
                 15 if is("x-forwarded-for") => seen.forwarded_for = Some(field.value),
                 17 if is("transfer-encoding") => return Err(Malformed::Body),

@@ -137,6 +137,9 @@ impl Node {
             Ok(Route::Session { carrier, wanted, token_too, reload }) => {
                 let kind = wanted.as_ref().map_or("guarded", Wanted::word);
                 let reload = if over { Reload { msn: None, ..reload } } else { reload };
+                // Into a text in gzip no session can be written.
+                let text = Request { gzip: false, ..*request };
+                let request = if matches!(carrier, Carrier::Query(_)) { &text } else { request };
                 let found = match self.session_of(request, &carrier, token_too) {
                     Ok(session) => self.below_session(request, session, wanted, reload),
                     Err(refusal) => self.refuse(refusal).into(),
@@ -338,8 +341,9 @@ fn by<'a>(request: &Request<'a>) -> Presenter<'a> {
 /// A playlist changes too often to be fetched in ranges: the whole, or nothing new.
 fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
     let whole = Request { range: None, ..*request };
-    let outcome = outcome(&whole, playlist.answer.body_len(), Some(&playlist.etag));
-    Reply::Playlist(playlist.answer.clone(), outcome)
+    let coded = playlist.coded(request.gzip);
+    let outcome = outcome(&whole, coded.answer.body_len(), Some(&coded.etag));
+    Reply::Playlist(coded.answer.clone(), outcome)
 }
 
 /// A playlist for the one viewer whose session it carries on: rendered for each answer, and always whole.
@@ -355,7 +359,10 @@ fn with_method(method: Method, answer: Option<Answer>) -> Answer {
         (Method::Get | Method::Head, answer) => answer.unwrap_or_else(|| Answer::bare(404)),
         (Method::Options, _) => Answer::bare(204)
             .with("access-control-allow-methods", "GET, HEAD, OPTIONS")
-            .with("access-control-allow-headers", "Range, CTA-Common-Access-Token")
+            .with(
+                "access-control-allow-headers",
+                "Range, CTA-Common-Access-Token, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status",
+            )
             .with("access-control-max-age", "86400"),
         (Method::Other, _) => Answer::bare(405).with("allow", "GET, HEAD, OPTIONS"),
     }

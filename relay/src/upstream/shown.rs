@@ -3,9 +3,12 @@
 //! In: a snapshot. Out: its playlists as answers. Pure; the text is `ingest_api::playlist`.
 
 use crate::http1::Rendered;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use ingest_api::playlist;
 use ingest_api::window::Sha256;
 use ingest_api::{Snapshot, Track};
+use std::io::Write;
 
 /// Playlists change at any moment.
 const CACHE: &str = "private, no-cache";
@@ -31,6 +34,13 @@ struct Media {
 /// A playlist as all viewers get it.
 #[derive(Clone, Debug)]
 pub struct Playlist {
+    plain: Coded,
+    gzip: Coded,
+}
+
+/// A playlist in one coding.
+#[derive(Clone, Debug)]
+pub struct Coded {
     /// The whole answer.
     pub answer: Rendered,
     /// Its entity tag with the quotes: made from the text, so that all relays give the same.
@@ -39,12 +49,37 @@ pub struct Playlist {
 
 impl Playlist {
     fn new(text: &str) -> Playlist {
-        let etag = format!("\"{}\"", hex::encode(&Sha256::of(text.as_bytes()).0[..8]));
-        let fields = [("content-type", playlist::CONTENT_TYPE), ("cache-control", CACHE), ("etag", &etag)];
-        let answer =
-            Rendered::shared(200, fields, text.as_bytes()).expect("constants and hex can be written");
-        Playlist { answer, etag: etag.into() }
+        let tag = hex::encode(&Sha256::of(text.as_bytes()).0[..8]);
+        Playlist {
+            plain: Coded::new(format!("\"{tag}\""), None, text.as_bytes()),
+            gzip: Coded::new(format!("\"{tag}-gzip\""), Some("gzip"), &gzip(text.as_bytes())),
+        }
     }
+
+    /// In gzip or as it is.
+    pub fn coded(&self, gzip: bool) -> &Coded {
+        if gzip { &self.gzip } else { &self.plain }
+    }
+}
+
+impl Coded {
+    fn new(etag: String, coding: Option<&str>, body: &[u8]) -> Coded {
+        let fields = [
+            ("content-type", playlist::CONTENT_TYPE),
+            ("cache-control", CACHE),
+            ("vary", "accept-encoding"),
+            ("etag", &etag),
+        ];
+        let coding = coding.map(|coding| ("content-encoding", coding));
+        let answer = Rendered::shared(200, fields.into_iter().chain(coding), body);
+        Coded { answer: answer.expect("constants and hex can be written"), etag: etag.into() }
+    }
+}
+
+/// Without a date, so that it depends on the text alone.
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::default());
+    encoder.write_all(text).and_then(|()| encoder.finish()).expect("memory takes what is written")
 }
 
 impl Shown {

@@ -159,6 +159,7 @@ async fn only_nodes_of_the_cluster_may_fetch() {
     origin.put(Show::new("demo", 0..4));
     let top = upper(&[origin.url()], "127.0.0.1:0").await;
     let alice = top.enter("demo", "alice").await;
+    text(&top, &format!("{alice}/video.m3u8")).await; // the stream is known from here on
     let path = Route::Segment { stream: stream("demo"), track: Track::Video, number: 1 }.to_path();
     let now = now_unix_s();
     let (signed, _) = sign_request(&cluster_key(), "GET", &path, now, [1; 16]);

@@ -85,6 +85,7 @@ async fn answers_are_those_of_the_other_version() {
         ("HEAD", &playlist, vec![]),
         ("GET", &playlist, vec![("if-none-match", etag.as_str())]),
         ("GET", &playlist, vec![("range", "bytes=0-3")]),
+        ("GET", &playlist, vec![("accept-encoding", "gzip")]),
         ("GET", &segment, vec![]),
         ("HEAD", &segment, vec![]),
         ("GET", &segment, vec![("range", "bytes=7-20000")]),

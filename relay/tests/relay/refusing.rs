@@ -63,7 +63,8 @@ async fn methods_are_told_apart_only_after_the_credential() {
         assert_eq!(client.ask(method, "/v/x/index.m3u8", "").await.status, 403);
     }
     let asked = client.ask("OPTIONS", &format!("{session}/video/1.m4s"), "origin: https://x\r\n").await;
-    let allowed = Some("Range, CTA-Common-Access-Token");
+    let allowed =
+        Some("Range, CTA-Common-Access-Token, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status");
     assert_eq!((asked.status, asked.header("access-control-allow-headers")), (204, allowed));
     assert_eq!(asked.header("access-control-allow-credentials"), None);
     assert_eq!(client.ask("OPTIONS", "/v/x/video/1.m4s", "").await.status, 403);

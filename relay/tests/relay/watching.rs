@@ -1,7 +1,9 @@
 //! A viewer's way: token, session, playlists, objects; and each viewer's own variants.
 
 use crate::common::*;
+use flate2::read::GzDecoder;
 use releve_state::ledger::Ledger;
+use std::io::Read;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -61,6 +63,45 @@ async fn a_viewer_comes_in_and_gets_everything_the_playlists_name() {
     let missing = client.get(&format!("{session}/video/3.m4s")).await;
     assert_eq!((missing.status, missing.body.len()), (404, 0));
     relay.handle.stop().await;
+}
+
+#[tokio::test]
+async fn a_playlist_comes_in_gzip_to_who_takes_it() {
+    let origin = FakeOrigin::start().await;
+    origin.put(Show::new("demo", 0..9));
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    for playlist in ["index.m3u8", "video.m3u8", "audio.m3u8", "ts.m3u8"] {
+        let target = format!("{session}/{playlist}");
+        let plain = client.ask("GET", &target, "accept-encoding: gzip;q=0, identity\r\n").await;
+        let coded = client.ask("GET", &target, "accept-encoding: gzip, deflate, br\r\n").await;
+        assert_eq!(
+            (plain.header("content-encoding"), coded.header("content-encoding")),
+            (None, Some("gzip"))
+        );
+        assert_eq!(
+            (plain.header("vary"), coded.header("vary")),
+            (Some("accept-encoding"), Some("accept-encoding"))
+        );
+        let mut text = String::new();
+        GzDecoder::new(&*coded.body).read_to_string(&mut text).unwrap();
+        assert_eq!(text, plain.text());
+        assert!(coded.body.len() < plain.body.len(), "{} of {}", coded.body.len(), plain.body.len());
+        // Each has a tag of its own: what is held in the one coding is not new in it alone.
+        let tags = [plain.header("etag").unwrap(), coded.header("etag").unwrap()];
+        assert_ne!(tags[0], tags[1]);
+        for (tag, coding, status) in
+            [(tags[0], "", 304), (tags[1], "gzip", 304), (tags[0], "gzip", 200), (tags[1], "", 200)]
+        {
+            let fields = format!("if-none-match: {tag}\r\naccept-encoding: {coding}\r\n");
+            assert_eq!(client.ask("GET", &target, &fields).await.status, status, "{tag} {coding}");
+        }
+    }
+    // What nobody can make smaller goes as it is.
+    let object = client.ask("GET", &format!("{session}/video/3.m4s"), "accept-encoding: gzip\r\n").await;
+    assert_eq!(object.header("content-encoding"), None);
+    assert_eq!(object.body, copy_for(&marked(3, 40), "alice"));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! `step`, again whenever the stream has moved, and `answer` for what needs the ledger or an origin. RFC 9113 §8.
 
 use super::Common;
+use crate::http1::coding::takes_gzip;
 use crate::http1::request::{ACCESS_TOKEN, FIELDS_MAX, TARGET_BYTES_MAX};
 use crate::http1::{Malformed, Method, Outcome, Rendered, Request, Stamp};
 use crate::node::{Answer, Reply, Step, now_unix_s};
@@ -94,6 +95,7 @@ fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, 
         keep_alive: true,
         range: only(fields, header::RANGE).filter(|_| !conditional).and_then(|range| range.to_str().ok()),
         if_none_match: only(fields, header::IF_NONE_MATCH).map(HeaderValue::as_bytes),
+        gzip: only(fields, header::ACCEPT_ENCODING).is_some_and(|list| takes_gzip(list.as_bytes())),
         // Browsers cut it into crumbs (RFC 9113 §8.2.3); one of them is ours.
         cookie: crumb(fields),
         access_token: only(fields, HeaderName::from_static(ACCESS_TOKEN)).map(HeaderValue::as_bytes),
