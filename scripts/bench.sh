@@ -7,6 +7,7 @@
 #            throughput of the RTMP parser and the segment writer beside a plain copy
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files; RELEVE_BENCH_VIEWERS sets how many
+#   parts    the same at the rate of low latency: each viewer takes a playlist and a part of a third of a second by turns
 #   takeover how long a publisher waits after a planned takeover, kill -9 and the loss of power, beside keepalived with
 #            nginx-rtmp; as root, in network namespaces of its own
 #   hold     what the packet hold costs publishers of 6 Mb/s each: protect = "commit" beside "handover"; as root, in network

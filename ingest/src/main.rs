@@ -128,9 +128,12 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> Result<()> {
 
 /// Whole or not at all: written beside its name and renamed.
 fn write_ready(path: &Path, node: &Node) -> std::io::Result<()> {
-    let addresses = serde_json::json!({
-        "rtmp": node.rtmp.to_string(), "rtmps": node.rtmps.map(|at| at.to_string()), "origin": node.origin.to_string(), "admin": node.admin.to_string(),
+    let mut addresses = serde_json::json!({
+        "rtmp": node.rtmp.to_string(), "origin": node.origin.to_string(), "admin": node.admin.to_string(),
     });
+    if let Some(rtmps) = node.rtmps {
+        addresses["rtmps"] = rtmps.to_string().into();
+    }
     let beside = path.with_extension("new");
     fs::write(&beside, format!("{addresses}\n"))?;
     fs::rename(beside, path)

@@ -2,6 +2,7 @@
 //!
 //! In: a viewer's playlist. Out: nginx, and a thread that writes what the playlist names beside it, as it comes.
 
+use super::load::Habit;
 use crate::child::Child;
 use crate::http;
 use anyhow::{Context, Result, ensure};
@@ -13,9 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often the playlist is looked at.
-const POLL: Duration = Duration::from_millis(200);
-/// Segments that are written before anybody is served.
+/// How often the playlist is looked at: a sixth of a part's length.
+const POLL: Duration = Duration::from_millis(50);
+/// Segments or parts that are written before anybody is served.
 const AHEAD: usize = 3;
 
 /// nginx with a worker a core, as its authors advise for many viewers of few files.
@@ -30,16 +31,22 @@ pub struct Files {
 }
 
 impl Files {
-    /// Starts it with the stream whose video playlist this is.
+    /// Starts it with the stream whose video playlist this is, for viewers of this habit. What it has is `video.m3u8`,
+    /// whatever the query.
     ///
     /// # Errors
     /// When nginx is not installed or does not listen, or the stream does not come.
-    pub fn start(playlist: &str) -> Result<Files> {
+    pub fn start(playlist: &str, habit: Habit) -> Result<Files> {
         let folder = tempfile::Builder::new().prefix("releve-files-").tempdir()?;
         let dir = folder.path();
         std::fs::create_dir_all(dir.join("root/video"))?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        // Its cache of open files looks again after a second at the earliest: a part's playlist would be an old one.
+        let fresh = match habit {
+            Habit::Parts => "location = /video.m3u8 { open_file_cache off; }",
+            Habit::Paced | Habit::Reload => "",
+        };
         let config = format!(
             "{user}\nworker_processes auto;\nworker_rlimit_nofile {files};\ndaemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\n\
              events {{ worker_connections {connections}; }}\n\
@@ -47,7 +54,7 @@ impl Files {
              open_file_cache max=1000 inactive=20s; open_file_cache_valid 1s;\n\
              types {{ application/vnd.apple.mpegurl m3u8; video/mp4 m4s; }}\n\
              client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3; uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;\n\
-             server {{ listen {address} reuseport backlog=4096; root {dir}/root; }} }}\n",
+             server {{ listen {address} reuseport backlog=4096; root {dir}/root; {fresh} }} }}\n",
             dir = dir.display(),
             files = super::load::raise_descriptor_limit(),
             connections = super::load::raise_descriptor_limit().saturating_sub(100),
@@ -64,7 +71,7 @@ impl Files {
         })?;
         let stop = Arc::new(AtomicBool::new(false));
         let (root, playlist, stopping) = (dir.join("root"), playlist.to_owned(), stop.clone());
-        let copying = std::thread::spawn(move || copy(&playlist, &root, &stopping));
+        let copying = std::thread::spawn(move || copy(&playlist, habit, &root, &stopping));
         let files = Files { child, address, stop, copying: Some(copying), _folder: folder };
         crate::wait_for("copy of the stream", Duration::from_secs(20), || {
             ensure!(http::get(&format!("http://{address}/video.m3u8"))?.status == 200);
@@ -95,13 +102,22 @@ impl Drop for Files {
     }
 }
 
+/// What viewers of this habit take of what a playlist names.
+fn named(playlist: &str, habit: Habit) -> Vec<&str> {
+    let parts = playlist.lines().filter_map(|line| line.strip_prefix("#EXT-X-PART:")?.split('"').nth(1));
+    match habit {
+        Habit::Parts => parts.collect(),
+        Habit::Paced | Habit::Reload => playlist.lines().filter(|line| line.ends_with(".m4s")).collect(),
+    }
+}
+
 /// Writes segments, then the playlist that names them, so that nobody finds a name without its file.
-fn copy(playlist: &str, root: &Path, stop: &AtomicBool) -> Result<()> {
+fn copy(playlist: &str, habit: Habit, root: &Path, stop: &AtomicBool) -> Result<()> {
     let mut before = String::new();
     while !stop.load(Ordering::Acquire) {
         let text = http::get(playlist)?.ok()?.text()?.to_owned();
         if text != before {
-            let names: Vec<&str> = text.lines().filter(|line| line.ends_with(".m4s")).collect();
+            let names = named(&text, habit);
             for name in names.iter().rev().take(if before.is_empty() { AHEAD } else { names.len() }) {
                 let file = root.join(name);
                 if !file.exists() {

@@ -34,15 +34,18 @@ fn run() -> Result<u64> {
         Some("trace") => return tests::bench::trace::run(short),
         Some("ingest") => tests::bench::ingest::run(short)?,
         Some("relay") => tests::bench::relay::run(short)?,
+        Some("parts") => tests::bench::relay::parts(short)?,
         Some("hold") => tests::bench::hold::run(short)?,
         Some("takeover") => tests::bench::takeover::run(short)?,
         Some("reload") => tests::bench::relay::reload(short)?,
         Some(other) => {
-            bail!("there is no benchmark {other:?}; there are: hold, ingest, relay, reload, takeover, trace")
+            bail!(
+                "there is no benchmark {other:?}; there are: hold, ingest, parts, relay, reload, takeover, trace"
+            )
         }
         None => {
             bail!(
-                "usage: bench NAME [--short] [--json]; there are: hold, ingest, relay, reload, takeover, trace"
+                "usage: bench NAME [--short] [--json]; there are: hold, ingest, parts, relay, reload, takeover, trace"
             )
         }
     };

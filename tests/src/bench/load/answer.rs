@@ -120,6 +120,36 @@ pub(super) fn numbers(playlist: &[u8]) -> Option<(u64, u64)> {
     Some((text.lines().find_map(number)?, text.lines().rev().find_map(number)?))
 }
 
+/// A part of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    number: u64,
+    index: u64,
+}
+
+impl Part {
+    /// Rises from part to part; a segment has fewer than a thousand.
+    pub(super) fn id(self) -> u64 {
+        self.number * 1000 + self.index
+    }
+
+    /// As in `video/7.3.m4s`.
+    pub(super) fn name(self) -> String {
+        format!("{}.{}", self.number, self.index)
+    }
+}
+
+/// The last part that a playlist lists.
+pub(super) fn newest_part(playlist: &[u8]) -> Option<Part> {
+    let text = std::str::from_utf8(playlist).ok()?;
+    let part = |line: &str| {
+        let uri = line.strip_prefix("#EXT-X-PART:")?.split("URI=\"video/").nth(1)?.split(".m4s\"").next()?;
+        let (number, index) = uri.split_once('.')?;
+        Some(Part { number: number.parse().ok()?, index: index.parse().ok()? })
+    };
+    text.lines().rev().find_map(part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +177,14 @@ mod tests {
         let text = b"#EXTM3U\n#EXT-X-MAP:URI=\"video/init-a.mp4\"\n#EXTINF:2,\nvideo/7.m4s\n#EXTINF:2,\nvideo/8.m4s\n";
         assert_eq!(numbers(text), Some((7, 8)));
         assert_eq!(numbers(b"#EXTM3U\n"), None);
+    }
+
+    #[test]
+    fn the_newest_part_is_the_last_that_is_listed_not_the_hint() {
+        let text = b"#EXT-X-PART:DURATION=0.33,URI=\"video/8.5.m4s\"\n#EXTINF:2,\nvideo/8.m4s\n\
+            #EXT-X-PART:DURATION=0.33,URI=\"video/9.0.m4s\",INDEPENDENT=YES\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video/9.1.m4s\"\n";
+        let part = newest_part(text).unwrap();
+        assert_eq!((part.id(), part.name()), (9_000, "9.0".to_owned()));
+        assert_eq!(newest_part(b"#EXTM3U\nvideo/8.m4s\n"), None);
     }
 }

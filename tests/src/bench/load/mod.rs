@@ -17,8 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a viewer asks for the playlist: the length of a segment.
-pub const PERIOD: Duration = Duration::from_secs(2);
 /// How long viewers take to come in, for each thousand of them.
 const RAMP_A_THOUSAND: Duration = Duration::from_millis(700);
 /// What is left out of the figures after everybody has come in.
@@ -53,8 +51,28 @@ pub struct Load {
 pub enum Habit {
     /// Each asks for the playlist when its time comes, then for the newest segment.
     Paced,
+    /// Each asks for the playlist when its time comes, as a delta update, then for the newest part.
+    Parts,
     /// All have a reload waiting for the next segment, always: they are answered together.
     Reload,
+}
+
+impl Habit {
+    /// How often a viewer asks for the playlist: the length of a segment, or of a part.
+    pub fn period(self) -> Duration {
+        match self {
+            Habit::Paced | Habit::Reload => Duration::from_secs(2),
+            Habit::Parts => Duration::from_nanos(333_333_333),
+        }
+    }
+
+    /// The playlist.
+    pub fn playlist(self) -> &'static str {
+        match self {
+            Habit::Paced | Habit::Reload => "video.m3u8",
+            Habit::Parts => "video.m3u8?_HLS_skip=YES",
+        }
+    }
 }
 
 /// What the viewers got while it was measured.
@@ -72,7 +90,7 @@ pub struct Outcome {
     pub lag_us: Vec<u32>,
     /// When which segment's reloads were answered, in µs of the run: (segment, time).
     pub reloads: Vec<(u64, u64)>,
-    /// Segments whose last byte came later than `PERIOD` after their playlist was due.
+    /// Segments or parts whose last byte came later than a period after their playlist was due.
     pub late: u64,
     /// Wrong statuses, cut answers and lost connections, over the whole run; and wrong bytes.
     pub errors: u64,

@@ -133,7 +133,7 @@ impl Thread<'_> {
         seat.answer = Some(Answer::new(seat.viewer.usage()));
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: relay.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) load/1\r\n\
-             Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nOrigin: http://player.example\r\n\r\n"
+             Accept: */*\r\nAccept-Encoding: identity\r\nOrigin: http://player.example\r\n\r\n"
         );
         let mut socket = seat.socket.as_ref().context("whoever asks has a connection")?;
         match socket.write(request.as_bytes()) {

@@ -2,8 +2,8 @@
 //!
 //! In: whole answers and the time. Out: the next request, or when to make it. Pure but for what it counts.
 
-use super::answer::{Answer, Use, numbers};
-use super::{Entrance, Habit, Load, Outcome, PERIOD};
+use super::answer::{Answer, Use, newest_part, numbers};
+use super::{Entrance, Habit, Load, Outcome};
 use std::time::{Duration, Instant};
 
 /// How soon a playlist without anything new is asked for again.
@@ -64,7 +64,7 @@ impl Viewer {
         Viewer {
             account: number % accounts,
             sampled: number % accounts < SAMPLED_ACCOUNTS && number / accounts < SAMPLED_VIEWERS,
-            phase: PERIOD.mul_f64((number as f64 * 0.618_034).fract()),
+            phase: load.habit.period().mul_f64((number as f64 * 0.618_034).fract()),
             base,
             waits: Waits::Time,
             due,
@@ -103,7 +103,7 @@ impl Viewer {
             }
             (base, _) => {
                 self.waits = Waits::Playlist;
-                format!("{}video.m3u8", base.as_deref().unwrap_or("/"))
+                format!("{}{}", base.as_deref().unwrap_or("/"), self.habit.playlist())
             }
         }
     }
@@ -141,7 +141,7 @@ impl Viewer {
             (Waits::Playlist, 200) if self.habit == Habit::Reload => {
                 let Some((_, newest)) = numbers(answer.kept()) else {
                     out.error(|| "a playlist without segments".to_owned());
-                    return Next::At(now + PERIOD);
+                    return Next::At(now + self.habit.period());
                 };
                 if measured && self.last.is_some_and(|last| last < newest) {
                     let at = now.saturating_duration_since(self.begin).as_micros();
@@ -152,13 +152,26 @@ impl Viewer {
                 let base = self.base.as_deref().unwrap_or("/");
                 Next::Ask(format!("{base}video.m3u8?_HLS_msn={}", newest + 1))
             }
+            (Waits::Playlist, 200) if self.habit == Habit::Parts => {
+                if measured {
+                    out.playlist_us.push(since(self.due));
+                }
+                match newest_part(answer.kept()) {
+                    // Between two segments there may be none for a moment.
+                    Some(part) if self.last.is_none_or(|last| last < part.id()) => {
+                        self.newest = part.id();
+                        self.media(part.id(), &part.name(), now)
+                    }
+                    _ => Next::At((self.due + self.habit.period()).max(now)),
+                }
+            }
             (Waits::Playlist, 200) => {
                 if measured {
                     out.playlist_us.push(since(self.due));
                 }
                 let Some((first, newest)) = numbers(answer.kept()) else {
                     out.error(|| "a playlist without segments".to_owned());
-                    return Next::At(self.due + PERIOD);
+                    return Next::At(self.due + self.habit.period());
                 };
                 self.newest = newest;
                 match self.last {
@@ -176,7 +189,7 @@ impl Viewer {
                 self.last = Some(number);
                 if measured {
                     out.segment_us.push(since(self.asked));
-                    out.late += u64::from(now > self.due + PERIOD);
+                    out.late += u64::from(now > self.due + self.habit.period());
                 }
                 if self.sampled {
                     out.compare((self.account, number), answer.hash);
@@ -184,7 +197,7 @@ impl Viewer {
                 if number < self.newest {
                     return self.segment(number + 1, now);
                 }
-                Next::At((self.due + PERIOD).max(now))
+                Next::At((self.due + self.habit.period()).max(now))
             }
             (waits, status) => {
                 out.error(|| format!("status {status} for {waits:?}"));
@@ -194,8 +207,12 @@ impl Viewer {
     }
 
     fn segment(&mut self, number: u64, now: Instant) -> Next {
+        self.media(number, &number.to_string(), now)
+    }
+
+    fn media(&mut self, number: u64, name: &str, now: Instant) -> Next {
         self.waits = Waits::Segment(number);
         self.asked = now;
-        Next::Ask(format!("{}video/{number}.m4s", self.base.as_deref().unwrap_or("/")))
+        Next::Ask(format!("{}video/{name}.m4s", self.base.as_deref().unwrap_or("/")))
     }
 }
