@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two ingest nodes that share an address, real ffmpeg and steady publishers, and what may go wrong: nobody may notice.
 #
-#   scripts/takeover-lab.sh [--scenario NAME …] [--count N] [--publishers P] [--protect commit|handover] [--short] [--json]
+#   scripts/takeover-lab.sh [--scenario NAME …] [--count N] [--publishers P] [--protect commit|handover] [--backup] [--short] [--json]
 #   scripts/takeover-lab.sh long [FILE]     1,000 handovers, 100 kills, 100 power cuts: about 40 minutes. Each batch is a
 #                                           line of FILE (target/takeover-long.jsonl); batches that are there are not repeated
 #   scripts/takeover-lab.sh players [PLAYER …] [--count N] [--short]
@@ -25,6 +25,10 @@
 # "rst","fin","sequence_errors","hash_mismatches","epoch",…}],"jitter_ms":{…},…}. blackout_ms is, for planned, the longest
 # time from the freeze of a connection to its first word at the other node; for whatever ends the holder, from then until the first
 # publisher hears of a new byte; else the longest time in which it heard of none. --publishers is ffmpeg and our own (2).
+#
+# --backup, with planned, kill, power or standby: ffmpeg pushes one feed twice, its primary to the one node's own address, its
+# backup to the other's. The push through a node that dies begins anew when that is back; the other one must not notice, nor
+# may viewers. blackout_ms is relevectl's then, or the survivor's own: from its decision until packets may leave again.
 #
 # players has real players look on across a handover, kill -9 and the loss of power: hls.js, shaka, video.js, chromium (its own
 # player), ffmpeg, streamlink, mpv, gstreamer, vlc; a JSON line for each player and event. `scripts/setup.sh test watch`

@@ -25,6 +25,9 @@ use thiserror::Error;
 pub const WINDOW_BYTES_MAX: usize = 512 << 20;
 /// The most segments of one stream that may be asked for.
 pub const KEPT_MAX: usize = 1_024;
+/// Init sections that no segment has named yet; the oldest goes first. An encoder that changes its settings with each of 32
+/// segments that wait for the other node.
+const INITS_WAITING_MAX: usize = 64;
 
 /// Why a segment does not fit. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -100,6 +103,9 @@ struct Init {
     name: String,
     object: Object,
     info: TrackInfo,
+    /// A segment has named it since it was given: it is kept as long as one that is kept does. Until then it waits for a
+    /// segment that is not listed yet.
+    named: bool,
 }
 
 /// What the window of a node that joins needs besides the segments to come.
@@ -246,12 +252,19 @@ impl Window {
         Ok(())
     }
 
-    /// Keeps an init section for the segments that will name it.
+    /// Keeps an init section for the segments that will name it, also where earlier ones are listed first.
     pub fn add_init(&mut self, name: String, object: Object, info: TrackInfo) {
-        if self.inits.iter().any(|init| init.name == name) {
+        if let Some(init) = self.inits.iter_mut().find(|init| init.name == name) {
+            init.named = false;
             return;
         }
-        self.inits.push(Init { name, object, info });
+        self.inits.push(Init { name, object, info, named: false });
+        let waits = |init: &Init| !init.named;
+        if self.inits.iter().filter(|init| waits(init)).count() > INITS_WAITING_MAX
+            && let Some(oldest) = self.inits.iter().position(waits)
+        {
+            self.inits.remove(oldest);
+        }
     }
 
     /// Adds a part of the segment after the newest one. Whether there is something new to list: not where parts are not
@@ -318,6 +331,9 @@ impl Window {
         }
         if !record.tracks.iter().all(|track| self.inits.iter().any(|init| init.name == track.init)) {
             return Err(WindowError::Init { number });
+        }
+        for init in &mut self.inits {
+            init.named |= record.tracks.iter().any(|track| track.init == init.name);
         }
         for track in &record.tracks {
             self.rates[index(track.track)].saw(track.len, record.duration_90k);
@@ -452,7 +468,10 @@ impl Window {
         }
         let segments = &self.segments;
         self.inits.retain(|init| {
-            segments.iter().any(|entry| entry.record.tracks.iter().any(|track| track.init == init.name))
+            !init.named
+                || segments
+                    .iter()
+                    .any(|entry| entry.record.tracks.iter().any(|track| track.init == init.name))
         });
     }
 

@@ -95,6 +95,34 @@ fn parts_are_listed_as_they_come_and_cut_from_the_segment_later() {
     assert_eq!(window.snapshot().edge(), Some((0, 1)));
 }
 
+/// In a pair what is made waits for the other node: a new init section is there before segments of the old one are listed.
+#[test]
+fn an_init_section_waits_for_its_segment_and_goes_with_the_last_that_names_it() {
+    let mut window = window(1, 2);
+    let info = window.inits[0].info.clone();
+    let give = |window: &mut Window, name: &str| {
+        window.add_init(name.to_owned(), Object::plain(Bytes::from_static(b"i")), info.clone());
+    };
+    let list = |window: &mut Window, number: u64, init: &str| {
+        let (mut record, video, audio) = segment(number, 360_000, 1);
+        record.tracks[0].init = init.to_owned();
+        window.push(record, video, audio)
+    };
+    list(&mut window, 0, "init-0").unwrap();
+    give(&mut window, "init-1");
+    // And back again, all before the next one is listed.
+    give(&mut window, "init-0");
+    for (number, init) in [(1, "init-1"), (2, "init-1"), (3, "init-0"), (4, "init-0")] {
+        list(&mut window, number, init).unwrap();
+    }
+    assert!(window.init("init-1").is_none(), "nothing that is kept names it");
+    for number in 0..10 * INITS_WAITING_MAX {
+        give(&mut window, &format!("never-named-{number}"));
+    }
+    assert_eq!(window.inits.len(), INITS_WAITING_MAX + 1);
+    list(&mut window, 5, "init-0").unwrap();
+}
+
 #[test]
 fn it_slides_and_keeps_more_than_it_lists() {
     let mut window = window(3, 5);

@@ -11,8 +11,10 @@ use ingest_api::{RunId, StreamName, Track};
 use ring::digest;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Segments of one track that may wait for the other side. 16 of 2 s are half a minute: a side that is later is lost.
+/// Segments of one track that may wait for the other side once that one has passed them: each side makes them in their order.
 pub const WAITING_MAX: usize = 16;
+/// Segments of one track by which a side may be ahead. 256 of 2 s are eight minutes: a side that is later is lost.
+pub const AHEAD_MAX: usize = 256;
 /// Tracks compared at once; further ones are not compared. Two tracks for each of four thousand publishers.
 pub const LANES_MAX: usize = 8_192;
 
@@ -175,8 +177,9 @@ type Key = (StreamName, RunId, bool);
 struct Lane {
     /// What each side said and the other did not yet.
     waiting: [BTreeMap<u64, SegmentDigest>; 2],
-    /// The first number each side ever said.
+    /// The first and the last number each side ever said.
     first: [Option<u64>; 2],
+    last: [Option<u64>; 2],
     /// Numbers of which both have spoken, newest last, at most [`WAITING_MAX`].
     settled: VecDeque<(u64, [Sha256; 2])>,
 }
@@ -199,6 +202,7 @@ impl Compare {
         let (me, other) = (side as usize, 1 - side as usize);
         let number = digest.number;
         lane.first[me] = Some(lane.first[me].map_or(number, |first| first.min(number)));
+        lane.last[me] = lane.last[me].max(Some(number));
         let said = lane.settled.iter().find(|(settled, _)| *settled == number).map(|(_, said)| said[me]);
         if let Some(before) = said.or(lane.waiting[me].get(&number).map(|before| before.sha256)) {
             if before != digest.sha256 {
@@ -208,7 +212,10 @@ impl Compare {
         }
         let Some(their) = lane.waiting[other].remove(&number) else {
             lane.waiting[me].insert(number, digest);
-            if lane.waiting[me].len() > WAITING_MAX
+            let passed = |(number, _): (&u64, _)| lane.last[other] > Some(*number);
+            let bound =
+                if lane.waiting[me].first_key_value().is_some_and(passed) { WAITING_MAX } else { AHEAD_MAX };
+            if lane.waiting[me].len() > bound
                 && let Some((number, made)) = lane.waiting[me].pop_first()
                 // Before it joined it could not make any.
                 && lane.first[other].is_none_or(|first| first <= number)

@@ -90,8 +90,42 @@ fn segments_before_a_standby_joined_are_not_missing_and_later_ones_are() {
 #[test]
 fn a_side_that_makes_nothing_is_noticed_within_the_bound() {
     let mut compare = Compare::default();
-    (0..=WAITING_MAX as u64).for_each(|number| compare.handle_digest(Side::Theirs, good(number)));
+    (0..=AHEAD_MAX as u64).for_each(|number| compare.handle_digest(Side::Theirs, good(number)));
     assert_eq!(verdicts(&mut compare), [Verdict::Missing { side: Side::Ours, made: good(0) }]);
+}
+
+#[test]
+fn a_side_that_is_far_ahead_is_no_alarm_and_is_compared_when_the_other_comes() {
+    let mut compare = Compare::default();
+    compare.handle_digest(Side::Theirs, good(0));
+    (0..100).for_each(|number| compare.handle_digest(Side::Ours, good(number)));
+    (1..100).for_each(|number| compare.handle_digest(Side::Theirs, good(number)));
+    assert_eq!(
+        verdicts(&mut compare),
+        (0..100).map(|number| Verdict::Matched(good(number))).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn what_a_side_has_passed_without_making_it_is_missing_soon() {
+    let mut compare = Compare::default();
+    (0..=WAITING_MAX as u64).for_each(|number| compare.handle_digest(Side::Ours, good(number)));
+    compare.handle_digest(Side::Theirs, good(WAITING_MAX as u64));
+    assert_eq!(verdicts(&mut compare), [Verdict::Matched(good(WAITING_MAX as u64))], "it began later");
+    let mut compare = Compare::default();
+    compare.handle_digest(Side::Theirs, good(0));
+    (0..=WAITING_MAX as u64 + 1).for_each(|number| compare.handle_digest(Side::Ours, good(number)));
+    // It leaves one out.
+    compare.handle_digest(Side::Theirs, good(2));
+    (WAITING_MAX as u64 + 2..WAITING_MAX as u64 + 4)
+        .for_each(|number| compare.handle_digest(Side::Ours, good(number)));
+    let all = verdicts(&mut compare);
+    let wanted = [
+        Verdict::Matched(good(0)),
+        Verdict::Matched(good(2)),
+        Verdict::Missing { side: Side::Theirs, made: good(1) },
+    ];
+    assert_eq!(all, wanted);
 }
 
 proptest! {
@@ -100,10 +134,8 @@ proptest! {
         let (mut compare, mut next) = (Compare::default(), [0_u64; 2]);
         for ours in order {
             let (me, side) = if ours { (0, Side::Ours) } else { (1, Side::Theirs) };
-            if next[me] < next[1 - me] + WAITING_MAX as u64 {
-                compare.handle_digest(side, good(next[me]));
-                next[me] += 1;
-            }
+            compare.handle_digest(side, good(next[me]));
+            next[me] += 1;
         }
         let want: Vec<_> = (0..next[0].min(next[1])).map(|number| Verdict::Matched(good(number))).collect();
         prop_assert_eq!(verdicts(&mut compare), want);

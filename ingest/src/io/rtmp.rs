@@ -5,6 +5,7 @@
 
 use crate::io::admission::{Admission, Pass};
 use crate::io::pair::data::Data;
+use crate::io::pair::onward::pass_on;
 use crate::io::streams::{Claim, ClaimError, Kick, Streams};
 use crate::log::Gate;
 use crate::metrics::{Because, Metrics};
@@ -81,19 +82,17 @@ pub(crate) async fn accept(
 }
 
 impl Door {
-    /// Starts a publisher's task: of one with a twin the pair's.
+    /// Starts a publisher's task: in a pair the one that has a twin, or that brings it there.
     fn open(&self, socket: TcpStream, peer: SocketAddr, pass: Pass) {
-        let protects = |pair: &&Data| socket.local_addr().is_ok_and(|local| pair.protects(local.ip()));
-        match self.pair.as_ref().filter(protects) {
-            None => {
-                let _ = socket.set_nodelay(true);
-                drop(tokio::spawn(connection(socket, peer, pass, self.clone())));
-            }
-            Some(pair) => {
-                if let Err(words) = pair.accept(self, socket, peer, pass) {
-                    self.refused(peer, "standby", words);
-                }
-            }
+        let Some(pair) = &self.pair else {
+            let _ = socket.set_nodelay(true);
+            tokio::spawn(connection(socket, peer, pass, self.clone()));
+            return;
+        };
+        if !socket.local_addr().is_ok_and(|local| pair.protects(local.ip())) {
+            tokio::spawn(pass_on(self.clone(), pair.clone(), socket, peer, pass));
+        } else if let Err(words) = pair.accept(self, socket, peer, pass) {
+            self.refused(peer, "standby", words);
         }
     }
 

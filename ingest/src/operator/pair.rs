@@ -89,6 +89,7 @@ pub fn failover(dir: &StateDir, admins: &[String], wish: &Wish) -> Result<()> {
         && let Some(taker) = taker
     {
         body["took"] = told(&url(taker), told_before, &body["takeover"]["epoch"]);
+        add_discarded(&mut body);
     }
     show(wish, code, &body)
 }
@@ -111,17 +112,31 @@ fn told(admin: &str, before: u64, epoch: &Value) -> Value {
     Value::Null
 }
 
+/// What only the node that gave knows of a connection goes to what the taker says of it.
+fn add_discarded(body: &mut Value) {
+    let gave = body["takeover"]["connections"].as_array().cloned().unwrap_or_default();
+    for one in body["took"]["connections"].as_array_mut().into_iter().flatten() {
+        if let Some(same) = gave.iter().find(|same| same["publisher"] == one["publisher"]) {
+            one["discarded"] = same["discarded"].clone();
+        }
+    }
+}
+
 fn show(wish: &Wish, code: u16, body: &Value) -> Result<()> {
     if wish.json {
         println!("{body}");
     } else if let Some(connections) = body["took"]["connections"].as_array() {
         println!("node {} holds, epoch {}", body["to"], body["took"]["epoch"]);
-        println!("{:<28} {:>12} {:>10} {:>7} ALIVE", "PUBLISHER", "BLACKOUT ms", "IN FLIGHT", "UNREAD");
+        println!(
+            "{:<28} {:>12} {:>10} {:>7} {:>10} ALIVE",
+            "PUBLISHER", "BLACKOUT ms", "IN FLIGHT", "UNREAD", "DISCARDED"
+        );
         for one in connections {
             let ms = one["blackout_ms"].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.2}"));
             let publisher = one["publisher"].as_str().unwrap_or_default();
+            let discarded = one["discarded"].as_u64().map_or("-".to_owned(), |count| count.to_string());
             println!(
-                "{publisher:<28} {ms:>12} {:>10} {:>7} {}",
+                "{publisher:<28} {ms:>12} {:>10} {:>7} {discarded:>10} {}",
                 one["in_flight"], one["unread"], one["alive"]
             );
         }

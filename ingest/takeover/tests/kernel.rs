@@ -128,6 +128,36 @@ fn a_frozen_connection_hears_nothing_and_thaws_whole() {
 }
 
 #[test]
+fn what_met_the_freeze_is_counted_and_comes_again() {
+    if !allowed(&[Right::NetworkAdministration]) {
+        return;
+    }
+    let (a, _b) = pair();
+    a.enter(|| {
+        let (mut server, mut client) = connection("127.0.0.1");
+        client.set_nodelay(true).unwrap();
+        // Twice on one socket: what the first freeze discarded is none of the second's.
+        for words in [3, 0] {
+            let frozen = Frozen::freeze(server).unwrap();
+            (0..words).for_each(|_| client.write_all(b"hello").unwrap());
+            let dumped = frozen.dump().unwrap();
+            let until = Instant::now() + PATIENCE;
+            while dumped.discarded() < words && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // The client may have sent one of them again by now.
+            let counted = dumped.discarded();
+            assert!(counted >= words && (words > 0 || counted == 0), "{counted} of {words}");
+            server = dumped.thaw().unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut heard = vec![0; 5 * words as usize];
+            server.read_exact(&mut heard).unwrap();
+            assert_eq!(heard, b"hello".repeat(words as usize));
+        }
+    });
+}
+
+#[test]
 fn full_queues_move_whole_in_both_directions() {
     if !allowed(&[Right::Repair]) {
         return;

@@ -101,9 +101,12 @@ impl Lab {
     async fn start(&self, grace: Duration, more: &str, pair: Option<Start>) -> Node {
         let dir = self.folder.path().display();
         let listen = "\"127.0.0.1:0\"";
+        // One that shares an address has others of its own.
+        let shares = pair.as_ref().is_some_and(|pair| !pair.config.addresses.is_empty());
+        let publishers = if shares { "\"0.0.0.0:0\"" } else { listen };
         let text = format!(
             "name = \"ingest\"\ndir = \"{dir}\"\nsegment_seconds = 1\n\
-             rtmp_listen = {listen}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}"
+             rtmp_listen = {publishers}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}"
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = self.marker.clone();

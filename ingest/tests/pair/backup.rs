@@ -80,6 +80,29 @@ async fn the_loss_of_either_makes_no_hole_no_duplicate_and_no_difference() {
     pair.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_an_address_of_a_nodes_own_is_passed_on_to_the_shared_one() {
+    let mut pair = Pair::sharing([127, 0, 0, 9].into()).await;
+    pair.join().await;
+    let (port, key, feed) = (pair.holder.node.rtmp.port(), &pair.holder.lab.key, seconds(0..4));
+    let mut primary = Encoder::publish_at(([127, 0, 0, 1], port).into(), key).await;
+    primary.hears("NetStream.Publish.Start").await;
+    let mut backup = Encoder::publish_at(([127, 0, 0, 2], port).into(), &backup_key(&pair)).await;
+    backup.hears("NetStream.Publish.Start").await;
+    primary.send(&part(&feed, 0, 2_600)).await;
+    backup.send(&part(&feed, 0, 1_300)).await;
+    pair.alike(0, 2).await;
+    primary.dies();
+    backup.send(&part(&feed, 1_300, 4_000)).await;
+    backup.leaves().await;
+    assert_seamless(&pair.alike(0, 4).await);
+    assert_nothing_differed(&mut pair);
+    // Nobody holds the shared address where it is the standby's: the publisher hears of it at once.
+    let port = pair.standby.node.rtmp.port();
+    Encoder::publish_at(([127, 0, 0, 1], port).into(), &pair.holder.lab.key).await.closed().await;
+    pair.stop().await;
+}
+
 /// Two copies with sound and pictures in different orders: which of them says a thing first is in the segments, and chance.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_chance_at_the_holder_is_its_word_at_the_standby() {

@@ -13,7 +13,7 @@ use releve_ingest::io::pair::orders::{Egress, Order, Report, Resumed, Socket};
 use releve_ingest::io::pair::pulse::Pulse;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::MarkPolicy;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,6 +52,18 @@ impl Side {
         dial: SocketAddr,
         egress: Option<Arc<dyn Egress>>,
     ) -> Side {
+        Side::sharing(lab, number, protect, (listen, dial), egress, Vec::new()).await
+    }
+
+    /// The same, where only what comes to these addresses has a twin.
+    async fn sharing(
+        lab: Lab,
+        number: u16,
+        protect: Protect,
+        (listen, dial): (SocketAddr, SocketAddr),
+        egress: Option<Arc<dyn Egress>>,
+        addresses: Vec<IpAddr>,
+    ) -> Side {
         let (orders, takes) = mpsc::unbounded_channel();
         let (said, reports) = mpsc::unbounded_channel();
         let start = Start {
@@ -61,7 +73,7 @@ impl Side {
                 node: number,
                 listen,
                 dial,
-                addresses: Vec::new(),
+                addresses,
                 keys: lab.cluster.clone(),
             },
             orders: takes,
@@ -264,6 +276,16 @@ impl Pair {
         pair
     }
 
+    /// Two nodes that share an address and have others of their own; not a pair yet.
+    pub(crate) async fn sharing(address: IpAddr) -> Pair {
+        let first = Lab::new(MarkPolicy::Off).await;
+        let second = first.twin().await;
+        let (a, b) = (free_address(), free_address());
+        let side = |lab, number, link| Side::sharing(lab, number, Protect::Commit, link, None, vec![address]);
+        let (holder, standby) = (side(first, 1, (a, b)).await, side(second, 2, (b, a)).await);
+        Pair::between(holder, standby).await
+    }
+
     /// How the two stand, for whoever wonders.
     fn facts(&self) -> String {
         let of = |side: &Side| side.node.pair_status().unwrap();
@@ -279,7 +301,12 @@ impl Pair {
         let mut found = Vec::new();
         for side in [&self.holder, &self.standby] {
             let listed = timeout(ALIKE_MAX, side.lab.window(&side.node, enough)).await;
-            let mut snapshot = listed.unwrap_or_else(|_| panic!("not both list {count}: {}", self.facts()));
+            let Ok(mut snapshot) = listed else {
+                let now = side.lab.window(&side.node, |_| true).await;
+                let numbers: Vec<_> = now.segments.iter().map(|segment| segment.number).collect();
+                let which = if std::ptr::eq(side, &self.holder) { "holder" } else { "standby" };
+                panic!("the {which} lists {numbers:?}, live: {}, not {count}: {}", now.live, self.facts());
+            };
             snapshot.segments.retain(|segment| (first..first + count as u64).contains(&segment.number));
             assert_eq!(snapshot.segments.len(), count);
             let bytes = side.bytes(&snapshot).await;

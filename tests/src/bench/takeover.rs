@@ -29,8 +29,10 @@ pub fn run(short: bool) -> Result<Report> {
     let times = if short { 1 } else { 5 };
     let (mut ours, mut theirs, mut errors) = (Vec::new(), Vec::new(), 0);
     for (name, event, scenario) in EVENTS {
-        let outcome =
-            play(&prefix, Play { scenario, protect: "commit", count: times, publishers: PUBLISHERS })?;
+        let outcome = play(
+            &prefix,
+            Play { scenario, protect: "commit", count: times, publishers: PUBLISHERS, backup: false },
+        )?;
         let of = |name: &str| outcome.runs.iter().filter_map(|run| run[name].as_f64()).collect::<Vec<f64>>();
         let waits = of(if event == Event::Planned { "gap_ms" } else { "byte_ms" });
         // A connection that ends says so: with a reset here, or on its way out.

@@ -1,6 +1,6 @@
 //! The takeover lab, inside the client's namespace, as `scripts/takeover-lab.sh` runs it: `takeover-lab PREFIX [--scenario
-//! NAME …] [--count N] [--publishers P] [--protect LEVEL] [--short] [--json]`; `takeover-lab PREFIX sum FILE` adds up the lines
-//! of many batches.
+//! NAME …] [--count N] [--publishers P] [--protect LEVEL] [--backup] [--short] [--json]`; `takeover-lab PREFIX sum FILE` adds
+//! up the lines of many batches.
 //!
 //! `takeover-lab PREFIX players [PLAYER …] [--count N] [--short]` has real players look on.
 //!
@@ -46,10 +46,11 @@ fn run() -> Result<bool> {
         let count = wish.count.unwrap_or(if wish.short { usual.div_ceil(5) } else { usual });
         let jitter = Jitter::start();
         let (protect, publishers) = (wish.protect.as_str(), wish.publishers);
-        let played = play(&prefix, Play { scenario: *scenario, protect, count, publishers });
+        let played =
+            play(&prefix, Play { scenario: *scenario, protect, count, publishers, backup: wish.backup });
         let jitter = jitter.end();
         let mut line = json!({
-            "scenario": name, "protect": protect, "count": count, "skipped": 0, "ok": false, "runs": [],
+            "scenario": name, "protect": protect, "backup": wish.backup, "count": count, "skipped": 0, "ok": false, "runs": [],
             "jitter_ms": jitter,
         });
         match played {
@@ -79,6 +80,7 @@ struct Wish {
     count: Option<usize>,
     publishers: usize,
     protect: String,
+    backup: bool,
     short: bool,
     json: bool,
 }
@@ -90,6 +92,7 @@ impl Wish {
             count: None,
             publishers: PUBLISHERS,
             protect: "commit".to_owned(),
+            backup: false,
             short: false,
             json: false,
         };
@@ -100,12 +103,17 @@ impl Wish {
                 "--count" => wish.count = Some(value()?.parse().context("--count")?),
                 "--publishers" => wish.publishers = value()?.parse().context("--publishers")?,
                 "--protect" => wish.protect = value()?,
+                "--backup" => wish.backup = true,
                 "--short" => wish.short = true,
                 "--json" => wish.json = true,
                 _ => bail!("{word:?} is not understood; scripts/takeover-lab.sh opens with what is"),
             }
         }
         ensure!(wish.count != Some(0) && wish.publishers > 0, "at least one run and one publisher");
+        ensure!(
+            !(wish.backup && wish.scenarios.is_empty()),
+            "--backup needs --scenario planned, kill, power or standby"
+        );
         if wish.scenarios.is_empty() {
             wish.scenarios = Scenario::ALL.to_vec();
         }

@@ -76,12 +76,20 @@ impl Capture {
     /// # Errors
     /// Missing CAP_NET_RAW.
     pub fn start() -> Result<Capture> {
+        Capture::of(VIP)
+    }
+
+    /// The same of connections to another address.
+    ///
+    /// # Errors
+    /// Missing CAP_NET_RAW, or no address.
+    pub fn of(address: &str) -> Result<Capture> {
         let log = Arc::new(Mutex::new(Log::default()));
         let noted = log.clone();
-        let vip: Ipv4Addr = VIP.parse()?;
+        let address: Ipv4Addr = address.parse()?;
         let ear = Ear::open(None, move |frame| {
             let at = Instant::now();
-            if let Some(seen) = parse(frame, vip, at) {
+            if let Some(seen) = parse(frame, address, at) {
                 noted.lock().unwrap_or_else(PoisonError::into_inner).note(seen);
             }
         })?;
@@ -256,6 +264,20 @@ impl std::ops::Sub for Sums {
     }
 }
 
+impl std::ops::Add for Sums {
+    type Output = Sums;
+
+    fn add(self, more: Sums) -> Sums {
+        Sums {
+            syn: self.syn + more.syn,
+            connections: self.connections + more.connections,
+            rst: self.rst + more.rst,
+            fin: self.fin + more.fin,
+            retransmissions: self.retransmissions + more.retransmissions,
+        }
+    }
+}
+
 impl Sums {
     /// As the lab prints it.
     pub fn json(&self) -> Value {
@@ -266,10 +288,10 @@ impl Sums {
     }
 }
 
-fn parse(frame: &[u8], vip: Ipv4Addr, at: Instant) -> Option<Seen> {
+fn parse(frame: &[u8], address: Ipv4Addr, at: Instant) -> Option<Seen> {
     let segment = wire::segment(frame)?;
-    let from_client = *segment.to.ip() == vip && segment.to.port() == 1935;
-    let to_client = *segment.from.ip() == vip && segment.from.port() == 1935;
+    let from_client = *segment.to.ip() == address && segment.to.port() == 1935;
+    let to_client = *segment.from.ip() == address && segment.from.port() == 1935;
     (from_client || to_client).then_some(Seen {
         at,
         from_client,

@@ -105,6 +105,7 @@ pub fn hand_over(stage: &mut Stage) -> Result<Value> {
     let number = |key: &str| run[key].as_f64().unwrap_or_default();
     run["gap_ms"] = json!(round(number("byte_ms") - number("silent_ms")));
     run["blackout_ms"] = json!(round(longest));
+    run["discarded"] = json!(moved.iter().filter_map(|one| one["discarded"].as_u64()).sum::<u64>());
     run["epoch"] = said["took"]["epoch"].clone();
     run["to"] = said["to"].clone();
     run["steps_ms"] = json!({"gave": said["takeover"]["steps_ms"], "took": said["took"]["steps_ms"]});

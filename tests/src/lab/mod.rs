@@ -18,6 +18,7 @@
 //! | `slow`, `echo` | a slow link between the nodes; strange heartbeats |
 //! | `proof` | the commit invariant, packet by packet |
 //! | `watch`, `players` | real players look on while it happens |
+//! | `twice` | a primary pushed to one node, its backup to the other |
 //! | `tally` | what each run cost |
 //! | `summary` | percentiles, and how late the machine itself is |
 
@@ -35,6 +36,7 @@ pub mod scenario;
 pub mod slow;
 pub mod summary;
 pub mod tally;
+pub mod twice;
 pub mod watch;
 pub mod wire;
 pub mod wrap;

@@ -10,7 +10,7 @@ use super::events::{self, Stage};
 use super::proof::Proof;
 use super::rig::{HOSTS, Rig, Wish};
 use super::tally::{self, Moment};
-use super::{early, kinds, wrap};
+use super::{early, kinds, twice, wrap};
 use crate::{feed, wait_for};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
@@ -135,6 +135,8 @@ pub struct Play<'a> {
     pub count: usize,
     /// ffmpeg and our own; of some scenarios the number is given.
     pub publishers: usize,
+    /// One feed instead, pushed to each node's own address once.
+    pub backup: bool,
 }
 
 /// What came of one scenario.
@@ -152,6 +154,9 @@ pub struct Outcome {
 /// # Errors
 /// When the lab itself does not work; what the programs do wrong is in the outcome.
 pub fn play(prefix: &str, play: Play) -> Result<Outcome> {
+    if play.backup {
+        return twice::play(prefix, play);
+    }
     if play.scenario == Scenario::Early {
         return early::play(prefix, play.protect, play.count);
     }

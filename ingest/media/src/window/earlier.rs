@@ -3,7 +3,7 @@
 //! In: whole segments of another node's window, newest first. Out: the same window, listing them too; whole segments of it.
 //! Pure. The bytes are checked against the record, so a window never lists what it does not have.
 
-use super::{Entry, Window, WindowError};
+use super::{Entry, Init, Window, WindowError};
 use bytes::Bytes;
 use ingest_api::window::{Segment, Sha256, TrackInfo};
 use ingest_api::{Object, Track};
@@ -80,7 +80,8 @@ impl Window {
                 inits.push((name.clone(), object, info.clone()));
             }
         }
-        inits.into_iter().for_each(|(name, object, info)| self.add_init(name, object, info));
+        let named = |(name, object, info)| Init { name, object, info, named: true };
+        self.inits.extend(inits.into_iter().map(named));
         let entry = Entry { record: record.clone(), video, audio };
         // Nothing that left the list comes back into it: this node had not listed anything before these.
         let oldest = self.segments.front().is_none_or(|entry| entry.record.number == self.first_listed);

@@ -1,10 +1,12 @@
 //! Two nodes that share an address: what one was sent, the other has.
 //!
 //! `control` decides, `operate` is the operator's hand on it; `data` carries; `orders` is the line between the two halves.
-//! `outline` is a connection as the books keep it, `pulse` is how control sees that data lives.
+//! `outline` is a connection as the books keep it, `pulse` is how control sees that data lives, `onward` brings a publisher that
+//! came to one node's own address to the shared one.
 
 pub mod control;
 pub mod data;
+pub mod onward;
 pub mod operate;
 pub mod orders;
 pub mod outline;

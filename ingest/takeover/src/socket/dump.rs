@@ -21,6 +21,8 @@ const ESTABLISHED: u8 = 1;
 pub struct Dumped {
     socket: Mute,
     state: TcpState,
+    /// What the socket had discarded before it was frozen.
+    discarded: u32,
 }
 
 /// A connection that belongs to the peer host now. What remains here vanishes without a packet.
@@ -30,7 +32,10 @@ pub struct Departed(Mute);
 impl Dumped {
     pub(super) fn of(frozen: Frozen) -> Result<Self, Box<Kept<Frozen>>> {
         match take_down(frozen.socket()) {
-            Ok(state) => Ok(Self { socket: Mute::new(frozen.into_socket()), state }),
+            Ok(state) => {
+                let discarded = frozen.discarded_before();
+                Ok(Self { socket: Mute::new(frozen.into_socket()), state, discarded })
+            }
             Err(error) => {
                 // Back to where we came from; if the kernel refuses that too, the first error is the one to tell.
                 let _ = repair::off_silently(frozen.socket());
@@ -42,6 +47,12 @@ impl Dumped {
     /// What to send to the peer host.
     pub fn state(&self) -> &TcpState {
         &self.state
+    }
+
+    /// Segments of the peer that met the freeze and were discarded unanswered: those with bytes it sends again. What comes
+    /// once the address has gone does not reach this socket and is not counted; an acknowledgement without bytes is.
+    pub fn discarded(&self) -> u32 {
+        repair::discarded(&*self.socket).map_or(0, |now| now.wrapping_sub(self.discarded))
     }
 
     /// Takes the connection back: possible as long as the peer host has not been told to go.

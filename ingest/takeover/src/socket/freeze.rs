@@ -5,6 +5,7 @@
 
 use super::dump::Dumped;
 use super::error::Error;
+use super::repair;
 use crate::error::Purpose;
 use crate::sys::netlink;
 use socket2::{SockFilter, Socket};
@@ -15,7 +16,11 @@ use std::net::TcpStream;
 ///
 /// Dropped, it is thawed and closes like any connection.
 #[derive(Debug)]
-pub struct Frozen(Option<Socket>);
+pub struct Frozen {
+    socket: Option<Socket>,
+    /// What the socket had discarded before.
+    discarded: u32,
+}
 
 /// A step that failed, with the connection as it was before: nothing is lost by trying.
 #[derive(Debug)]
@@ -36,9 +41,11 @@ impl Frozen {
     /// The filter could not be attached; the stream comes back untouched.
     pub fn freeze(stream: TcpStream) -> Result<Self, Box<Kept<TcpStream>>> {
         let socket = Socket::from(stream);
+        // Only a count for people: a kernel that does not tell counts none.
+        let discarded = repair::discarded(&socket).unwrap_or(0);
         let attached = socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]);
         match attached.to("freeze a connection (SO_ATTACH_FILTER)") {
-            Ok(()) => Ok(Self(Some(socket))),
+            Ok(()) => Ok(Self { socket: Some(socket), discarded }),
             Err(error) => Err(Box::new(Kept { kept: socket.into(), error: error.into() })),
         }
     }
@@ -71,22 +78,27 @@ impl Frozen {
     }
 
     pub(super) fn socket(&self) -> &Socket {
-        self.0.as_ref().expect("the socket leaves only together with its owner")
+        self.socket.as_ref().expect("the socket leaves only together with its owner")
+    }
+
+    /// What the socket had discarded before the freeze.
+    pub(super) fn discarded_before(&self) -> u32 {
+        self.discarded
     }
 
     /// Takes the socket out with its filter in place.
     pub(super) fn into_socket(mut self) -> Socket {
-        self.0.take().expect("the socket leaves only together with its owner")
+        self.socket.take().expect("the socket leaves only together with its owner")
     }
 
     pub(super) fn from_socket(socket: Socket) -> Self {
-        Self(Some(socket))
+        Self { socket: Some(socket), discarded: 0 }
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        if let Some(socket) = &self.0 {
+        if let Some(socket) = &self.socket {
             // A connection that hears nothing could never finish its close; if this fails it times out instead.
             let _ = socket.detach_filter();
         }

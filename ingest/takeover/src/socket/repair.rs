@@ -19,6 +19,9 @@ const TCP_REPAIR_OPTIONS: i32 = 22;
 const TCP_TIMESTAMP: i32 = 24;
 const TCP_REPAIR_WINDOW: i32 = 29;
 const SO_BUF_LOCK: i32 = 72;
+const SO_MEMINFO: i32 = 55;
+/// `SK_MEMINFO_DROPS`, the ninth word, and the end of the array since Linux 4.12.
+const DROPS_AT: usize = 32;
 const SIOCINQ: libc::c_ulong = 0x541b;
 const SIOCOUTQ: libc::c_ulong = 0x5411;
 const SIOCOUTQNSD: libc::c_ulong = 0x894b;
@@ -111,6 +114,15 @@ pub(super) fn info(socket: &impl AsFd) -> io::Result<Info> {
         send_scale: if cfg!(target_endian = "little") { bytes[6] & 15 } else { bytes[6] >> 4 },
         receive_scale: if cfg!(target_endian = "little") { bytes[6] >> 4 } else { bytes[6] & 15 },
     })
+}
+
+/// Segments that this socket has discarded in its life.
+pub(super) fn discarded(socket: &impl AsFd) -> io::Result<u32> {
+    let mut bytes = [0; DROPS_AT + 4];
+    if option::get_bytes(socket, libc::SOL_SOCKET, SO_MEMINFO, &mut bytes)? < bytes.len() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(bytes[DROPS_AT..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word)))
 }
 
 /// In repair mode this is the largest segment agreed, not the current one.

@@ -62,6 +62,9 @@ pub struct Moved {
     pub in_flight: usize,
     /// Bytes that it had sent and nobody had read.
     pub unread: usize,
+    /// Its segments that met the freeze and were discarded unanswered, which it then sends again; only where this node gave
+    /// it. What it sends between the address's leaving and its arrival is lost too and is in no count.
+    pub discarded: Option<u32>,
     /// From the freeze at the other node until it spoke here, in milliseconds; only where this node took it.
     pub blackout_ms: Option<f64>,
 }

@@ -246,6 +246,7 @@ impl Mover {
                         alive: false,
                         in_flight: 0,
                         unread: 0,
+                        discarded: None,
                         blackout_ms: None,
                     }));
                 }

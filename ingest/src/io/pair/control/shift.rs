@@ -55,6 +55,7 @@ impl Given {
             alive,
             in_flight: state.unacknowledged.len(),
             unread: state.unread.len(),
+            discarded: Some(self.dumped.discarded()),
             blackout_ms: None,
         }
     }
@@ -183,6 +184,7 @@ pub(super) fn go_live(
         alive: spoke.is_ok(),
         in_flight,
         unread,
+        discarded: None,
         blackout_ms: (planned && spoke.is_ok()).then_some(blackout),
     };
     let live = spoke.and_then(|stream| live_again(connection, stream, base, pulse));

@@ -189,6 +189,11 @@ impl Data {
         addresses.is_empty() || addresses.contains(&local.to_canonical())
     }
 
+    /// The shared address for whoever came to another one of this kind.
+    pub fn shared(&self, local: IpAddr) -> Option<IpAddr> {
+        self.0.config.addresses.iter().copied().find(|shared| shared.is_ipv4() == local.is_ipv4())
+    }
+
     /// For the status page.
     pub fn status(&self) -> Status {
         let books = self.books();
