@@ -1,25 +1,14 @@
 //! Tests of `cat`: tokens made by hand, so that anything can be wrong with them. Those of other makers are in `tests/`.
 
 use super::*;
-use crate::token::key_set::{KeySet, Reach};
+use crate::token::fixtures::{NOW, SECRET, b64, ed, rules_with};
+use crate::token::key_set::KeySet;
 use crate::token::place::Site;
 use coset::{
     CborSerializable, CoseMac0Builder, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana,
 };
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
 use std::sync::Arc;
-
-const NOW: u64 = 1_000_000;
-const SECRET: [u8; 32] = [7; 32];
-
-fn b64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn ed() -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap()
-}
 
 /// `claims` signed with the P-256 key `e`, by OpenSSL: ECDSA draws, so this is made once.
 const ES256: &str = concat!(
@@ -27,18 +16,12 @@ const ES256: &str = concat!(
     "Mow4G1x4oGWJp7a4AL72m2YD-VB4lsKm_loKebTomxgztFoo8VKAUqO1NZBk5QNL",
 );
 
-/// A secret `h`, an Ed25519 key `d` and a P-256 key `e`.
+/// With a P-256 key `e`.
 fn rules() -> Rules {
     let (x, y) =
         ("l3eyRIfyNyFm4ky7qtugjEOsUha_-GhLH6UqVqom6hY", "5_0Lyl1y7ScqZ6tk_0ZbsnxSsJWqWjyhjQiDEdxmTCc");
-    let keys = json!([
-        {"kty": "oct", "kid": "h", "k": b64(SECRET)},
-        {"kty": "OKP", "crv": "Ed25519", "kid": "d", "x": b64(ed().public_key())},
-        {"kty": "EC", "crv": "P-256", "kid": "e", "x": x, "y": y},
-    ]);
-    let keys = KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), Reach::Private).unwrap();
-    let site = Site::of("https://tv.example.org");
-    Rules { keys: Arc::new(keys), issuer: None, audience: None, site }
+    let key = json!({"kty": "EC", "crv": "P-256", "kid": "e", "x": x, "y": y});
+    rules_with(&[key], Site::of("https://tv.example.org"))
 }
 
 fn place() -> Place<'static> {

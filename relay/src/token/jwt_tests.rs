@@ -1,32 +1,14 @@
 //! Tests of `jwt`: tokens made by hand, so that anything can be wrong with them. Those of other makers are in `tests/`.
 
 use super::*;
+use crate::token::fixtures::{NOW, SECRET, b64, ed, rules_with};
 use crate::token::foreign::AHEAD_S;
-use crate::token::key_set::{KeySet, Reach};
 use crate::token::place::Site;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use ring::signature::KeyPair;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-const NOW: u64 = 1_000_000;
-const SECRET: [u8; 32] = [7; 32];
-
-fn b64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn ed() -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap()
-}
-
-/// A secret `h` and an Ed25519 key `d`.
 fn rules() -> Rules {
-    let set = json!({"keys": [
-        {"kty": "oct", "kid": "h", "k": b64(SECRET)},
-        {"kty": "OKP", "crv": "Ed25519", "kid": "d", "x": b64(ed().public_key())},
-    ]});
-    let keys = KeySet::parse(set.to_string().as_bytes(), Reach::Private).unwrap();
-    Rules { keys: Arc::new(keys), issuer: None, audience: None, site: Site::default() }
+    rules_with(&[], Site::default())
 }
 
 fn claims() -> Value {

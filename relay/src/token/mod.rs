@@ -5,6 +5,8 @@
 //! are `jwt` and `cat`; what both say is `foreign`.
 
 pub mod cat;
+#[cfg(test)]
+mod fixtures;
 pub mod foreign;
 pub mod jwt;
 pub mod key_set;
