@@ -91,8 +91,8 @@ impl Door {
         };
         if !socket.local_addr().is_ok_and(|local| pair.protects(local.ip())) {
             tokio::spawn(pass_on(self.clone(), pair.clone(), socket, peer, pass));
-        } else if let Err(words) = pair.accept(self, socket, peer, pass) {
-            self.refused(peer, "standby", words);
+        } else {
+            pair.arrived(socket, peer, pass);
         }
     }
 

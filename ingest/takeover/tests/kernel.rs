@@ -490,6 +490,33 @@ fn the_hold_opens_only_for_what_is_confirmed() {
     });
 }
 
+/// Also while nothing has to wait: a node that accepts a connection must know where its numbers begin.
+#[test]
+fn a_handshake_is_told_of_before_it_is_over() {
+    if !allowed(&[Right::PacketHold]) {
+        return;
+    }
+    let (a, _b) = pair();
+    a.enter(|| {
+        let ip: IpAddr = "127.0.0.1".parse().unwrap();
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let target = listener.local_addr().unwrap();
+        let (sender, events) = mpsc::channel();
+        let told = move |event| {
+            std::thread::sleep(MOMENT);
+            sender.send(event).unwrap();
+        };
+        let hold = Hold::start(Settings::new(13), told).unwrap();
+        hold.set_solo(true);
+        assert!(hold.settle(PATIENCE));
+        let rule = Rule::install("releve_test", &[ip], target.port(), 13).unwrap();
+        let client = TcpStream::connect_timeout(&target, PATIENCE).unwrap();
+        let Ok(Event::Opened { flow, .. }) = events.try_recv() else { panic!("nobody was told") };
+        assert_eq!(client.local_addr().unwrap(), flow.peer);
+        rule.remove().unwrap();
+    });
+}
+
 #[test]
 fn the_guardian_hands_signals_on_and_removes_the_address() {
     if !allowed(&[Right::NetworkAdministration]) {

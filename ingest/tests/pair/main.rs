@@ -16,6 +16,7 @@ use ingest_api::{Snapshot, Track};
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
 use releve_ingest::io::pair::orders::{Egress, Order, Report};
+use releve_ingest::io::pair::outline::Outline;
 use releve_state::coordinator::{Coordinator, MarkPolicy, StreamRecord};
 use rtmp::amf::Value;
 use std::net::SocketAddr;
@@ -464,6 +465,41 @@ async fn a_port_that_is_used_again_is_another_connection() {
         };
         soon(admitted).await;
     }
+    pair.stop().await;
+}
+
+/// The hold has told of a handshake before the connection is accepted, and the data half is busy with other orders.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_accepted_while_orders_wait_is_the_one_the_hold_has_told_of() {
+    let mut pair = Pair::new(MarkPolicy::Off, Protect::Commit).await;
+    let rtmp = pair.holder.node.rtmp;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let flow = Flow { local: rtmp, peer: socket.local_addr().unwrap() };
+    let base = Base { received: 1_000, sent: 7 };
+    let syn_ack = SynAck { base, segment_max: None, sack: false, scale: None, timestamp: None };
+    for _ in 0..20_000 {
+        pair.holder.order(Order::Gate(Gate::Confirmed(pair.epoch)));
+    }
+    pair.holder.order(Order::Opened(flow, syn_ack));
+    let client = socket.connect(rtmp).await.unwrap();
+    // It is in the books of both, once, with where its numbers begin.
+    let known = async {
+        while pair.standby.node.pair_status().unwrap().connections == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(known).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    pair.standby.order(Order::CloseLink);
+    pair.standby.order(Order::TakeOver);
+    let survived = pair.standby.hears(survivors).await.expect("it was paired");
+    let bases: Vec<_> = survived
+        .iter()
+        .map(|survivor| Outline::decode(&survivor.tcp).ok().and_then(|outline| outline.base))
+        .collect();
+    assert_eq!(bases, [Some(base)]);
+    drop(client);
     pair.stop().await;
 }
 

@@ -257,11 +257,12 @@ fn work(
             desk.counts = ledger.counts();
             desk.waits = waits;
         }
-        queue.send()?;
-        shared.desk().rounds += 1;
-        shared.round.notify_all();
+        // Before the packets too: whoever accepts a connection finds the word on its handshake there.
         while let Some(event) = ledger.poll_event() {
             on_event(event);
         }
+        queue.send()?;
+        shared.desk().rounds += 1;
+        shared.round.notify_all();
     }
 }

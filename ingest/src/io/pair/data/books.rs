@@ -11,15 +11,17 @@ use super::pump::Command;
 use super::strand::Of;
 use super::word::{Again, Word, write};
 use super::{Config, News, Status};
+use crate::io::admission::Pass;
 use crate::io::pair::pulse::Pulse;
 use crate::metrics::{Metrics, OfStreamAnd};
 use ingest_api::StreamName;
 use ingest_api::window::Segment;
 use mirror::{ConnectionId, Error, Holder, PartDigest, Role, Standby, Stations};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use takeover::hold::{Base, Flow};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::{error, warn};
 
@@ -101,6 +103,13 @@ impl Entry {
     }
 }
 
+/// A publisher's connection, accepted and in no books yet.
+pub(super) struct Arrival {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) pass: Pass,
+}
+
 /// Everything under the lock.
 pub(super) struct Books {
     pub(super) holder: Holder,
@@ -129,6 +138,8 @@ pub(super) struct Shared {
     pub(super) bell: Notify,
     /// There may be room to read.
     pub(super) room: Notify,
+    /// Publishers that were accepted.
+    arrivals: mpsc::UnboundedSender<Arrival>,
     pub(super) news: watch::Sender<News>,
 }
 
@@ -144,7 +155,12 @@ impl std::fmt::Debug for Data {
 
 impl Data {
     /// A node that is nothing yet.
-    pub(super) fn new(config: Config, pulse: Arc<Pulse>, metrics: Metrics) -> Data {
+    pub(super) fn new(
+        config: Config,
+        pulse: Arc<Pulse>,
+        metrics: Metrics,
+        arrivals: mpsc::UnboundedSender<Arrival>,
+    ) -> Data {
         let ledger = Ledger::new(config.protect);
         let books = Books {
             holder: Holder::default(),
@@ -166,6 +182,7 @@ impl Data {
             books: Mutex::new(books),
             bell: Notify::new(),
             room: Notify::new(),
+            arrivals,
             news: watch::channel(News::default()).0,
         }))
     }
@@ -187,6 +204,12 @@ impl Data {
     pub fn protects(&self, local: IpAddr) -> bool {
         let addresses = &self.0.config.addresses;
         addresses.is_empty() || addresses.contains(&local.to_canonical())
+    }
+
+    /// A publisher has connected to a protected address: it is served behind what is known of its handshake.
+    pub fn arrived(&self, socket: TcpStream, peer: SocketAddr, pass: Pass) {
+        // A node that ends serves nobody.
+        let _ = self.0.arrivals.send(Arrival { socket, peer, pass });
     }
 
     /// The shared address for whoever came to another one of this kind.

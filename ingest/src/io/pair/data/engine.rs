@@ -8,7 +8,7 @@ mod orders;
 mod steps;
 
 use super::asked::Want;
-use super::books::{Books, Data, Describe};
+use super::books::{Arrival, Books, Data, Describe};
 use super::copy::Copies;
 use super::line::Turn;
 use super::link::{self, Proven, READ_BYTES, Redial};
@@ -63,6 +63,8 @@ pub(super) struct Engine {
     data: Data,
     door: Door,
     orders: mpsc::UnboundedReceiver<Order>,
+    /// Publishers' connections; the hold's word on each handshake is among the orders by then.
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
     reports: Arc<dyn Fn(Report) + Send + Sync>,
     egress: Option<Arc<dyn Egress>>,
     listener: TcpListener,
@@ -84,6 +86,7 @@ pub(super) struct Engine {
 
 enum Wake {
     Order(Option<Order>),
+    Arrival(Arrival),
     Stranger(io::Result<TcpStream>),
     Proven(io::Result<Box<Proven>>),
     Wire,
@@ -91,13 +94,20 @@ enum Wake {
 }
 
 impl Engine {
-    pub(super) fn new(start: Start, data: Data, door: Door, listener: TcpListener) -> Engine {
+    pub(super) fn new(
+        start: Start,
+        data: Data,
+        door: Door,
+        listener: TcpListener,
+        arrivals: mpsc::UnboundedReceiver<Arrival>,
+    ) -> Engine {
         let Start { config, orders, reports, egress, pulse: _ } = start;
         Engine {
             config,
             data,
             door,
             orders,
+            arrivals,
             reports,
             egress,
             listener,
@@ -123,6 +133,7 @@ impl Engine {
             let wake = tokio::select! {
                 biased;
                 order = self.orders.recv() => Wake::Order(order),
+                Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
                 () = ready(self.wire.as_ref()) => Wake::Wire,
                 () = data.0.bell.notified() => Wake::Else,
                 accepted = self.listener.accept() => Wake::Stranger(accepted.map(|(stream, _)| stream)),
@@ -134,6 +145,11 @@ impl Engine {
             match wake {
                 Wake::Order(Some(order)) => self.carry_out(order).await,
                 Wake::Order(None) => return,
+                Wake::Arrival(Arrival { socket, peer, pass }) => {
+                    if let Err(words) = self.data.accept(&self.door, socket, peer, pass) {
+                        self.door.refused(peer, "standby", words);
+                    }
+                }
                 Wake::Stranger(Ok(stream)) => self.stranger(stream),
                 Wake::Stranger(Err(error)) => debug!(%error, "the pair's link accepts nothing"),
                 Wake::Proven(Ok(proven)) => self.proven(*proven).await,

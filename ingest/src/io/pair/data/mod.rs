@@ -119,6 +119,7 @@ pub struct Prepared {
     start: Start,
     listener: std::net::TcpListener,
     data: Data,
+    arrivals: mpsc::UnboundedReceiver<books::Arrival>,
 }
 
 /// Opens the link's listener.
@@ -137,8 +138,9 @@ pub fn prepare(start: Start, metrics: Metrics) -> Result<Prepared> {
     };
     let listener = once_free(is_in_use, opened)
         .with_context(|| format!("cannot listen on {listen} for the pair's link"))?;
-    let data = Data::new(start.config.clone(), start.pulse.clone(), metrics);
-    Ok(Prepared { start, listener, data })
+    let (arrived, arrivals) = mpsc::unbounded_channel();
+    let data = Data::new(start.config.clone(), start.pulse.clone(), metrics, arrived);
+    Ok(Prepared { start, listener, data, arrivals })
 }
 
 impl Prepared {
@@ -152,7 +154,7 @@ impl Prepared {
         match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => {
                 let alike = tokio::spawn(directory::keep(self.data.clone(), door.streams.clone()));
-                engine::Engine::new(self.start, self.data, door, listener).run().await;
+                engine::Engine::new(self.start, self.data, door, listener, self.arrivals).run().await;
                 alike.abort();
             }
             Err(error) => tracing::error!(%error, "the pair's link has no listener"),

@@ -59,19 +59,11 @@ impl Engine {
         // Another connection between the same ends: what the former one's line still says is not about this one.
         self.data.books().part(flow, syn_ack.base);
         let known = self.data.books().find(flow);
-        match known {
-            // Accepted while the hold was open, before this word of it was here.
-            Some(connection) => {
-                let mut books = self.data.books();
-                if let Some(entry) = books.entries.get_mut(&connection) {
-                    entry.base = Some(syn_ack.base);
-                }
-            }
-            None => {
-                if let Err(why) = self.data.open(self.door.clone(), flow, Some(syn_ack.base), tcp) {
-                    warn!(peer = %flow.peer, why, "a connection is not protected");
-                }
-            }
+        // A SYN-ACK that is sent again is the same connection's.
+        if known.is_none()
+            && let Err(why) = self.data.open(self.door.clone(), flow, Some(syn_ack.base), tcp)
+        {
+            warn!(peer = %flow.peer, why, "a connection is not protected");
         }
         self.data.ring();
     }
@@ -374,11 +366,12 @@ impl Data {
         Ok(connection)
     }
 
-    /// A publisher has connected to a protected address.
+    /// A publisher has connected to a protected address; behind the hold's word on its handshake, where there is a hold: its
+    /// first numbers and its place in the books come with that.
     ///
     /// # Errors
     /// In words, why it cannot be served.
-    pub fn accept(
+    pub(in super::super) fn accept(
         &self,
         door: &Door,
         socket: TcpStream,
