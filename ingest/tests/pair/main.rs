@@ -10,7 +10,7 @@ mod rejoin;
 
 use common::{Encoder, Lab, alone, hashes, new_key, seconds, soon, stream};
 use failover::Gate;
-use harness::{Cable, Pair, Side, free_address, settled, survivors};
+use harness::{Cable, Pair, Side, detached, free_address, settled, survivors};
 use ingest_api::window::Marking;
 use ingest_api::{Snapshot, Track};
 use mirror::Role;
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use takeover::hold::{Base, Confirmed, Flow, SynAck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -464,6 +464,34 @@ async fn a_port_that_is_used_again_is_another_connection() {
         };
         soon(admitted).await;
     }
+    pair.stop().await;
+}
+
+/// While the hold is open, a connection is accepted in the moment in which the hold tells of it: it is one all the same. A second
+/// one that nobody feeds would end as a silent stranger, and take the living one's place with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_two_tell_of_at_once_is_one() {
+    const MANY: usize = 60;
+    let mut pair = Pair::alone(MarkPolicy::Off, Protect::Commit).await;
+    let local = pair.holder.node.rtmp;
+    let base = Base { received: 1_000, sent: 7 };
+    let syn_ack = || SynAck { base, segment_max: None, sack: false, scale: None, timestamp: None };
+    let mut publishers = Vec::new();
+    for _ in 0..MANY {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = socket.local_addr().unwrap();
+        let mut publisher = socket.connect(local).await.unwrap();
+        pair.holder.order(Order::Opened(Flow { local, peer }, syn_ack()));
+        // It is served: its hello is answered.
+        publisher.write_all(&[&[3][..], &[0; 1536]].concat()).await.unwrap();
+        soon(publisher.read_u8()).await.unwrap();
+        publishers.push(publisher);
+    }
+    // Orders are carried out one after the other: all words are heard when this one is answered.
+    pair.holder.order(Order::Detach);
+    let sockets = pair.holder.hears(detached).await;
+    assert_eq!((sockets.len(), pair.holder.node.pair_status().unwrap().connections), (MANY, MANY));
     pair.stop().await;
 }
 

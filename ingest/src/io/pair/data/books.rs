@@ -125,6 +125,8 @@ pub(super) struct Shared {
     pub(super) pulse: Arc<Pulse>,
     pub(super) metrics: Metrics,
     pub(super) books: Mutex<Books>,
+    /// Held from the look whether a connection is known until it is: the listener and the hold tell of it at once.
+    pub(super) opening: Mutex<()>,
     /// There is something to say on the link.
     pub(super) bell: Notify,
     /// There may be room to read.
@@ -164,6 +166,7 @@ impl Data {
             pulse,
             metrics,
             books: Mutex::new(books),
+            opening: Mutex::new(()),
             bell: Notify::new(),
             room: Notify::new(),
             news: watch::channel(News::default()).0,
@@ -172,6 +175,10 @@ impl Data {
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn opening(&self) -> MutexGuard<'_, ()> {
+        self.0.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ring(&self) {

@@ -56,6 +56,7 @@ impl Engine {
 
     fn opened(&self, flow: Flow, syn_ack: &SynAck) {
         let tcp = Outline::of_syn_ack(flow, syn_ack, self.data.0.pulse.now()).encode();
+        let _opening = self.data.opening();
         // Another connection between the same ends: what the former one's line still says is not about this one.
         self.data.books().part(flow, syn_ack.base);
         let known = self.data.books().find(flow);
@@ -391,6 +392,7 @@ impl Data {
         let local = socket.local_addr().map_err(|_| "the connection has gone")?;
         let socket = socket.into_std().map_err(|_| "the connection has gone")?;
         let flow = Flow { local, peer };
+        let _opening = self.opening();
         let known = self.books().find(flow);
         let base = known.and_then(|known| self.books().entries.get(&known).and_then(|entry| entry.base));
         let outline = Outline::of_stream(&socket, base, self.0.pulse.now());
