@@ -5,6 +5,7 @@
 #   scripts/takeover-lab.sh long [FILE]     1,000 handovers, 100 kills, 100 power cuts: about 40 minutes. Each batch is a
 #                                           line of FILE (target/takeover-long.jsonl); batches that are there are not repeated
 #   scripts/takeover-lab.sh players [PLAYER …] [--count N] [--short]
+#   scripts/takeover-lab.sh leak [--count N]    a viewer's copy across takeovers is traced by either node's archive: 2 minutes
 #
 # Scenarios; without a name all of them, one after the other:
 #
@@ -53,11 +54,11 @@ for tool in ip nft ffmpeg; do
     command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
 if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
-    cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked -p releve-ingest -p releve-relay -p tests >&2
+    cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
     RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
 fi
 export RELEVE_BIN_DIR
-"$here/scripts/clip.sh" 720 1080 baseline >/dev/null
+"$here/scripts/clip.sh" 720 1080 baseline wander >/dev/null
 if [[ ${1:-} == players ]] && command -v npm >/dev/null && [[ ! -d $here/tests/browser/node_modules/hls.js ]]; then
     npm ci --silent --no-audit --no-fund --prefix "$here/tests/browser"
 fi

@@ -1,16 +1,19 @@
-//! A leak, from the broadcaster to the viewer's end: two watch, one's recording is leaked, that one is named and ended.
+//! A leak, from the broadcaster to the viewer's end: three watch, two recordings are leaked, one of them off the MPEG-TS
+//! rendition, and whose they are is named; one of them is ended.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::{Cluster, Mark, Publisher, Viewer, feed};
+use tests::{Child, Cluster, Mark, Publisher, Viewer, feed};
 
 /// What both record.
 const WATCHED: Duration = Duration::from_secs(34);
 /// The longest a revoked viewer may still get bytes.
 const REVOKED: Duration = Duration::from_secs(5);
+/// What is kept of the MPEG-TS rendition.
+const RECORDED_TS_S: &str = "24";
 /// What a pirate sends on.
 const LEAKED_S: &str = "20";
 
@@ -23,6 +26,15 @@ fn leaked(film: &Path, from_s: &str, folder: &Path, name: &str) -> Result<PathBu
     let ended = ffmpeg.args(["-maxrate", "450k", "-bufsize", "600k"]).arg(&out).status()?;
     ensure!(ended.success(), "ffmpeg ended with {ended}");
     Ok(out)
+}
+
+/// A real player that keeps what it gets as MPEG-TS, bit for bit.
+fn recorder(url: &str, folder: &Path) -> Result<(Child, PathBuf)> {
+    let out = folder.join("carol.ts");
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-y", "-i", &url.replace("/index.m3u8?", "/ts.m3u8?")]);
+    ffmpeg.args(["-map", "0:v", "-c", "copy", "-t", RECORDED_TS_S, "-f", "mpegts"]).arg(&out);
+    Ok((Child::start("ffmpeg", &mut ffmpeg, &folder.join("carol.log"))?, out))
 }
 
 fn names(found: &Value) -> Vec<&str> {
@@ -39,6 +51,8 @@ fn a_leak_is_traced_to_its_viewer_who_is_then_ended() -> Result<()> {
         let url = cluster.mint("demo", name, 600)?.remove(relay);
         viewers.push(Viewer::enter_when_live(&url, Duration::from_secs(20))?);
     }
+    let url = cluster.mint("demo", "carol", 600)?.remove(0);
+    let (mut recorder, muxed) = recorder(&url, cluster.dir())?;
     std::thread::scope(|scope| {
         let all: Vec<_> = viewers.iter_mut().map(|viewer| scope.spawn(|| viewer.follow(WATCHED))).collect();
         all.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("a viewer panicked"))?)
@@ -54,6 +68,12 @@ fn a_leak_is_traced_to_its_viewer_who_is_then_ended() -> Result<()> {
     ensure!(code == 0 && found["verdict"] == "identified", "exit {code}: {found}");
     ensure!(names(&found) == ["bob"], "{:?} are named", names(&found));
     ensure!(found["viewers"][0]["log10_fp"].as_f64().is_some_and(|fp| fp <= -6.0), "{}", found["viewers"]);
+
+    // The other container holds the same pictures, and another viewer's symbols.
+    let ended = recorder.wait(Duration::from_secs(20))?;
+    ensure!(ended.success(), "ffmpeg ended with {ended}:\n{}", recorder.log());
+    let (code, found) = cluster.identify(&leaked(&muxed, "2", cluster.dir(), "muxed.mp4")?, &[])?;
+    ensure!(code == 0 && names(&found) == ["carol"], "off MPEG-TS, exit {code}: {found}");
 
     let keys = cluster.dir().join("opened.keys");
     std::fs::write(&keys, cluster.ctl(&["key", "open", "1"])?)?;

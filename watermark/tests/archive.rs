@@ -119,6 +119,32 @@ fn an_altered_segment_is_refused_and_a_missing_log_is_noted() {
     assert!(matches!(archive.object(&archive.entries()[1]), Err(ArchiveError::Segment { number: 1, .. })));
 }
 
+/// One node died, and what it has is damaged in one place; the other came later. Together they have all of it.
+#[test]
+fn what_one_node_lacks_the_other_has() {
+    let (died, came) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = write(died.path(), &mut Log::new(RUN, DATE), Chain::START, 0..4);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(12).position(|window| window == b"common of 2,").unwrap();
+    bytes[at + 13] ^= 1;
+    bytes.truncate(bytes.len() - 1);
+    fs::write(&path, &bytes).unwrap();
+    write(came.path(), &mut Log::new(RUN, DATE + 4_000), Chain::START, 2..6);
+    let whole = |archive: &Archive| -> Vec<bool> {
+        archive.entries().iter().map(|entry| archive.object(entry).is_ok()).collect()
+    };
+    let alone = Archive::open(died.path()).unwrap();
+    assert_eq!((numbers(&alone), whole(&alone)), (vec![0, 1, 2], vec![true, true, false]));
+    for dirs in [[died.path(), came.path()], [came.path(), died.path()]] {
+        let both = Archive::open_all(&dirs).unwrap();
+        assert_eq!(numbers(&both), [0, 1, 2, 3, 4, 5]);
+        for entry in both.entries() {
+            assert_eq!(both.object(entry).unwrap(), object(entry.record.number));
+            assert!(both.init(entry).is_some());
+        }
+    }
+}
+
 #[test]
 fn a_log_takes_an_hour_of_its_run() {
     let log = Log::new(RUN, DATE);

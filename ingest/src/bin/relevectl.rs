@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
 use releve_ingest::key_change;
+use releve_ingest::operator::issue::{Format, IssueKey, Said};
 use releve_ingest::operator::pair;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord};
@@ -97,7 +98,38 @@ enum TokenCommand {
         /// How long it lets in, in seconds.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         ttl: u64,
+        /// Make a watermark token (ETSI TS 104 002, indirect mode) as a JSON or CBOR web token, which relays take that know
+        /// the key by `jwt_keys`.
+        #[arg(long, value_enum, requires = "key")]
+        format: Option<TokenFormat>,
+        #[command(flatten)]
+        watermark: WatermarkToken,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TokenFormat {
+    Jwt,
+    Cwt,
+}
+
+#[derive(clap::Args)]
+struct WatermarkToken {
+    /// The key that signs it: a JWK or a set of them, `oct` or Ed25519; nobody else may read the file.
+    #[arg(long, requires = "format", value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// `iss`, where the relays' `jwt_issuer` asks for it.
+    #[arg(long, requires = "format")]
+    issuer: Option<String>,
+    /// `aud`, where the relays' `jwt_audience` asks for it.
+    #[arg(long, requires = "format")]
+    audience: Option<String>,
+    /// `wmvnd`: number of the watermark's vendor.
+    #[arg(long, requires = "format", default_value_t = 0)]
+    vendor: u8,
+    /// `wmopid`: number of the operator.
+    #[arg(long, requires = "format", default_value_t = 0)]
+    operator: u64,
 }
 
 #[derive(Subcommand)]
@@ -190,8 +222,8 @@ async fn main() -> Result<()> {
     match args.command {
         Command::Init => Ok(()),
         Command::Stream(command) => stream(&state, command).await,
-        Command::Token(TokenCommand::Mint { stream, viewer, ttl }) => {
-            mint(&dir, &state, stream, viewer, ttl).await
+        Command::Token(TokenCommand::Mint { stream, viewer, ttl, format, watermark }) => {
+            mint(&dir, &state, stream, viewer, ttl, format.map(|format| (format, watermark))).await
         }
         Command::Viewer(ViewerCommand::Revoke { viewer }) => {
             check_viewer(&viewer)?;
@@ -276,7 +308,14 @@ async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
     Ok(())
 }
 
-async fn mint(dir: &StateDir, state: &Sqlite, stream: StreamName, viewer: String, ttl: u64) -> Result<()> {
+async fn mint(
+    dir: &StateDir,
+    state: &Sqlite,
+    stream: StreamName,
+    viewer: String,
+    ttl: u64,
+    watermark: Option<(TokenFormat, WatermarkToken)>,
+) -> Result<()> {
     check_viewer(&viewer)?;
     if state.stream(&stream).await?.is_none() {
         bail!("there is no stream `{stream}`; `relevectl stream list` shows what there is");
@@ -292,14 +331,37 @@ async fn mint(dir: &StateDir, state: &Sqlite, stream: StreamName, viewer: String
     let some_alive = relays.iter().any(alive);
     let relays = relays.into_iter().filter(|relay| alive(relay) || !some_alive);
     let now_unix_s = unix_ms() / 1000;
-    let claims = Claims {
-        stream: stream.clone(),
-        viewer,
-        issued_unix_s: now_unix_s,
-        enter_until_unix_s: now_unix_s + ttl,
-        watch_until_unix_s: None,
+    let (issued_unix_s, enter_until_unix_s) = (now_unix_s, now_unix_s + ttl);
+    let token = match watermark {
+        None => {
+            let claims = Claims {
+                stream: stream.clone(),
+                viewer,
+                issued_unix_s,
+                enter_until_unix_s,
+                watch_until_unix_s: None,
+            };
+            access::mint(&dir.keys(KeyKind::Access)?, &claims)
+        }
+        Some((format, WatermarkToken { key, issuer, audience, vendor, operator })) => {
+            let said = Said {
+                stream: stream.clone(),
+                viewer,
+                issued_unix_s,
+                enter_until_unix_s,
+                issuer,
+                audience,
+                vendor,
+                operator,
+                key_version: dir.keys(KeyKind::Code)?.current().version.into(),
+            };
+            let format = match format {
+                TokenFormat::Jwt => Format::Jwt,
+                TokenFormat::Cwt => Format::Cwt,
+            };
+            IssueKey::read(&key.context("--key is missing")?)?.issue(format, &said)?
+        }
     };
-    let token = access::mint(&dir.keys(KeyKind::Access)?, &claims);
     for relay in relays {
         println!("{}/live/{stream}/index.m3u8?token={token}", relay.url);
     }

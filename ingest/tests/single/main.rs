@@ -6,6 +6,7 @@ mod common;
 
 mod archive;
 mod backup;
+mod issue;
 mod node;
 mod normalise;
 mod rtmps;

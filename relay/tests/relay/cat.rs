@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 const SECRET: [u8; 32] = [9; 32];
@@ -55,7 +56,7 @@ fn cat() -> String {
 }
 
 /// Has a relay take tokens of these keys.
-fn taking(config: &mut Config, folder: &Path, keys: &Value) {
+pub(crate) fn taking(config: &mut Config, folder: &Path, keys: &Value) {
     let path = folder.join("jwks.json");
     std::fs::write(&path, keys.to_string()).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -302,17 +303,20 @@ async fn tokens_signed_in_python_are_taken() {
 
 #[tokio::test]
 async fn tokens_of_npm_are_taken() {
-    judged_of(eyevinn(), 3, 13).await;
+    judged_of(eyevinn(Path::new("make.cjs"), &[]), 3, 13).await;
 }
 
-/// What npm's `@eyevinn/cat` makes; `None`, loudly, where there is no npm. It is installed once a lock file.
-fn eyevinn() -> Option<Vec<u8>> {
+/// What a script with npm's `@eyevinn/cat` prints; `None`, loudly, where there is no npm. It is installed once a lock file.
+pub(crate) fn eyevinn(script: &Path, arguments: &[String]) -> Option<Vec<u8>> {
+    // Both tests that ask may be the first.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cat");
     let work = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cat");
     std::fs::create_dir_all(&work).unwrap();
     let read = |path: PathBuf| std::fs::read(path).ok();
     let installed = work.join("node_modules/.lock-installed");
-    for name in [".npmrc", "package.json", "package-lock.json", "make.cjs"] {
+    for name in [".npmrc", "package.json", "package-lock.json", "make.cjs", "read.cjs"] {
         std::fs::copy(sources.join(name), work.join(name)).unwrap();
     }
     if read(installed.clone()) != read(sources.join("package-lock.json")) {
@@ -326,7 +330,7 @@ fn eyevinn() -> Option<Vec<u8>> {
         assert!(done.success(), "npm cannot install what the lock file names");
         std::fs::copy(sources.join("package-lock.json"), &installed).unwrap();
     }
-    let made = Command::new("node").arg("make.cjs").current_dir(&work).output().unwrap();
+    let made = Command::new("node").arg(script).args(arguments).current_dir(&work).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     Some(made.stdout)
 }

@@ -16,6 +16,7 @@ mod front;
 mod http1_hyper;
 mod http2;
 mod http2_ill;
+mod issued;
 mod jwt;
 mod kept;
 mod low_latency;

@@ -19,6 +19,7 @@
 //! | `proof` | the commit invariant, packet by packet |
 //! | `watch`, `players` | real players look on while it happens |
 //! | `twice` | a primary pushed to one node, its backup to the other |
+//! | `leak` | a viewer's copy of it is traced |
 //! | `tally` | what each run cost |
 //! | `summary` | percentiles, and how late the machine itself is |
 
@@ -28,6 +29,7 @@ pub mod early;
 pub mod echo;
 pub mod events;
 pub mod kinds;
+pub mod leak;
 pub mod net;
 pub mod players;
 pub mod proof;

@@ -41,6 +41,8 @@ pub struct Wish<'a> {
     pub streams: usize,
     /// What the nodes tell each other on the link comes so much later.
     pub lag: Option<Duration>,
+    /// Whether nothing may be published without marks; else nothing is marked.
+    pub marked: bool,
 }
 
 impl Rig {
@@ -54,11 +56,12 @@ impl Rig {
         let dir = |name: &str| folder.path().join(name);
         let first = dir("a");
         run(Command::new(program("relevectl")?).arg("--dir").arg(&first).arg("init"))?;
+        let mark = if wish.marked { "require" } else { "off" };
         let mut streams = Vec::new();
         for number in 0..wish.streams {
             let name = if number == 0 { "demo".to_owned() } else { format!("steady-{number}") };
             let mut add = Command::new(program("relevectl")?);
-            let key = run(add.arg("--dir").arg(&first).args(["stream", "add", &name, "--mark", "off"]))?;
+            let key = run(add.arg("--dir").arg(&first).args(["stream", "add", &name, "--mark", mark]))?;
             streams.push((name, key.trim().to_owned()));
         }
         for other in ["b", "r"] {
@@ -250,8 +253,16 @@ impl Rig {
     /// # Errors
     /// When a relay has not announced itself in time.
     pub fn urls(&self, stream: &str) -> Result<Vec<String>> {
+        self.urls_of(stream, "lab")
+    }
+
+    /// The same for a viewer.
+    ///
+    /// # Errors
+    /// When a relay has not announced itself in time.
+    pub fn urls_of(&self, stream: &str, viewer: &str) -> Result<Vec<String>> {
         wait_for("URLs", PAIR, || {
-            let mint = ["token", "mint", "--stream", stream, "--viewer", "lab", "--ttl", "7200"];
+            let mint = ["token", "mint", "--stream", stream, "--viewer", viewer, "--ttl", "7200"];
             let mut urls: Vec<String> = self.ctl("r", &mint)?.lines().map(str::to_owned).collect();
             ensure!(urls.len() == 3, "{} relays", urls.len());
             urls.sort();

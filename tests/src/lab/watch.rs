@@ -94,7 +94,8 @@ struct Stage {
 
 impl Stage {
     fn set(prefix: &str) -> Result<Stage> {
-        let mut rig = Rig::prepare(prefix, &Wish { protect: "commit", streams: 1, lag: None })?;
+        let mut rig =
+            Rig::prepare(prefix, &Wish { protect: "commit", streams: 1, lag: None, marked: false })?;
         rig.pair_up()?;
         let publisher = rig.publish(feed::SMALL)?;
         let url = rig.urls("demo")?.pop().context("the third relay")?;

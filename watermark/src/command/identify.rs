@@ -27,9 +27,9 @@ pub struct Compared {
     /// State folder of a one-machine set-up: archive, keys and register in one.
     #[arg(long, env = "RELEVE_DIR", required_unless_present = "archive")]
     dir: Option<PathBuf>,
-    /// Folder of archive logs.
+    /// Folder of archive logs; once for each node of a pair: what one lacks, the other may have.
     #[arg(long)]
-    archive: Option<PathBuf>,
+    archive: Vec<PathBuf>,
     /// Only this stream.
     #[arg(long)]
     stream: Option<String>,
@@ -176,19 +176,20 @@ pub fn inspect(compared: Compared) -> Result<u8> {
 }
 
 fn see(compared: &Compared) -> Result<Seen> {
-    let path = match (&compared.archive, &compared.dir) {
-        (Some(archive), _) => archive.clone(),
-        (None, Some(dir)) => dir.join("archive"),
-        (None, None) => bail!("--archive is missing"),
+    let paths = match (&compared.archive[..], &compared.dir) {
+        ([], Some(dir)) => vec![dir.join("archive")],
+        ([], None) => bail!("--archive is missing"),
+        (archives, _) => archives.to_vec(),
     };
     fs::File::open(&compared.clip).with_context(|| compared.clip.display().to_string())?;
-    let archive = Archive::open(&path)?;
+    let archive = Archive::open_all(&paths)?;
     archive.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let asked =
         io::Asked { stream: compared.stream.clone(), from_unix_s: compared.from, to_unix_s: compared.to };
     let references = References::new(Arc::new(archive), &asked);
     if references.segments() == 0 {
-        bail!("{}: nothing is archived of what is asked for", path.display());
+        let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        bail!("{}: nothing is archived of what is asked for", paths.join(", "));
     }
     let mut bar = Bar::new();
     let mut show = |progress| match progress {

@@ -48,6 +48,21 @@ impl Outcome {
         let named = self.found["viewers"].as_array().into_iter().flatten();
         named.filter_map(|named| Some(named["viewer"].as_str()?.to_owned())).collect()
     }
+
+    /// What became of it, for whoever waits.
+    pub(super) fn line(&self) -> String {
+        let (named, found) = (self.named(), &self.found);
+        format!(
+            "{} s of it, {} of {} named, {} others; {}, {:.0} kb/s, {:.0} s of the tracer's time",
+            found["seconds"],
+            named.intersection(&self.guilty).count(),
+            self.guilty.len(),
+            named.difference(&self.guilty).count(),
+            found["verdict"].as_str().unwrap_or("?"),
+            self.kbps,
+            self.took_s
+        )
+    }
 }
 
 /// Recordings of one event.

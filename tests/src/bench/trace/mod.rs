@@ -56,8 +56,10 @@ pub fn run(short: bool) -> Result<u64> {
         );
         println!("|---|---|---|---|---|---|---|---|");
         for row in of_event {
-            let outcomes: Result<Vec<Outcome>> =
-                (0..leaks).map(|turn| lab.leak(row, turn, &mut dice)).collect();
+            let leak = |turn| {
+                lab.leak(row, turn, &mut dice).inspect(|one| eprintln!("{}: {}", row.name, one.line()))
+            };
+            let outcomes: Result<Vec<Outcome>> = (0..leaks).map(leak).collect();
             innocent += print_row(row, &outcomes?);
         }
     }
@@ -92,6 +94,5 @@ fn print_row(row: &Row, outcomes: &[Outcome]) -> u64 {
         misses.join(", "),
         mean(|one| one.took_s)
     );
-    eprintln!("{}: {seconds:?}", row.name);
     innocent as u64
 }

@@ -138,6 +138,8 @@ pub(super) const ROWS: &[Row] = &[
     by(Who::Roaming, 20.0, "segments by turns from two relays; 360p, CRF 28"),
     by(Who::Averaged(2), 34.0, "two averaged; 360p, CRF 28"),
     by(Who::Interleaved(2), 34.0, "two interleaved every 1.7 s; 360p, CRF 28"),
+    // Too short for anybody to be named.
+    of(WANDER, 3.0, one("3 s; 240p, CRF 30", "scale=426:240", &["-crf", "30"])),
     of(SLOW, 40.0, one("GOP 2 s: 360p, 200 kb/s", SMALL, KBPS_200)),
     of(SLOW, 40.0, one("GOP 2 s: \"sink\"", SINK, &["-crf", "30"])),
     of(SLOW, 40.0, one("GOP 2 s: \"cam\"", CAM, &["-crf", "30"])),

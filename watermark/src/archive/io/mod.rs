@@ -1,7 +1,7 @@
-//! Reading a folder of archive logs, also while an ingest writes to it.
+//! Reading folders of archive logs, also while ingests write to them.
 //!
-//! In: a path. Out: an index of what is there, and objects whose seals hold; or what is missing or damaged and where. Touches
-//! that folder only, and changes nothing. Opening reads the records, not the pictures: a day of a stream opens in seconds.
+//! In: paths. Out: an index of what is there, and objects whose seals hold; or what is missing or damaged and where. Touches
+//! those folders only, and changes nothing. Opening reads the records, not the pictures: a day of a stream opens in seconds.
 
 use super::log::{self, Head, LogName};
 use super::record::{Chain, HEAD_BYTES, Kind, RecordError, RecordHead};
@@ -67,10 +67,24 @@ pub struct Entry {
     pub stream: Arc<str>,
     /// Its record.
     pub record: SegmentRecord,
+    place: Place,
+    /// Where it is too: other nodes' logs.
+    others: Vec<Place>,
+}
+
+/// A segment's record in a log.
+#[derive(Clone, Debug)]
+struct Place {
     log: usize,
     at: u64,
     head: RecordHead,
     before: Chain,
+}
+
+impl Entry {
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.place).chain(&self.others)
+    }
 }
 
 impl Archive {
@@ -79,6 +93,35 @@ impl Archive {
     /// # Errors
     /// When the folder or a log cannot be read. Damage is no error here: see `notes`.
     pub fn open(dir: &Path) -> Result<Archive, ArchiveError> {
+        Archive::open_all(&[dir])
+    }
+
+    /// Opens the folders of several nodes as one archive: what one of them lacks, another may have.
+    ///
+    /// # Errors
+    /// When a folder or a log cannot be read.
+    pub fn open_all(dirs: &[impl AsRef<Path>]) -> Result<Archive, ArchiveError> {
+        let mut archive = Archive { logs: Vec::new(), entries: Vec::new(), notes: Vec::new() };
+        dirs.iter().try_for_each(|dir| archive.take(dir.as_ref()))?;
+        archive.entries.sort_by(|x, y| {
+            let key = |entry: &Entry| (entry.record.date_unix_ms, entry.record.number);
+            x.stream.cmp(&y.stream).then_with(|| key(x).cmp(&key(y)))
+        });
+        // Both nodes of a pair may have archived a segment.
+        archive.entries.dedup_by(|x, y| {
+            let key = |entry: &Entry| (entry.stream.clone(), entry.record.run.clone(), entry.record.number);
+            let same = key(x) == key(y);
+            if same {
+                y.others.push(x.place.clone());
+                y.others.append(&mut x.others);
+            }
+            same
+        });
+        Ok(archive)
+    }
+
+    /// Takes a folder's logs into the index.
+    fn take(&mut self, dir: &Path) -> Result<(), ArchiveError> {
         let at = |error| ArchiveError::File { path: dir.to_owned(), error };
         let mut names: Vec<(LogName, PathBuf)> = Vec::new();
         for entry in fs::read_dir(dir).map_err(at)? {
@@ -87,11 +130,10 @@ impl Archive {
             names.extend(name.map(|name| (name, path)));
         }
         names.sort();
-        let mut archive = Archive { logs: Vec::new(), entries: Vec::new(), notes: Vec::new() };
         // The seal at the end of the log before, of the same run.
         let mut last: Option<(String, Chain)> = None;
         for (name, path) in names {
-            let indexed = archive.index(&path, last.as_ref().filter(|(run, _)| *run == name.run));
+            let indexed = self.index(&path, last.as_ref().filter(|(run, _)| *run == name.run));
             match indexed {
                 Ok(end) => last = Some((name.run, end)),
                 // Pruned between the listing and now.
@@ -99,15 +141,7 @@ impl Archive {
                 Err(error) => return Err(ArchiveError::File { path, error }),
             }
         }
-        archive.entries.sort_by(|x, y| {
-            let key = |entry: &Entry| (entry.record.date_unix_ms, entry.record.number);
-            x.stream.cmp(&y.stream).then_with(|| key(x).cmp(&key(y)))
-        });
-        // Both nodes of a pair may have archived a segment.
-        archive.entries.dedup_by(|x, y| {
-            (&x.stream, &x.record.run, x.record.number) == (&y.stream, &y.record.run, y.record.number)
-        });
-        Ok(archive)
+        Ok(())
     }
 
     /// Every segment, by stream, then by date.
@@ -122,23 +156,34 @@ impl Archive {
 
     /// The init section that a segment's pictures need.
     pub fn init(&self, entry: &Entry) -> Option<&Bytes> {
-        self.logs[entry.log].inits.get(entry.record.video_init()?)
+        let name = entry.record.video_init()?;
+        entry.places().find_map(|place| self.logs[place.log].inits.get(name))
     }
 
-    /// A segment's object. Its seal and its recorded hash hold.
+    /// A segment's object, of the first node whose seal and recorded hash hold.
     ///
     /// # Errors
-    /// When they do not, or the file cannot be read.
+    /// What is wrong with the first one when they hold nowhere, or no file can be read.
     pub fn object(&self, entry: &Entry) -> Result<Object, ArchiveError> {
-        let path = || self.logs[entry.log].path.clone();
+        let first = self.object_at(entry, &entry.place);
+        let other =
+            |_: &ArchiveError| entry.others.iter().find_map(|place| self.object_at(entry, place).ok());
+        match first.as_ref().err().and_then(other) {
+            Some(object) => Ok(object),
+            None => first,
+        }
+    }
+
+    fn object_at(&self, entry: &Entry, place: &Place) -> Result<Object, ArchiveError> {
+        let path = || self.logs[place.log].path.clone();
         let number = entry.record.number;
         let payload = || -> io::Result<Bytes> {
             let mut file = File::open(path())?;
-            read_at(&mut file, entry.at, entry.head.len).map(Bytes::from)
+            read_at(&mut file, place.at, place.head.len).map(Bytes::from)
         };
         let payload = payload().map_err(|error| ArchiveError::File { path: path(), error })?;
         let segment = |error| ArchiveError::Segment { path: path(), number, error };
-        entry.head.verify(entry.before, &payload).map_err(segment)?;
+        place.head.verify(place.before, &payload).map_err(segment)?;
         let object_at = 4 + payload.first_chunk().map_or(0, |first| log::segment_json_len(*first));
         let hash = payload.get(object_at..).map(|object| ring::digest::digest(&ring::digest::SHA256, object));
         if hash.map(hex::encode).as_deref() != entry.record.video_sha256() {
@@ -244,7 +289,12 @@ impl Archive {
         let json = read_at(file, at + 4, json_len)?;
         Ok(log::read_record(&json).map_err(says).map(|record| {
             let log = self.logs.len();
-            self.entries.push(Entry { stream, record, log, at, head, before });
+            self.entries.push(Entry {
+                stream,
+                record,
+                place: Place { log, at, head, before },
+                others: Vec::new(),
+            });
         }))
     }
 }
