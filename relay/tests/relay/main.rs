@@ -18,6 +18,7 @@ mod http2;
 mod http2_ill;
 mod jwt;
 mod kept;
+mod keys;
 mod low_latency;
 mod outages;
 mod program;
