@@ -14,7 +14,8 @@ use thiserror::Error;
 pub const ENV_PREFIX: &str = "RELEVE_INGEST_";
 
 /// The keys whose values are numbers.
-const NUMBERS: [&str; 4] = ["segment_seconds", "window_segments", "mark_workers", "archive_hours"];
+const NUMBERS: [&str; 5] =
+    ["segment_seconds", "window_segments", "mark_workers", "archive_hours", "key_segments"];
 
 /// The keys whose values are switches.
 const SWITCHES: [&str; 2] = ["low_latency", "mpeg_ts"];
@@ -94,6 +95,10 @@ pub struct Config {
     /// whoever began the run.
     #[serde(default = "yes")]
     pub mpeg_ts: bool,
+    /// Segments of an encrypted stream that share a key, 1 to 100,000: 300 of 2 s are ten minutes. The nodes of a pair go by
+    /// whoever began the run.
+    #[serde(default = "key_segments")]
+    pub key_segments: u32,
     /// Log lines for people or machines.
     #[serde(default)]
     pub log: LogFormat,
@@ -122,6 +127,9 @@ fn mark_workers() -> usize {
 }
 fn archive_hours() -> u32 {
     24
+}
+fn key_segments() -> u32 {
+    300
 }
 fn yes() -> bool {
     true
@@ -188,6 +196,8 @@ impl Config {
         let (all, any) = (!tls.contains(&false), tls.contains(&true));
         let wanted = "with `tls_certificate` and `tls_key`: TLS needs all three";
         range("rtmps_listen", "incomplete".to_owned(), all || !any, wanted)?;
+        let segments = self.key_segments;
+        range("key_segments", segments.to_string(), (1..=100_000).contains(&segments), "1 to 100000")?;
         let Some(pair) = &self.pair else { return Ok(()) };
         let wanted = "absent in a pair: what TLS knows of a connection cannot be taken over";
         range("rtmps_listen", "there".to_owned(), !any, wanted)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/state.db                                              streams, runs, segments, ledger (SQLite)
-//! DIR/keys/{access,session,cluster,pattern,code,bias,webhook,mint}.key   secrets, mode 0600
+//! DIR/keys/{access,session,cluster,pattern,code,bias,webhook,mint,content}.key   secrets, mode 0600
 //! DIR/blobs/                                                init sections
 //! DIR/archive/                                              marked segments, for the tracer
 //! ```
@@ -36,11 +36,13 @@ pub enum KeyKind {
     Webhook,
     /// Opens the minting of access tokens on relays' admin listeners: relays, whoever mints there.
     Mint,
+    /// Gives the keys that segments are encrypted by: ingest nodes, relays.
+    Content,
 }
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [KeyKind; 8] = [
+    pub const ALL: [KeyKind; 9] = [
         KeyKind::Access,
         KeyKind::Session,
         KeyKind::Cluster,
@@ -49,6 +51,7 @@ impl KeyKind {
         KeyKind::Bias,
         KeyKind::Webhook,
         KeyKind::Mint,
+        KeyKind::Content,
     ];
 
     fn file_name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl KeyKind {
             KeyKind::Bias => "bias.key",
             KeyKind::Webhook => "webhook.key",
             KeyKind::Mint => "mint.key",
+            KeyKind::Content => "content.key",
         }
     }
 }

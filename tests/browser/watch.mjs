@@ -34,6 +34,10 @@ async function begin(page) {
   });
   const startup_ms = Date.now() - opened;
   await page.evaluate(() => {
+    // Licences fetched; the list of resources is too short for all of a minute.
+    const names = (entries) => entries.map((entry) => entry.name).filter((name) => name.includes("/key/"));
+    window.keys = names(performance.getEntriesByType("resource"));
+    new PerformanceObserver((list) => window.keys.push(...names(list.getEntries()))).observe({ type: "resource" });
     window.waits = [];
     for (const kind of ["waiting", "stalled", "error", "ended", "pause"])
       window.releve.video.addEventListener(kind, () => window.waits.push({ kind, at: window.releve.video.currentTime }));
@@ -74,13 +78,21 @@ async function clock(page) {
 
 async function play(page) {
   const startup_ms = await begin(page);
-  const look = () =>
-    page.evaluate(() => {
+  const encrypted = await page.evaluate(() => window.releve.video.mediaKeys !== null);
+  const look = async () => {
+    // A page may not read the pictures of an encrypted film: then it is given what is on screen.
+    const screen = encrypted ? (await page.locator("video").screenshot()).toString("base64") : null;
+    return page.evaluate(async (screen) => {
       const { video } = window.releve;
       const canvas = document.createElement("canvas");
       [canvas.width, canvas.height] = [64, 36];
       const context = canvas.getContext("2d");
-      context.drawImage(video, 0, 0, 64, 36);
+      const shown = new Image();
+      if (screen !== null) {
+        shown.src = `data:image/png;base64,${screen}`;
+        await shown.decode();
+      }
+      context.drawImage(screen === null ? video : shown, 0, 0, 64, 36);
       return {
         at: video.currentTime,
         pixels: Array.from(context.getImageData(0, 0, 64, 36).data.filter((_, index) => index % 4 === 0)),
@@ -88,7 +100,8 @@ async function play(page) {
         sound_bytes: video.webkitAudioDecodedByteCount,
         size: [video.videoWidth, video.videoHeight],
       };
-    });
+    }, screen);
+  };
   const [began, first] = [Date.now(), await look()];
   const looks = [first];
   while (Date.now() - began < Number(seconds) * 1000) {
@@ -103,12 +116,14 @@ async function play(page) {
     words: document.getElementById("status").textContent,
     protocols: [...new Set(performance.getEntriesByType("resource").map((entry) => entry.nextHopProtocol))],
     hls: window.releve.hls !== null,
+    keys: window.keys,
   }));
   const mean = (pixels) => pixels.reduce((sum, pixel) => sum + pixel, 0) / pixels.length;
   const differs = (pixels) => mean(pixels.map((pixel, index) => Math.abs(pixel - first.pixels[index])));
   const spread = (pixels) => Math.max(...pixels) - Math.min(...pixels);
   return {
     ...inside,
+    encrypted,
     startup_ms,
     wall_s: (ended - began) / 1000,
     played_s: last.at - first.at,

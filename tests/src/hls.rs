@@ -78,6 +78,8 @@ impl MediaPlaylist {
                 "#EXT-X-DISCONTINUITY" => {
                     discontinuity = Some(discontinuity.unwrap_or(first_discontinuity) + 1);
                 }
+                "#EXT-X-KEY" if value == "METHOD=NONE" => {}
+                "#EXT-X-KEY" => drop(quoted(value, "URI").context("a key has a URI")?),
                 "#EXT-X-MAP" => map = quoted(value, "URI").context("a map has a URI")?,
                 "#EXT-X-PROGRAM-DATE-TIME" => date = Some(ms_of_day(value)?),
                 "#EXTINF" => duration = Some(hundred_thousandths(value.strip_suffix(',').unwrap_or(value))?),

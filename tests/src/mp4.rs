@@ -90,8 +90,8 @@ impl Init {
         let all = boxes(entries)?;
         let [(kind, entry)] = all[..] else { bail!("{} sample entries", all.len()) };
         let config = match kind {
-            b"avc1" => child(entry.get(78..).context("cut avc1")?, "avcC")?.to_vec(),
-            b"mp4a" => specific(child(entry.get(28..).context("cut mp4a")?, "esds")?)?,
+            b"avc1" | b"encv" => child(entry.get(78..).context("cut avc1")?, "avcC")?.to_vec(),
+            b"mp4a" | b"enca" => specific(child(entry.get(28..).context("cut mp4a")?, "esds")?)?,
             other => bail!("sample entry {:?}", String::from_utf8_lossy(other)),
         };
         Ok(Init { timescale, handler, config })

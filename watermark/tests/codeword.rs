@@ -46,6 +46,7 @@ fn segment(number: u64, gops: Vec<Gop>) -> Segment {
         gops,
         tracks: vec![],
         mpeg_ts: None,
+        key: None,
     }
 }
 
@@ -60,7 +61,13 @@ async fn folder() -> (tempfile::TempDir, Sqlite) {
     for stream in ["demo", "quiet"] {
         let key = StreamKey::generate().unwrap();
         let (key_id, key_hash) = (key.id().to_owned(), KeyHash::of(&key));
-        let record = StreamRecord { name: name(stream), key_id, key_hash, mark: MarkPolicy::Prefer };
+        let record = StreamRecord {
+            name: name(stream),
+            key_id,
+            key_hash,
+            mark: MarkPolicy::Prefer,
+            encrypt: Default::default(),
+        };
         state.add_stream(record).await.unwrap();
     }
     let run = Run {
@@ -72,6 +79,7 @@ async fn folder() -> (tempfile::TempDir, Sqlite) {
         target_duration_s: 4,
         part_90k: 90_000,
         mpeg_ts: false,
+        encryption: None,
     };
     state.begin_run(&run).await.unwrap();
     let two_marked = [0, 2].map(|index| gop(4, index, Marking::Marked, 2));

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod content_key;
 pub mod name;
 pub mod node_auth;
 pub mod origin;

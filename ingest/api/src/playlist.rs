@@ -7,6 +7,7 @@ mod mpeg_ts;
 
 pub use mpeg_ts::{MPEG_TS, mpeg_ts};
 
+use crate::content_key::SegmentKey;
 use crate::window::{Part, Segment, Snapshot, TICKS_PER_SECOND, Track, TrackInfo};
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -15,6 +16,10 @@ use std::fmt::Write;
 pub const INDEX: &str = "index.m3u8";
 /// Content type of every playlist (RFC 8216 §4).
 pub const CONTENT_TYPE: &str = "application/vnd.apple.mpegurl";
+
+/// `KEYFORMAT` of encrypted segments: Clear Key, which browsers have built in (W3C Encrypted Media Extensions §9.1). The URI
+/// gives the 16 bytes of the key, as that of the format `identity` does.
+pub const KEY_FORMAT: &str = "org.w3.clearkey";
 
 /// File name of a track's playlist.
 pub fn media_name(track: Track) -> &'static str {
@@ -112,20 +117,21 @@ fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
     if low_latency {
         control(&mut out, snapshot);
     }
-    let (mut init, mut discontinuity) = ("", first_discontinuity);
+    let mut said = Head { discontinuity: first_discontinuity, ..Head::default() };
     if let Some(count) = skipped {
         let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={count}");
         // What was skipped is known to whoever asks: its lines are not repeated.
         if let Some(last) = listed().nth(count - 1) {
-            init = last.tracks.iter().find(|entry| entry.track == track).map_or("", |entry| &entry.init);
-            discontinuity = last.discontinuity;
+            // But for the key, which is: whoever lost it has it again.
+            said.init = last.tracks.iter().find(|entry| entry.track == track).map_or("", |entry| &entry.init);
+            said.discontinuity = last.discontinuity;
         }
     }
     let part_from = listed().last().map_or(0, |last| last.number.saturating_sub(PARTS_OF - 1));
     for segment in listed().skip(skipped.unwrap_or(0)) {
         let Some(entry) = segment.tracks.iter().find(|entry| entry.track == track) else { break };
-        let lines = (segment.discontinuity, entry.init.as_str(), segment.date_unix_ms);
-        begin(&mut out, track, lines, &mut init, &mut discontinuity);
+        let head = Head { discontinuity: segment.discontinuity, key: segment.key, init: &entry.init };
+        begin(&mut out, track, head, segment.date_unix_ms, &mut said);
         if low_latency && segment.number >= part_from {
             parts(&mut out, track, segment.number, &entry.parts);
         }
@@ -138,8 +144,8 @@ fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
         );
     }
     if let Some((open, entry)) = open {
-        let lines = (open.discontinuity, entry.init.as_str(), open.date_unix_ms);
-        begin(&mut out, track, lines, &mut init, &mut discontinuity);
+        let head = Head { discontinuity: open.discontinuity, key: open.key, init: &entry.init };
+        begin(&mut out, track, head, open.date_unix_ms, &mut said);
         parts(&mut out, track, open.number, &entry.parts[..open.parts()]);
     }
     if low_latency {
@@ -187,22 +193,33 @@ fn skippable<'a>(snapshot: &Snapshot, listed: impl Iterator<Item = &'a Segment>)
     Some(count)
 }
 
+/// What a playlist says once, until it changes.
+#[derive(Clone, Copy, Default)]
+struct Head<'a> {
+    discontinuity: u64,
+    key: Option<SegmentKey>,
+    init: &'a str,
+}
+
 /// The lines before a segment's parts and URI.
-fn begin<'a>(
-    out: &mut String,
-    track: Track,
-    (segment_discontinuity, segment_init, date_unix_ms): (u64, &'a str, i64),
-    init: &mut &'a str,
-    discontinuity: &mut u64,
-) {
-    if segment_discontinuity != *discontinuity {
+fn begin<'a>(out: &mut String, track: Track, head: Head<'a>, date_unix_ms: i64, said: &mut Head<'a>) {
+    if head.discontinuity != said.discontinuity {
         out.push_str("#EXT-X-DISCONTINUITY\n");
-        *discontinuity = segment_discontinuity;
     }
-    if segment_init != *init {
-        let _ = writeln!(out, "#EXT-X-MAP:URI=\"{}/{segment_init}.mp4\"", track.as_str());
-        *init = segment_init;
+    match head.key {
+        key if key == said.key => {}
+        Some(SegmentKey { kid, .. }) => {
+            let _ = writeln!(
+                out,
+                "#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"key/{kid}.key\",KEYID=0x{kid},KEYFORMAT=\"{KEY_FORMAT}\",KEYFORMATVERSIONS=\"1\""
+            );
+        }
+        None => out.push_str("#EXT-X-KEY:METHOD=NONE\n"),
     }
+    if head.init != said.init {
+        let _ = writeln!(out, "#EXT-X-MAP:URI=\"{}/{}.mp4\"", track.as_str(), head.init);
+    }
+    *said = head;
     let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date(date_unix_ms));
 }
 
@@ -289,6 +306,7 @@ mod tests {
             len: 1,
             sha256: Sha256([0; 32]),
             parts: Vec::new(),
+            clear: None,
         };
         Segment {
             number,
@@ -302,6 +320,7 @@ mod tests {
             gops: Vec::new(),
             tracks: vec![entry(Track::Video), entry(Track::Audio)],
             mpeg_ts: None,
+            key: None,
         }
     }
 
@@ -335,9 +354,38 @@ mod tests {
             number: last + 1,
             discontinuity: 0,
             date_unix_ms: 1_700_000_000_123,
+            key: None,
             tracks: vec![entry(Track::Video), entry(Track::Audio)],
         });
         all
+    }
+
+    /// Segments 1 and 2 under one key, 3 under the next, 4 in the clear.
+    #[test]
+    fn keys_are_named_where_they_change() {
+        let key = |kid| Some(SegmentKey { content_key: 1, kid: crate::content_key::KeyId([kid; 16]) });
+        let sealed = |number, kid, init| Segment { key: key(kid), ..segment(number, 0, init) };
+        let segments =
+            vec![sealed(1, 0xa, "a"), sealed(2, 0xa, "a"), sealed(3, 0xb, "b"), segment(4, 0, "c")];
+        let text = media(&snapshot(segments), Track::Audio).unwrap();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.contains("KEY") || line.contains("MAP")).collect();
+        let (first, second) = ("0a".repeat(16), "0b".repeat(16));
+        let line = |kid: &str| {
+            format!(
+                "#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"key/{kid}.key\",KEYID=0x{kid},KEYFORMAT=\"org.w3.clearkey\",KEYFORMATVERSIONS=\"1\""
+            )
+        };
+        let map = |init: &str| format!("#EXT-X-MAP:URI=\"audio/init-{init:0>16}.mp4\"");
+        let none = "#EXT-X-KEY:METHOD=NONE".to_owned();
+        assert_eq!(lines, [line(&first), map("a"), line(&second), map("b"), none, map("c")]);
+        assert!(!text.contains("DISCONTINUITY\n"));
+        // A delta update says the key of what it begins with, though whoever asks may know it.
+        let mut live = low_latency(12, 2);
+        live.segments.iter_mut().for_each(|segment| segment.key = key(0xa));
+        live.open.iter_mut().for_each(|open| open.key = key(0xa));
+        let update = delta(&live, Track::Video).unwrap();
+        assert_eq!((update.matches("#EXT-X-KEY").count(), update.matches("#EXT-X-MAP").count()), (1, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Durable before the first segment of the run; every node that has it makes the same segments from the same bytes. Pure.
 
+use crate::content_key::Encryption;
 use crate::name::{RunId, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -25,4 +26,7 @@ pub struct Run {
     /// Whether its segments are there as MPEG-TS too.
     #[serde(default)]
     pub mpeg_ts: bool,
+    /// How its segments are encrypted, if they are.
+    #[serde(default)]
+    pub encryption: Option<Encryption>,
 }

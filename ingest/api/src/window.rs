@@ -4,6 +4,7 @@
 //! name says otherwise.
 
 use crate::Object;
+use crate::content_key::SegmentKey;
 use crate::name::{RunId, StreamName};
 use releve_watermark::GopId;
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,9 @@ pub struct OpenSegment {
     pub discontinuity: u64,
     /// Its `EXT-X-PROGRAM-DATE-TIME` in Unix milliseconds.
     pub date_unix_ms: i64,
+    /// The key that it is encrypted by, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SegmentKey>,
     /// Its parts so far, one entry a track, video first; all tracks have as many.
     pub tracks: Vec<OpenTrack>,
 }
@@ -182,6 +186,9 @@ pub struct Segment {
     /// The same muxed as MPEG-TS, where the run has that.
     #[serde(default)]
     pub mpeg_ts: Option<Rendition>,
+    /// The key that it is encrypted by, if it is.
+    #[serde(default)]
+    pub key: Option<SegmentKey>,
 }
 
 /// The same media in another container: one object for all tracks.
@@ -222,6 +229,18 @@ pub struct SegmentTrack {
     pub sha256: Sha256,
     /// The parts that make it up, in order.
     pub parts: Vec<Part>,
+    /// What it was before it was encrypted, where it was.
+    #[serde(default)]
+    pub clear: Option<Clear>,
+}
+
+/// A track of a segment before encryption: what the archive keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clear {
+    /// Name of its init section; another one than the last segment's means that the configuration has changed.
+    pub init: String,
+    /// Hash of the encoded `Object`.
+    pub sha256: Sha256,
 }
 
 /// One part of a segment: the unit of publication.

@@ -56,6 +56,7 @@ fn segments(stream: &Stream) -> Vec<Sha256> {
         target_duration_s: 2,
         part_90k: 30_000,
         mpeg_ts: false,
+        encryption: None,
     };
     let mut segmenter = Segmenter::begin(run);
     let mut outputs =

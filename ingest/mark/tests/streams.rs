@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 mod common;
+#[path = "common/encrypted.rs"]
+mod encrypted;
 #[path = "common/normalise.rs"]
 mod normalise;
 

@@ -6,9 +6,13 @@
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::BytesCount;
-use ingest_api::{Run, RunId};
-use media::segment::Segmenter;
+use ingest_api::content_key::ContentKey;
+use ingest_api::window::Sha256;
+use ingest_api::{Object, Run, RunId, Track};
+use media::cbcs::Seal;
+use media::segment::{Output, Segmenter};
 use media::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
+use releve_watermark::Key;
 use std::sync::Arc;
 
 fn main() {
@@ -27,6 +31,7 @@ fn run(mpeg_ts: bool) -> Run {
         target_duration_s: 4,
         part_90k: 45_000,
         mpeg_ts,
+        encryption: None,
     }
 }
 
@@ -42,6 +47,7 @@ fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
     for n in 0..PICTURES {
         let mut unit = vec![n as u8 | 1; size];
         unit[..4].copy_from_slice(&(size as u32 - 4).to_be_bytes());
+        unit[4] = if n % 60 == 0 { 0x65 } else { 0x41 };
         let data = Bytes::from(unit);
         bytes += size;
         let pieces = vec![Piece::Common(data)];
@@ -65,6 +71,47 @@ fn segment_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
 #[divan::bench(args = [6, 50])]
 fn segment_and_mpeg_ts_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
     segments(bencher, mbps, true);
+}
+
+/// What encryption adds: parts and segments of both tracks encrypted, and the hashes of what comes of it.
+#[divan::bench(args = [6, 50])]
+fn encrypt_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    let (units, bytes) = units(mbps * 1_000_000);
+    let mut segmenter = Segmenter::begin(run(false));
+    let mut outputs: Vec<Output> = units.into_iter().flat_map(|unit| segmenter.push(unit)).collect();
+    outputs.extend(segmenter.gone());
+    let key = ContentKey::of_segment(&Key::new(1, [1; 32]), &run(false).stream, 0, 300);
+    let seal = |wanted| {
+        let init = outputs.iter().find_map(|output| match output {
+            Output::Init { track, object, .. } if *track == wanted => Some(&object.a),
+            _ => None,
+        });
+        Seal::new(wanted, init.expect("an init section"), &key).expect("an init section of ours")
+    };
+    let (video_seal, audio_seal) = (seal(Track::Video), seal(Track::Audio));
+    bencher.counter(BytesCount::new(bytes)).bench(|| {
+        for output in &outputs {
+            let each = |seal: &Seal, object: &Object| {
+                let (sealed, lens) = seal.seal(object).expect("a segment of ours");
+                let mut at = 0;
+                for len in lens.iter().filter(|_| lens.len() > 1) {
+                    let part = sealed.part(at..at + *len as usize).expect("a part");
+                    divan::black_box(Sha256::of(&part.encode()));
+                    at += *len as usize;
+                }
+                divan::black_box(Sha256::of(&sealed.encode()));
+            };
+            match output {
+                Output::Part { track: Track::Video, object, .. } => each(&video_seal, object),
+                Output::Part { track: Track::Audio, object, .. } => each(&audio_seal, object),
+                Output::Segment { video, audio, .. } => {
+                    video.iter().for_each(|object| each(&video_seal, object));
+                    audio.iter().for_each(|object| each(&audio_seal, object));
+                }
+                Output::Init { .. } | Output::Report(_) => {}
+            }
+        }
+    });
 }
 
 fn segments(bencher: Bencher<'_, '_>, mbps: usize, mpeg_ts: bool) {

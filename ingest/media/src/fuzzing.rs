@@ -26,6 +26,7 @@ pub fn flv(mut data: &[u8]) {
         target_duration_s: 2,
         part_90k: 45_000,
         mpeg_ts: true,
+        encryption: None,
     };
     let mut feed = Feed::new(0);
     let mut segmenter = Segmenter::begin(run);

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod bits;
+pub mod cbcs;
 pub mod config;
 pub mod container;
 pub mod feed;

@@ -15,7 +15,7 @@ use crate::container::mpeg_ts::{self, Source};
 use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
-use ingest_api::window::{OpenSegment, OpenTrack, Part, Segment, TICKS_PER_SECOND, TrackInfo};
+use ingest_api::window::{OpenSegment, OpenTrack, Part, Segment, SegmentTrack, TICKS_PER_SECOND, TrackInfo};
 use ingest_api::{Object, Run, Snapshot, StreamName, Track};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -287,6 +287,7 @@ impl Window {
                 number,
                 discontinuity: of.discontinuity,
                 date_unix_ms: of.date_unix_ms,
+                key: of.key,
                 tracks: Vec::new(),
             },
             objects: Default::default(),
@@ -333,7 +334,7 @@ impl Window {
             return Err(WindowError::Init { number });
         }
         for init in &mut self.inits {
-            init.named |= record.tracks.iter().any(|track| track.init == init.name);
+            init.named |= init.is_of(&record);
         }
         for track in &record.tracks {
             self.rates[index(track.track)].saw(track.len, record.duration_90k);
@@ -428,6 +429,12 @@ impl Window {
         Some(&self.inits.iter().find(|init| init.name == name)?.object)
     }
 
+    /// The same, and what the multivariant playlist says of its track; bit rates are 0.
+    pub fn init_with_info(&self, name: &str) -> Option<(&Object, &TrackInfo)> {
+        let init = self.inits.iter().find(|init| init.name == name)?;
+        Some((&init.object, &init.info))
+    }
+
     /// Bytes of the segments kept, both variants.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -467,16 +474,19 @@ impl Window {
             self.first_listed = self.first_listed.max(oldest.record.number + 1);
         }
         let segments = &self.segments;
-        self.inits.retain(|init| {
-            !init.named
-                || segments
-                    .iter()
-                    .any(|entry| entry.record.tracks.iter().any(|track| track.init == init.name))
-        });
+        self.inits.retain(|init| !init.named || segments.iter().any(|entry| init.is_of(&entry.record)));
     }
 
     fn changed(&mut self) {
         self.version = self.version.wrapping_add(1);
+    }
+}
+
+impl Init {
+    /// Whether a segment names it, as its own or as that which it was encrypted from.
+    fn is_of(&self, record: &Segment) -> bool {
+        let clear = |track: &SegmentTrack| track.clear.as_ref().is_some_and(|clear| clear.init == self.name);
+        record.tracks.iter().any(|track| track.init == self.name || clear(track))
     }
 }
 

@@ -29,6 +29,7 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Objec
         len: len as u64,
         sha256: Sha256::of(&object.encode()),
         parts: Vec::new(),
+        clear: None,
     };
     let record = Segment {
         number,
@@ -42,6 +43,7 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Objec
         gops: Vec::new(),
         tracks: vec![track],
         mpeg_ts: None,
+        key: None,
     };
     (record, Some(object), None)
 }
@@ -60,7 +62,7 @@ fn push_part(window: &mut Window, number: u64, index: u32, bytes: &'static [u8])
     let object = Object::plain(Bytes::from_static(bytes));
     let sha256 = Sha256::of(&object.encode());
     let part = Part { duration_90k: 30_000, len: bytes.len() as u64, independent: index == 0, sha256 };
-    let of = OfSegment { init: "init-0".to_owned(), discontinuity: 0, date_unix_ms: 7 };
+    let of = OfSegment { init: "init-0".to_owned(), discontinuity: 0, date_unix_ms: 7, key: None };
     window.push_part(Track::Video, (number, index), part, object, &of)
 }
 
@@ -173,6 +175,7 @@ fn a_run_that_goes_on_elsewhere_leaves_no_hole_behind_it() {
         target_duration_s: 4,
         part_90k: 30_000,
         mpeg_ts: false,
+        encryption: None,
     };
     let mut window = window(3, 5);
     push(&mut window, 5, 360_000, 1).unwrap();
@@ -249,6 +252,7 @@ fn what_another_node_listed_goes_in_front_newest_first_until_the_list_is_full() 
         target_duration_s: 4,
         part_90k: 0,
         mpeg_ts: false,
+        encryption: None,
     };
     let mut ours = Window::new("demo".parse().unwrap(), 4, 3, 9, 1);
     ours.join(&run, 6, &theirs.seed()).unwrap();

@@ -11,7 +11,9 @@ use releve_ingest::key_change;
 use releve_ingest::operator::issue::{Format, IssueKey, Said};
 use releve_ingest::operator::pair;
 use releve_ingest::state_dir::{KeyKind, StateDir};
-use releve_state::coordinator::{Coordinator, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord};
+use releve_state::coordinator::{
+    Coordinator, Encrypt, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord,
+};
 use releve_state::sqlite::Sqlite;
 use releve_state::{KeyHash, StreamKey};
 use serde_json::json;
@@ -66,6 +68,17 @@ enum StreamCommand {
         /// What to do about marking.
         #[arg(long, value_enum, default_value_t = Mark::Prefer)]
         mark: Mark,
+        /// How its segments are encrypted.
+        #[arg(long, value_enum, default_value_t = Encryption::None)]
+        encrypt: Encryption,
+    },
+    /// Encrypt a stream, or no longer, from its next run on: half a minute after its publisher has left.
+    Encrypt {
+        /// Public name.
+        name: StreamName,
+        /// How.
+        #[arg(value_enum)]
+        encrypt: Encryption,
     },
     /// List streams.
     List {
@@ -194,6 +207,23 @@ enum Mark {
     Off,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Encryption {
+    /// Not at all.
+    None,
+    /// `cbcs` of Common Encryption; then there is no MPEG-TS.
+    Cbcs,
+}
+
+impl From<Encryption> for Encrypt {
+    fn from(encryption: Encryption) -> Encrypt {
+        match encryption {
+            Encryption::None => Encrypt::None,
+            Encryption::Cbcs => Encrypt::Cbcs,
+        }
+    }
+}
+
 impl From<Mark> for MarkPolicy {
     fn from(mark: Mark) -> MarkPolicy {
         match mark {
@@ -273,13 +303,14 @@ fn key(dir: &StateDir, command: KeyCommand) -> Result<()> {
 
 async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
     match command {
-        StreamCommand::Add { name, mark } => {
+        StreamCommand::Add { name, mark, encrypt } => {
             let key = StreamKey::generate()?;
             let record = StreamRecord {
                 name: name.clone(),
                 key_id: key.id().to_owned(),
                 key_hash: KeyHash::of(&key),
                 mark: mark.into(),
+                encrypt: encrypt.into(),
             };
             state.add_stream(record).await?;
             eprintln!("stream key of `{name}`, shown this once; push to rtmp://HOST/live with it:");
@@ -288,11 +319,26 @@ async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
         StreamCommand::List { json } => {
             let streams = state.streams().await?;
             if json {
-                let rows: Vec<_> = streams.iter().map(|s| json!({"name": s.name, "mark": s.mark})).collect();
+                let rows: Vec<_> = streams
+                    .iter()
+                    .map(|s| json!({"name": s.name, "mark": s.mark, "encrypt": s.encrypt}))
+                    .collect();
                 println!("{}", json!(rows));
             } else {
-                streams.iter().for_each(|s| println!("{}\t{}", s.name, word(s.mark)));
+                streams.iter().for_each(|s| {
+                    println!(
+                        "{}\t{}\t{}",
+                        s.name,
+                        word(s.mark),
+                        if s.encrypt == Encrypt::Cbcs { "cbcs" } else { "-" }
+                    )
+                });
             }
+        }
+        StreamCommand::Encrypt { name, encrypt } => {
+            let Some(mut record) = state.stream(&name).await? else { bail!("there is no stream `{name}`") };
+            record.encrypt = encrypt.into();
+            state.update_stream(record).await?;
         }
         StreamCommand::RotateKey { name } => {
             let Some(mut record) = state.stream(&name).await? else { bail!("there is no stream `{name}`") };

@@ -99,13 +99,15 @@ impl Archive {
         (archive, Writer { queue, waiting, blobs, logs: HashMap::new(), metrics, gate })
     }
 
-    /// Hands over a committed segment; returns at once. One without marks is not kept: no copy of it says whose it was.
+    /// Hands over a committed segment with its video as it was before encryption; returns at once. One without marks is not
+    /// kept: no copy of it says whose it was.
     pub fn offer(&self, stream: &StreamName, window: &Window, record: &Segment, video: Option<&Object>) {
         let Some(queue) = &self.queue else { return };
         let track = record.tracks.iter().find(|track| track.track == Track::Video);
         let marked = video.filter(|object| !object.pairs.is_empty());
         let (Some(track), Some(object)) = (track, marked) else { return };
-        let Some(init) = window.init(&track.init) else { return self.dropped(stream, "no-init", "") };
+        let init_name = track.clear.as_ref().map_or(&track.init, |clear| &clear.init);
+        let Some(init) = window.init(init_name) else { return self.dropped(stream, "no-init", "") };
         let bytes = weight(object);
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES_MAX {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -114,7 +116,7 @@ impl Archive {
         let kept = Kept {
             stream: stream.clone(),
             record: record.clone(),
-            init_name: track.init.clone(),
+            init_name: init_name.clone(),
             init: init.clone(),
             object: object.clone(),
         };

@@ -113,6 +113,11 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     let dir = StateDir::at(&config.dir);
     let keys = marking_keys(&dir)?;
     let cluster = dir.keys(KeyKind::Cluster)?;
+    let content = match dir.keys(KeyKind::Content) {
+        Ok(keys) => Some(keys),
+        Err(StateDirError::NoKey(_)) => None, // it is asked for by streams that are encrypted
+        Err(error) => return Err(error.into()),
+    };
     let cluster_keys = cluster.clone();
     let database = dir.database();
     let state: Arc<dyn Coordinator> =
@@ -158,6 +163,8 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
                 stream: record.name.clone(),
                 target_duration_s: config.segment_seconds,
                 mpeg_ts: config.mpeg_ts,
+                content: content.clone(),
+                key_segments: config.key_segments,
                 state: state.clone(),
                 blobs: blobs.clone(),
                 marking: Marking::new(

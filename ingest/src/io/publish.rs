@@ -7,6 +7,7 @@
 
 mod copied;
 mod parting;
+mod sealing;
 mod twin;
 
 use crate::io::archive::Archive;
@@ -23,7 +24,8 @@ use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
 use releve_state::Blobs;
-use releve_state::coordinator::{Coordinator, Error as StateError, Fence};
+use releve_state::coordinator::{Coordinator, Encrypt, Error as StateError, Fence};
+use releve_watermark::KeyRing;
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::MediaKind;
 use std::collections::{BTreeSet, VecDeque};
@@ -57,6 +59,10 @@ pub struct Context {
     pub blobs: Arc<dyn Blobs>,
     /// The way to the marking processes.
     pub marking: Marking,
+    /// Roots of the keys that segments are encrypted by, where this node has them.
+    pub content: Option<KeyRing>,
+    /// Segments of new runs that share such a key.
+    pub key_segments: u32,
     /// Keeps what is published.
     pub archive: Archive,
     /// Counters.
@@ -95,6 +101,7 @@ pub async fn run(
         told: BTreeSet::new(),
         lacking: None,
         spare: None,
+        seals: Vec::new(),
     };
     loop {
         tokio::select! {
@@ -169,6 +176,8 @@ struct Made {
     record: Segment,
     video: Option<Object>,
     audio: Option<Object>,
+    /// Its video before encryption, where that is another.
+    clear: Option<Object>,
     /// The other node makes it too.
     compared: bool,
 }
@@ -204,6 +213,8 @@ struct Stream {
     lacking: Option<u64>,
     /// What was listed here before it began anew behind what the other node listed.
     spare: Option<Window>,
+    /// What encrypts the present segments.
+    seals: Vec<sealing::SealOf>,
 }
 
 impl Stream {
@@ -235,7 +246,7 @@ impl Stream {
             self.segmenter = None;
         }
         if self.segmenter.is_none() {
-            match self.open_run(late).await {
+            match self.open_run(late, begin.encrypt).await {
                 Ok((run, epoch, segmenter)) => {
                     self.run = run.id;
                     self.epoch = epoch;
@@ -293,8 +304,11 @@ impl Stream {
     }
 
     /// Goes on with the newest run if it ended within the grace time, else begins one.
-    async fn open_run(&self, late: bool) -> Result<(Run, u64, Segmenter), StateError> {
-        let Context { stream, state, target_duration_s, mpeg_ts, .. } = &self.context;
+    async fn open_run(&self, late: bool, encrypt: Encrypt) -> Result<(Run, u64, Segmenter), StateError> {
+        let Context { stream, state, target_duration_s, .. } = &self.context;
+        let encryption = self.context.encryption(encrypt)?;
+        // Its packets are not encrypted.
+        let mpeg_ts = self.context.mpeg_ts && encryption.is_none();
         let now_unix_ms = unix_ms();
         // Whoever held the stream before, in another process perhaps, is fenced from here on.
         let epoch = state.advance_epoch(stream, state.epoch(stream).await?).await?;
@@ -304,7 +318,8 @@ impl Stream {
             let committed_unix_ms = state.last_commit_unix_ms(stream).await?.unwrap_or(i64::MIN);
             let within_grace =
                 now_unix_ms.saturating_sub(committed_unix_ms) < self.context.grace.as_millis() as i64;
-            let as_configured = (run.target_duration_s, run.mpeg_ts) == (*target_duration_s, *mpeg_ts);
+            let as_configured = (run.target_duration_s, run.mpeg_ts, run.encryption)
+                == (*target_duration_s, mpeg_ts, encryption);
             if last.run == run.id && within_grace && as_configured {
                 info!(%stream, run = %run.id, number = last.number + 1, "run goes on");
                 let segmenter = Segmenter::resume(run.clone(), last);
@@ -328,7 +343,8 @@ impl Stream {
                 .max(latest.as_ref().map_or(0, |run| run.first_discontinuity)),
             target_duration_s: *target_duration_s,
             part_90k: PART_90K,
-            mpeg_ts: *mpeg_ts,
+            mpeg_ts,
+            encryption,
         };
         state.begin_run(&run).await?;
         info!(%stream, run = %run.id, number = run.first_number, "run begins");
@@ -379,6 +395,10 @@ impl Stream {
     async fn carry_out(&mut self, outputs: Vec<Output>) {
         let mut new_part = false;
         for output in outputs {
+            let sealing::Sealed { output, clear } = match self.sealed(output).await {
+                Ok(sealed) => sealed,
+                Err(why) => return self.unsealed(&why),
+            };
             match output {
                 Output::Init { name, object, info, .. } => {
                     let blob = format!("init/{name}");
@@ -401,7 +421,7 @@ impl Stream {
                 }
                 Output::Segment { record, video, audio } => {
                     let compared = self.tell(&record, video.as_ref(), audio.as_ref());
-                    let made = Made { record, video, audio, compared };
+                    let made = Made { record, video, audio, clear, compared };
                     self.made.push_back(Waiting::Segment(Box::new(made)));
                     self.release().await;
                     new_part = false;
@@ -415,14 +435,15 @@ impl Stream {
     }
 
     async fn list(&mut self, made: Made) {
-        let Made { record, video, audio, .. } = made;
+        let Made { record, video, audio, clear, .. } = made;
         if !self.commit(&record).await {
             return self.made.clear();
         }
         for gop in &record.gops {
             self.count_gop(gop.marking);
         }
-        self.context.archive.offer(&self.context.stream, &self.window, &record, video.as_ref());
+        let clear = clear.as_ref().or(video.as_ref());
+        self.context.archive.offer(&self.context.stream, &self.window, &record, clear);
         let of = OfStream { stream: self.context.stream.to_string() };
         self.context.metrics.segments.get_or_create(&of).inc();
         if let Err(error) = self.window.push(record, video, audio) {
@@ -473,6 +494,16 @@ impl Stream {
         warn!(stream = %self.context.stream, %error, "publisher closed: bad media");
         self.kick(Kick::BadMedia);
         self.gone().await;
+    }
+
+    /// What cannot be encrypted is never published in the clear.
+    fn unsealed(&mut self, why: &str) {
+        self.segmenter = None;
+        if self.follows {
+            return self.diverged(&format!("a segment is not encrypted here: {why}"));
+        }
+        error!(stream = %self.context.stream, why, "a segment is not encrypted, publisher closed");
+        self.kick(Kick::BadMedia);
     }
 
     async fn refuse(&mut self, refusal: Refusal) {

@@ -17,7 +17,7 @@ use claim::Parts;
 use ingest_api::StreamName;
 use inlet::Inlet;
 use media::window::Window;
-use releve_state::coordinator::{Coordinator, Error as StateError, MarkPolicy, StreamRecord};
+use releve_state::coordinator::{Coordinator, Encrypt, Error as StateError, MarkPolicy, StreamRecord};
 use releve_state::stream_key::{self, StreamKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -91,6 +91,8 @@ pub struct Begin {
     pub kick: Kicks,
     /// What to do about marking while this publisher is here.
     pub mark: MarkPolicy,
+    /// How a run that begins with it is encrypted.
+    pub encrypt: Encrypt,
     /// Turns true when the publisher lives on elsewhere: nothing of it is to be ended here.
     pub moved: Arc<AtomicBool>,
     /// Its twin on the other node of a pair.
@@ -397,7 +399,7 @@ impl Streams {
         seats[push as usize] = Some(seat(kick));
         *holder = Some(Held { seats, inlet: inlet.clone(), mirrored });
         let (kick, moved) = (inlet.kicks.clone(), inlet.moved.clone());
-        begin.send(Begin { media, kick, mark: record.mark, moved, pairing });
+        begin.send(Begin { media, kick, mark: record.mark, encrypt: record.encrypt, moved, pairing });
         Ok(claim(inlet, true, None, kicked))
     }
 

@@ -25,6 +25,17 @@ pub enum MarkPolicy {
     Off,
 }
 
+/// How a stream's segments are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encrypt {
+    /// They are not.
+    #[default]
+    None,
+    /// By `cbcs` of Common Encryption.
+    Cbcs,
+}
+
 /// A stream that publishers may push.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRecord {
@@ -36,6 +47,9 @@ pub struct StreamRecord {
     pub key_hash: KeyHash,
     /// Marking.
     pub mark: MarkPolicy,
+    /// Encryption.
+    #[serde(default)]
+    pub encrypt: Encrypt,
 }
 
 /// A viewer who may no longer watch.

@@ -26,10 +26,15 @@ impl DirectoryEntry {
     }
 
     /// A stream that is there stands above one that is not: what is removed by mistake is the greater loss.
-    fn rank(&self) -> (u64, Option<[String; 3]>) {
+    fn rank(&self) -> (u64, Option<[String; 4]>) {
         let words = self.record.as_ref().map(|record| {
-            let StreamRecord { name: _, key_id, key_hash, mark } = record;
-            [key_id.clone(), serde_json::json!(key_hash).to_string(), format!("{mark:?}")]
+            let StreamRecord { name: _, key_id, key_hash, mark, encrypt } = record;
+            [
+                key_id.clone(),
+                serde_json::json!(key_hash).to_string(),
+                format!("{mark:?}"),
+                format!("{encrypt:?}"),
+            ]
         });
         (self.revision, words)
     }
@@ -66,6 +71,7 @@ mod tests {
             key_id: "one".to_owned(),
             key_hash: KeyHash::of(&key),
             mark,
+            encrypt: Default::default(),
         });
         DirectoryEntry { name, revision, record }
     }

@@ -141,6 +141,7 @@ mod tests {
             key_id: key.id().to_owned(),
             key_hash: KeyHash::of(&key),
             mark: Default::default(),
+            encrypt: Default::default(),
         };
         assert_eq!(StreamKey::parse(&key.expose()), Ok(key.clone()));
         assert!(verify(Some(&record), &key));

@@ -14,7 +14,7 @@ use releve_ingest::io::node::{self, Node, Settings};
 use releve_ingest::io::pair::data::Start;
 use releve_ingest::io::publish::GRACE;
 use releve_ingest::state_dir::{KeyKind, StateDir};
-use releve_state::coordinator::{Coordinator, MarkPolicy, StreamRecord};
+use releve_state::coordinator::{Coordinator, Encrypt, MarkPolicy, StreamRecord};
 use releve_state::sqlite::Sqlite;
 use releve_state::{KeyHash, StreamKey};
 use releve_watermark::KeyRing;
@@ -70,6 +70,14 @@ impl Lab {
         Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key, marker: marker() }
     }
 
+    /// Its stream is encrypted from now on.
+    pub async fn encrypted(self) -> Lab {
+        let mut record = self.state.stream(&stream()).await.unwrap().unwrap();
+        record.encrypt = Encrypt::Cbcs;
+        self.state.update_stream(record).await.unwrap();
+        self
+    }
+
     /// The folder of the other node of a pair: its own records, the same keys.
     pub async fn twin(&self) -> Lab {
         let folder = tempfile::tempdir().unwrap();
@@ -90,7 +98,7 @@ impl Lab {
 
     /// The same with the data half of a pair, listing parts as they come.
     pub async fn paired(&self, grace: Duration, pair: Option<Start>) -> Node {
-        self.start(grace, "low_latency = true\n", pair).await
+        self.start(grace, "low_latency = true\nkey_segments = 2\n", pair).await
     }
 
     /// The same, with more lines in its configuration.
@@ -170,8 +178,13 @@ impl Lab {
 /// A stream's key and record.
 pub fn new_key(mark: MarkPolicy) -> (String, StreamRecord) {
     let key = StreamKey::generate().unwrap();
-    let record =
-        StreamRecord { name: stream(), key_id: key.id().to_owned(), key_hash: KeyHash::of(&key), mark };
+    let record = StreamRecord {
+        name: stream(),
+        key_id: key.id().to_owned(),
+        key_hash: KeyHash::of(&key),
+        mark,
+        encrypt: Encrypt::None,
+    };
     (key.expose().to_owned(), record)
 }
 

@@ -101,6 +101,31 @@ async fn a_standby_in_step_has_what_its_holder_listed_alone() {
     }
 }
 
+/// A standby joins a stream that is on the air, and keys change before and after that: both list the same encrypted bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_encrypt_alike() {
+    let first = Lab::new(MarkPolicy::Require).await.encrypted().await;
+    let second = first.twin().await;
+    let (a, b) = (free_address(), free_address());
+    let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..4)).await;
+    pair.holder.lab.listed(&pair.holder.node, 3).await;
+    let second = joins(&mut pair, &mut encoder, 4).await;
+    encoder.send(&seconds(second..second + 2)).await;
+    encoder.leaves().await;
+    let segments = pair.alike(0, second as usize + 2).await;
+    let keys: Vec<_> = segments.iter().map(|segment| segment.key.unwrap().kid).collect();
+    let periods: Vec<_> = keys.chunks(2).map(|period| period[0]).collect();
+    assert!(keys.chunks(2).all(|period| period.iter().all(|kid| *kid == period[0])), "{keys:?}");
+    assert!(periods.iter().enumerate().all(|(at, kid)| !periods[..at].contains(kid)), "{keys:?}");
+    assert!(segments.iter().all(|segment| segment.discontinuity == 0 && segment.mpeg_ts.is_none()));
+    assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
+    let facts = pair.standby.node.pair_status().unwrap();
+    assert!(facts.streams.values().all(|facts| facts.differing == 0), "{facts:?}");
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_go_on_at_a_standby_that_was_away_while_a_publisher_came_and_went() {
     let first = Lab::new(MarkPolicy::Off).await;

@@ -2,13 +2,16 @@
 
 use crate::common::{Encoder, Lab, seconds, soon, stream};
 use bytes::Bytes;
+use ingest_api::content_key::{ContentKey, SegmentKey};
 use ingest_api::origin::Route;
 use ingest_api::window::{Segment, SegmentTrack, Sha256, TrackInfo};
 use ingest_api::{Object, Pair, RunId, Track};
+use media::cbcs::Seal;
 use media::window::Window;
 use releve_ingest::io::archive as node_archive;
 use releve_ingest::io::archive::prune_logs;
 use releve_ingest::metrics::{Metrics, render};
+use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::Blobs;
 use releve_state::coordinator::{Error, MarkPolicy};
 use releve_state::local::Local;
@@ -64,6 +67,49 @@ async fn what_was_published_is_archived_as_it_was_across_restarts() {
     assert_eq!(written(&lab), [] as [u64; 0]);
 }
 
+/// Relays are given encrypted segments, the tracer clear ones; a restart goes on without a discontinuity.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_stream_is_archived_in_the_clear() {
+    let lab = Lab::new(MarkPolicy::Require).await.encrypted().await;
+    let root = StateDir::at(lab.folder.path()).keys(KeyKind::Content).unwrap().current().clone();
+    let mut sent = 0;
+    for last in [3, 7] {
+        let node = lab.node_with(GRACE, "key_segments = 3\n").await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&seconds(sent..sent + 4)).await;
+        encoder.leaves().await;
+        sent += 4;
+        let snapshot =
+            lab.window(&node, |s| !s.live && s.segments.last().is_some_and(|s| s.number == last)).await;
+        let mut published = Vec::new();
+        for segment in &snapshot.segments {
+            let key = ContentKey::of_segment(&root, &stream(), segment.number, 3);
+            assert_eq!(segment.key, Some(SegmentKey { content_key: 1, kid: key.kid }));
+            assert_eq!((segment.discontinuity, &segment.mpeg_ts), (0, &None));
+            for track in &segment.tracks {
+                let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
+                let (status, bytes) = lab.ask(node.origin, route).await.unwrap();
+                assert_eq!((status, Sha256::of(&bytes)), (200, track.sha256));
+                let init = Route::Init { stream: stream(), init: track.init.clone() };
+                let init = Object::decode(lab.ask(node.origin, init).await.unwrap().1.into()).unwrap().a;
+                if track.track == Track::Video {
+                    published.push((segment.number, key.clone(), init, bytes));
+                }
+            }
+        }
+        soon(node.stop()).await;
+        let archive = Archive::open(&lab.folder.path().join("archive")).unwrap();
+        for (number, key, init, bytes) in published {
+            let entry = archive.entries().iter().find(|entry| entry.record.number == number).unwrap();
+            let clear = archive.object(entry).unwrap();
+            let seal = Seal::new(Track::Video, archive.init(entry).unwrap(), &key).unwrap();
+            assert_eq!(seal.init(), &init);
+            assert!(clear.encode() != bytes && seal.seal(&clear).unwrap().0.encode() == bytes, "{number}");
+        }
+    }
+    assert_eq!(written(&lab), (0..8).collect::<Vec<u64>>());
+}
+
 /// A disk that takes nothing, and one that takes nothing for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_loud_and_harmless() {
@@ -95,6 +141,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             len: 100,
             sha256: Sha256::of(&object.encode()),
             parts: Vec::new(),
+            clear: None,
         };
         let record = Segment {
             number,
@@ -108,6 +155,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             gops: Vec::new(),
             tracks: vec![track],
             mpeg_ts: None,
+            key: None,
         };
         // One without marks is none of the archive's business.
         archive.offer(&stream(), &window, &record, Some(&Object::plain(object.a.clone())));

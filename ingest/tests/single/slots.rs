@@ -47,6 +47,8 @@ async fn lab(with_task: bool) -> Lab {
                 stream: record.name.clone(),
                 target_duration_s: 1,
                 mpeg_ts: true,
+                content: None,
+                key_segments: 300,
                 state: state.clone(),
                 blobs: state.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), None, metrics.clone()),

@@ -22,7 +22,7 @@ pub const COMMON: [(&str, &str); 4] = [
 /// Why a request was refused, in one word for the watch page: `expired`, `full`, `ended` or `denied`.
 pub const REASON: &str = "releve-reason";
 
-const NO_STORE: &str = "no-store";
+pub(super) const NO_STORE: &str = "no-store";
 
 /// Status, headers, body.
 #[derive(Clone, Debug)]

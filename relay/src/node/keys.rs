@@ -1,6 +1,6 @@
 //! The keys of a relay, and the codebooks made from them.
 //!
-//! In: five key rings, and two more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
+//! In: five key rings, and three more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
 
 use releve_watermark::{Codebook, KeyRing};
 use std::collections::HashMap;
@@ -20,6 +20,8 @@ pub struct Keys {
     pub webhook: Option<KeyRing>,
     /// Whoever may mint over HTTP.
     pub mint: Option<KeyRing>,
+    /// Roots of the keys of encrypted segments.
+    pub content: Option<KeyRing>,
     codebooks: HashMap<u32, Codebook>,
 }
 
@@ -33,7 +35,7 @@ impl Keys {
                 (key.version, Codebook::new(key, bias))
             })
             .collect();
-        Keys { access, session, cluster, code, webhook: None, mint: None, codebooks }
+        Keys { access, session, cluster, code, webhook: None, mint: None, content: None, codebooks }
     }
 
     /// The codebook of a code key, if that is live.

@@ -7,7 +7,7 @@
 //! answer may come with the stream's next change is parked: whoever holds it steps again when that has moved, from the
 //! start, so that it is authorised again before anything is given. What needs the ledger or an origin is for `answer`.
 
-use super::answer::{Answer, Reply, ViewersCopy};
+use super::answer::{Answer, NO_STORE, Reply, ViewersCopy};
 use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
@@ -21,8 +21,11 @@ use crate::upstream::parts::{Due, due};
 use crate::upstream::shown::Playlist;
 use crate::upstream::view::Known;
 use crate::upstream::{self, Held};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use bytes::Bytes;
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
+use ingest_api::content_key::{ContentKey, SegmentKey};
 use ingest_api::playlist::CONTENT_TYPE;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -273,6 +276,11 @@ impl Node {
                 },
             },
             Wanted::MpegTs => view.shown().and_then(|shown| shown.mpeg_ts()),
+            Wanted::Key(kid) | Wanted::Licence(kid) => {
+                let key = view.key(*kid);
+                drop(view);
+                return self.content_key(&session.stream, key, &wanted).into();
+            }
             Wanted::Segment(..) | Wanted::TsSegment(_) | Wanted::Part(..) | Wanted::Init(..) => {
                 let (known, seen) = (view.find(&wanted), stream.version());
                 drop(view);
@@ -286,6 +294,24 @@ impl Node {
         let seen = stream.version();
         drop(view);
         Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold })
+    }
+
+    /// A key for whoever may watch what it encrypts; 404 where no such segment is known. Nobody keeps it: whoever has lost
+    /// the right to watch gets none of the keys to come.
+    fn content_key(&self, stream: &StreamName, key: Option<SegmentKey>, wanted: &Wanted) -> Answer {
+        let Some(key) = key else { return Answer::not_now(RETRY_S) };
+        let keys = self.keys();
+        let Some(root) = keys.content.as_ref().and_then(|ring| ring.version(key.content_key)) else {
+            let content_key = key.content_key;
+            tracing::error!(content_key, "segments are encrypted by a content key that is not live here");
+            return Answer::not_now(RETRY_S);
+        };
+        let key = ContentKey::of_id(root, stream, key.kid);
+        let (content_type, body) = match wanted {
+            Wanted::Licence(_) => ("application/json", licence(&key).into()),
+            _ => ("application/octet-stream", Bytes::copy_from_slice(key.secret())),
+        };
+        Answer { of_session: true, ..Answer::content(content_type, NO_STORE, body) }
     }
 
     fn object_found(&self, request: &Request<'_>, known: Known, park: Park, session: Session) -> Found {
@@ -331,6 +357,12 @@ impl Node {
         tracing::debug!(%refusal, "refused");
         Answer::refused(refusal)
     }
+}
+
+/// A key as the Clear Key system of browsers takes it (W3C Encrypted Media Extensions §9.1.4).
+fn licence(key: &ContentKey) -> String {
+    let (k, kid) = (BASE64_URL_SAFE_NO_PAD.encode(key.secret()), BASE64_URL_SAFE_NO_PAD.encode(key.kid.0));
+    format!(r#"{{"keys":[{{"kty":"oct","k":"{k}","kid":"{kid}"}}],"type":"temporary"}}"#)
 }
 
 /// Who makes a request, as far as a session can be bound to them.

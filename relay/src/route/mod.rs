@@ -7,6 +7,7 @@
 //! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
 //! /v/SESSION/video/NUMBER.INDEX.m4s                   parts
 //! /v/SESSION/ts.m3u8  ts/NUMBER.ts                    all tracks as MPEG-TS
+//! /v/SESSION/key/HEX32.key  key/HEX32.json            the key of an encrypted segment: its bytes, a Clear Key licence
 //! /v/SESSION/video.m3u8?_HLS_msn=N&_HLS_part=I&_HLS_skip=YES     a playlist that has that part, as a delta update
 //! /q/index.m3u8?s=SESSION  /q/video/NUMBER.m4s?s=SESSION …       the same with the session in the query
 //! /c/STREAM/index.m3u8  /c/STREAM/video/NUMBER.m4s …             the same with the session in a cookie
@@ -20,6 +21,7 @@
 //! twice is malformed, names that are not known are passed over. What is decided later (credential, cache key) is
 //! decided by the typed route, never by the text.
 
+use ingest_api::content_key::KeyId;
 use ingest_api::origin::is_init_name;
 use ingest_api::playlist::{INDEX, MPEG_TS, media_name};
 use ingest_api::{StreamName, Track};
@@ -139,6 +141,10 @@ pub enum Wanted {
     Part(Track, u64, u32),
     /// An init section of a track, by its name without extension.
     Init(Track, String),
+    /// A key by its id: its 16 bytes.
+    Key(KeyId),
+    /// The same as a licence of the Clear Key system.
+    Licence(KeyId),
 }
 
 /// The target is not one a player of ours would write.
@@ -198,6 +204,8 @@ impl Wanted {
             Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
             Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
             Wanted::Init(track, init) => format!("{}/{init}.mp4", track.as_str()),
+            Wanted::Key(kid) => format!("key/{kid}.key"),
+            Wanted::Licence(kid) => format!("key/{kid}.json"),
         }
     }
 
@@ -208,6 +216,7 @@ impl Wanted {
             Wanted::Segment(..) | Wanted::TsSegment(_) => "segment",
             Wanted::Part(..) => "part",
             Wanted::Init(..) => "init",
+            Wanted::Key(_) | Wanted::Licence(_) => "key",
         }
     }
 }
@@ -269,6 +278,11 @@ fn wanted(below: &str) -> Option<Wanted> {
                 .find(|track| media_name(*track) == below)
                 .map(Wanted::Media)?,
             Some(("ts", file)) => Wanted::TsSegment(decimal(file.strip_suffix(".ts")?)?),
+            Some(("key", file)) => match file.split_once('.')? {
+                (kid, "key") => Wanted::Key(key_id(kid)?),
+                (kid, "json") => Wanted::Licence(key_id(kid)?),
+                _ => return None,
+            },
             Some((track, file)) => {
                 let track = match track {
                     "video" => Track::Video,
@@ -289,6 +303,12 @@ fn wanted(below: &str) -> Option<Wanted> {
             }
         },
     })
+}
+
+/// A key id in its one spelling: small letters.
+fn key_id(text: &str) -> Option<KeyId> {
+    let kid: KeyId = text.parse().ok()?;
+    (!text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some(kid)
 }
 
 /// A number in its one spelling: no sign, no zeros before it.
@@ -346,6 +366,8 @@ mod tests {
             Wanted::Part(Track::Video, 0, 0),
             Wanted::Part(Track::Audio, u64::MAX, u32::MAX),
             Wanted::Init(Track::Video, "init-0123456789abcdef".into()),
+            Wanted::Key(KeyId([0xa5; 16])),
+            Wanted::Licence(KeyId([0x5a; 16])),
         ] {
             let target = format!("/v/abc_-/{}", wanted.to_path());
             let reload = Reload::default();

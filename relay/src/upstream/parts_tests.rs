@@ -22,8 +22,14 @@ fn parts(run: u8, number: u64, count: usize) -> Vec<Part> {
 
 fn segment(run: u8, number: u64) -> Segment {
     let sha256 = Sha256::of(&[run, number as u8]);
-    let entry =
-        |track| SegmentTrack { track, init: INIT.into(), len: 60, sha256, parts: parts(run, number, 6) };
+    let entry = |track| SegmentTrack {
+        track,
+        init: INIT.into(),
+        len: 60,
+        sha256,
+        parts: parts(run, number, 6),
+        clear: None,
+    };
     Segment {
         number,
         run: RunId([1; 8]),
@@ -36,6 +42,7 @@ fn segment(run: u8, number: u64) -> Segment {
         gops: Vec::new(),
         tracks: vec![entry(Track::Video), entry(Track::Audio)],
         mpeg_ts: None,
+        key: None,
     }
 }
 
@@ -43,6 +50,7 @@ fn open(run: u8, number: u64, count: usize) -> OpenSegment {
     let entry = |track| OpenTrack { track, init: INIT.into(), parts: parts(run, number, count) };
     OpenSegment {
         number,
+        key: None,
         discontinuity: 0,
         date_unix_ms: number as i64 * 2_000,
         tracks: vec![entry(Track::Video), entry(Track::Audio)],

@@ -13,6 +13,7 @@ use super::object::{Entry, ObjectKey, What};
 use super::parts::{self, Sought};
 use super::shown::Shown;
 use crate::route::Wanted;
+use ingest_api::content_key::{KeyId, SegmentKey};
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::origin::is_init_name;
 use ingest_api::window::{OpenSegment, Segment, TICKS_PER_SECOND};
@@ -166,8 +167,18 @@ impl View {
                     Known::Soon
                 }
             }
-            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => Known::Never,
+            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs | Wanted::Key(_) | Wanted::Licence(_) => {
+                Known::Never
+            }
         }
+    }
+
+    /// The key of this id, where a segment that players may ask for, or the open one, is encrypted by it: no other is given
+    /// to anybody, above all none of a segment to come.
+    pub fn key(&self, kid: KeyId) -> Option<SegmentKey> {
+        let open = self.shown.as_ref().and_then(|shown| shown.snapshot.open.as_ref()?.key);
+        let kept = self.kept.values().rev().filter_map(|kept| kept.segment.key);
+        open.into_iter().chain(kept).find(|key| key.kid == kid)
     }
 
     fn find_part(&self, track: Track, number: u64, index: u32) -> Known {
@@ -284,8 +295,8 @@ fn same_for_viewers(a: &Segment, b: &Segment) -> bool {
             .map(|entry| (entry.track, entry.init.clone(), entry.len, entry.sha256))
             .collect()
     };
-    (a.discontinuity, a.duration_90k, a.date_unix_ms, &a.mpeg_ts)
-        == (b.discontinuity, b.duration_90k, b.date_unix_ms, &b.mpeg_ts)
+    (a.discontinuity, a.duration_90k, a.date_unix_ms, &a.mpeg_ts, a.key)
+        == (b.discontinuity, b.duration_90k, b.date_unix_ms, &b.mpeg_ts, b.key)
         && tracks(a) == tracks(b)
 }
 

@@ -9,7 +9,14 @@ const INIT: &str = "init-0123456789abcdef";
 
 fn segment(number: u64) -> Segment {
     let hash = Sha256::of(&number.to_be_bytes());
-    let entry = |track| SegmentTrack { track, init: INIT.into(), len: 10, sha256: hash, parts: Vec::new() };
+    let entry = |track| SegmentTrack {
+        track,
+        init: INIT.into(),
+        len: 10,
+        sha256: hash,
+        parts: Vec::new(),
+        clear: None,
+    };
     Segment {
         number,
         run: RunId([1; 8]),
@@ -22,6 +29,7 @@ fn segment(number: u64) -> Segment {
         gops: Vec::new(),
         tracks: vec![entry(Track::Video), entry(Track::Audio)],
         mpeg_ts: None,
+        key: None,
     }
 }
 

@@ -201,6 +201,7 @@ impl Show {
                 len: object.len() as u64,
                 sha256: Sha256::of(&object.encode()),
                 parts: Vec::new(),
+                clear: None,
             };
             segments.push(Segment {
                 number,
@@ -222,6 +223,7 @@ impl Show {
                 }],
                 tracks: vec![entry(Track::Video, &inits[0], &video), entry(Track::Audio, &inits[1], &audio)],
                 mpeg_ts: Some(Rendition::of(&muxed)),
+                key: None,
             });
             objects.push((format!("/origin/1/streams/{name}/video/{number}"), video));
             objects.push((format!("/origin/1/streams/{name}/audio/{number}"), audio));

@@ -42,6 +42,7 @@ pub(super) fn show(next: u64, open: usize) -> Show {
     show.snapshot.open = (open > 0).then(|| OpenSegment {
         number: next,
         discontinuity: 0,
+        key: None,
         date_unix_ms: 1_700_000_000_000 + next as i64 * 2_000,
         tracks: inits.into_iter().map(track).collect(),
     });

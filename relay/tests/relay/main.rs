@@ -19,6 +19,7 @@ mod http2_ill;
 mod issued;
 mod jwt;
 mod kept;
+mod keys;
 mod low_latency;
 mod outages;
 mod program;

@@ -141,7 +141,8 @@ async fn a_token_is_minted_over_http() {
     let (key_id, key_hash) = (key.id().to_owned(), releve_state::KeyHash::of(&key));
     let mark = releve_state::coordinator::MarkPolicy::Prefer;
     let name = "demo".parse().unwrap();
-    let stream = releve_state::coordinator::StreamRecord { name, key_id, key_hash, mark };
+    let stream =
+        releve_state::coordinator::StreamRecord { name, key_id, key_hash, mark, encrypt: Default::default() };
     releve_state::Coordinator::add_stream(&state, stream).await.unwrap();
     write(&dir.path().join("mint.key"), &Key::new(1, [9; 32]).to_line(), 0o600);
     let ready = dir.path().join("ready.json");

@@ -84,17 +84,27 @@ struct TrackRecord {
     track: String,
     init: String,
     sha256: String,
+    #[serde(default)]
+    clear: Option<ClearRecord>,
+}
+
+/// A track before it was encrypted: what the archive has of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct ClearRecord {
+    init: String,
+    sha256: String,
 }
 
 impl SegmentRecord {
-    /// Name of the video track's init section.
+    /// Name of the video track's init section, before encryption.
     pub fn video_init(&self) -> Option<&str> {
-        self.video().map(|track| track.init.as_str())
+        self.video().map(|track| track.clear.as_ref().map_or(track.init.as_str(), |clear| &clear.init))
     }
 
-    /// SHA-256 of the encoded video object, 64 hex digits: what was recorded in the ledger before it was published.
+    /// SHA-256 of the encoded video object before encryption, 64 hex digits: what was recorded in the ledger before it was
+    /// published.
     pub fn video_sha256(&self) -> Option<&str> {
-        self.video().map(|track| track.sha256.as_str())
+        self.video().map(|track| track.clear.as_ref().map_or(track.sha256.as_str(), |clear| &clear.sha256))
     }
 
     fn video(&self) -> Option<&TrackRecord> {

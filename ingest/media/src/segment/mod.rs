@@ -112,7 +112,11 @@ impl Segmenter {
             return segmenter;
         }
         let end = last.start_90k.saturating_add(last.duration_90k).clamp(0, TICKS_MAX);
-        let init = |track| last.tracks.iter().find(|t| t.track == track).map(|t| t.init.clone());
+        // A change of configuration is seen by what was there before encryption.
+        let init = |track| {
+            let entry = last.tracks.iter().find(|entry| entry.track == track)?;
+            Some(entry.clear.as_ref().map_or(&entry.init, |clear| &clear.init).clone())
+        };
         segmenter.next_number = last.number.saturating_add(1);
         segmenter.next_90k = Some(end);
         segmenter.discontinuity = last.discontinuity;

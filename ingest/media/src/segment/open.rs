@@ -267,7 +267,7 @@ impl Open {
         out: &mut Vec<Output>,
     ) {
         let discontinuity = self.discontinuity.expect("a segment is published with its first part");
-        let of = |init: &str| OfSegment { init: init.to_owned(), discontinuity, date_unix_ms };
+        let of = |init: &str| OfSegment { init: init.to_owned(), discontinuity, date_unix_ms, key: None };
         let part = std::mem::replace(&mut self.part, OpenPart { start_90k: end_90k, ..OpenPart::default() });
         let duration_90k = end_90k - part.start_90k;
         let (number, start_90k) = (self.number, part.start_90k);
@@ -332,6 +332,7 @@ impl Open {
             gops: self.gops,
             tracks,
             mpeg_ts: mpeg_ts.flatten().as_ref().map(Rendition::of),
+            key: None,
         };
         out.push(Output::Segment { record, video, audio });
     }
@@ -421,7 +422,7 @@ impl<C> Lane<C> {
     fn finish(self, track: Track, tracks: &mut Vec<SegmentTrack>) -> Object {
         let (object, sha256) = self.pieces.freeze();
         let (init, len, parts) = (self.prepared.name, object.len() as u64, self.parts);
-        tracks.push(SegmentTrack { track, init, len, sha256, parts });
+        tracks.push(SegmentTrack { track, init, len, sha256, parts, clear: None });
         object
     }
 

@@ -1,5 +1,6 @@
 //! What a segmenter answers: things to publish, and things to count.
 
+use ingest_api::content_key::SegmentKey;
 use ingest_api::window::{Part, Segment, TrackInfo};
 use ingest_api::{Object, Track};
 
@@ -59,6 +60,8 @@ pub struct OfSegment {
     pub discontinuity: u64,
     /// Its date in Unix milliseconds.
     pub date_unix_ms: i64,
+    /// The key that it is encrypted by; `None` from the segmenter, which makes clear segments.
+    pub key: Option<SegmentKey>,
 }
 
 /// Something an operator may want to know.

@@ -19,6 +19,7 @@ pub(super) fn run(target_duration_s: u32) -> Run {
         target_duration_s,
         part_90k: 45_000,
         mpeg_ts: true,
+        encryption: None,
     }
 }
 

@@ -19,7 +19,13 @@ pub(crate) fn key(id: u8, secret: u8) -> StreamKey {
 }
 
 pub(crate) fn stream(stream: &str, key: &StreamKey, mark: MarkPolicy) -> StreamRecord {
-    StreamRecord { name: name(stream), key_id: key.id().to_owned(), key_hash: KeyHash::of(key), mark }
+    StreamRecord {
+        name: name(stream),
+        key_id: key.id().to_owned(),
+        key_hash: KeyHash::of(key),
+        mark,
+        encrypt: Default::default(),
+    }
 }
 
 pub(crate) fn run(stream: &str, id: u8, first_number: u64) -> Run {
@@ -32,6 +38,7 @@ pub(crate) fn run(stream: &str, id: u8, first_number: u64) -> Run {
         target_duration_s: 2,
         part_90k: 45_000,
         mpeg_ts: true,
+        encryption: None,
     }
 }
 
@@ -46,6 +53,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         len: 1000,
         sha256: hash,
         parts: vec![part.clone()],
+        clear: None,
     };
     Segment {
         number,
@@ -67,6 +75,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         }],
         tracks: vec![track(Track::Video), track(Track::Audio)],
         mpeg_ts: None,
+        key: None,
     }
 }
 

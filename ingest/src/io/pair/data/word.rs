@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -213,6 +213,7 @@ mod tests {
             gops: Vec::new(),
             tracks: Vec::new(),
             mpeg_ts: Some(Rendition { len: 9, sha256: Sha256([2; 32]) }),
+            key: None,
         };
         for sound_end in [None, Some(SoundEnd { sample: 48_000, rate: 48_000 })] {
             record.sound_end = sound_end;
