@@ -157,7 +157,11 @@ fn fragment(moof: &[u8], whole: &[u8], data_at: usize) -> Result<Fragment> {
     let time = child(traf, "tfdt")?;
     let tfdt = if time.first() == Some(&1) { be64(time, 4)? } else { u64::from(be32(time, 4)?) };
 
-    let run = child(traf, "trun")?;
+    // None is a fragment without samples (14496-12 §8.8.6): a part that was cut before its first audio frame.
+    let Ok(run) = child(traf, "trun") else {
+        ensure!(data_at == whole.len(), "{} bytes of media data and no trun", whole.len() - data_at);
+        return Ok(Fragment { sequence, tfdt, samples: Vec::new() });
+    };
     let (version, flags) = (run.first().copied().context("cut trun")?, be32(run, 0)? & 0xff_ffff);
     let (count, mut at) = (be32(run, 4)?, 8);
     let mut next = |bit: u32| -> Result<Option<u32>> {
@@ -210,6 +214,20 @@ pub fn nal_type(nal: &[u8]) -> u8 {
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn a_fragment_without_samples_is_one_and_has_no_data() {
+        let of = |kind: &[u8], body: &[u8]| -> Vec<u8> {
+            let length = u32::try_from(body.len() + 8).unwrap().to_be_bytes();
+            [&length[..], kind, body].concat()
+        };
+        let traf = [of(b"tfhd", &[0, 2, 0, 0, 0, 0, 0, 1]), of(b"tfdt", &[0, 0, 0, 0, 0, 0, 0, 9])].concat();
+        let moof = of(b"moof", &[of(b"mfhd", &[0, 0, 0, 0, 0, 0, 0, 7]), of(b"traf", &traf)].concat());
+        let read = fragments(&[moof.clone(), of(b"mdat", b"")].concat()).unwrap();
+        assert_eq!((read.len(), read[0].sequence, read[0].tfdt, read[0].samples.len()), (1, 7, 9, 0));
+        let error = fragments(&[moof, of(b"mdat", b"x")].concat()).unwrap_err();
+        assert!(error.to_string().contains("1 bytes of media data and no trun"), "{error}");
+    }
 
     /// What ffmpeg writes, read back: times, flags and bytes as ffprobe reports them.
     #[test]
