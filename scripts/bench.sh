@@ -17,7 +17,7 @@
 #            viewers, with full handshakes and resumed ones
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
-# Exit 0 without errors. --short is for seeing that it works.
+# Exit 0 without errors. --short is for seeing that it works. RELEVE_BIN_DIR names programs that are built already.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,9 +26,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [[ $1 == tls ]]; then # knows the relay from inside: its threads are counted one by one
     exec cargo bench --manifest-path "$here/Cargo.toml" --quiet --locked -p releve-relay --bench tls_load -- "${@:2}"
 fi
-cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked \
-    -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
-RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
+if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
+    cargo build --manifest-path "$here/Cargo.toml" --release --quiet --locked \
+        -p releve-ingest -p releve-relay -p releve-watermark -p tests >&2
+    RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
+fi
 export RELEVE_BIN_DIR
 [[ $1 == takeover || $1 == hold ]] || exec "$RELEVE_BIN_DIR/bench" "$@"
 

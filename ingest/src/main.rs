@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use takeover::guardian;
+use takeover::{guardian, heir};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
@@ -54,6 +54,11 @@ fn main() -> Result<ExitCode> {
         return guard(pair);
     }
     log::start(config.log);
+    if config.pair.is_some()
+        && let Err(error) = heir::appoint()
+    {
+        tracing::warn!(%error, "should this node be killed, its peer notices some milliseconds later");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -64,8 +69,6 @@ fn main() -> Result<ExitCode> {
 
 /// Tells the node that its guardian watches it.
 const GUARDED: &str = "RELEVE_GUARDED";
-/// Settings of the allocator of glibc; others ignore it.
-const MALLOC: &str = "GLIBC_TUNABLES";
 
 /// Runs this same program as the node, and takes its addresses away when it dies, however it dies. No thread exists yet.
 fn guard(pair: &Pair) -> Result<ExitCode> {
@@ -73,11 +76,6 @@ fn guard(pair: &Pair) -> Result<ExitCode> {
     let addresses = if pair.hook.is_some() { Vec::new() } else { control::ownerships(pair)? };
     let mut node = Command::new(std::env::current_exe().context("this program's own path is unknown")?);
     node.args(std::env::args_os().skip(1)).env(GUARDED, "1");
-    // The kernel takes a dead process's memory apart before it closes its link, page by page: large pages make that short.
-    // (Measured: 240 MB, locked, 34 ms; in large pages 4 ms.) An operator's own word stands.
-    if std::env::var_os(MALLOC).is_none() {
-        node.env(MALLOC, "glibc.malloc.hugetlb=1");
-    }
     let ended = guardian::watch(&mut node, &addresses)?;
     if ended.removed > 0 {
         eprintln!(

@@ -9,6 +9,7 @@
 //! | [`hold`] | no packet leaves before the standby has what it promises (NFQUEUE) |
 //! | [`address`] | take, announce, give up the virtual address (netlink, ARP, NA, exec hook) |
 //! | [`guardian`] | a parent that removes the address when the node dies |
+//! | [`heir`] | the dead node's sockets close at once, its memory a moment later |
 //! | [`realtime`], [`wait`], [`rights`] | punctual threads; waiting for several things at once; what is allowed here, in an operator's words |
 //!
 //! # Planned: handover
@@ -81,6 +82,7 @@
 
 pub mod address;
 pub mod guardian;
+pub mod heir;
 pub mod hold;
 pub mod realtime;
 pub mod rights;

@@ -551,6 +551,51 @@ fn the_guardian_hands_signals_on_and_removes_the_address() {
 }
 
 #[test]
+fn an_heir_has_nothing_of_its_process_open_hears_nothing_and_ends_after_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// Dies with the test.
+    struct Mortal(std::process::Child);
+    impl Drop for Mortal {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let asked = [&listener.local_addr().unwrap().to_string(), "16", "heir"];
+    let mut mortal = Mortal(Command::new(example("mortal")).args(asked).spawn().unwrap());
+    let (mut link, _) = listener.accept().unwrap();
+    let mut number = [0; 4];
+    link.read_exact(&mut number).unwrap();
+    let heir = format!("/proc/{}", u32::from_be_bytes(number));
+    let open = || {
+        std::fs::read_dir(format!("{heir}/fd")).unwrap().map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+    };
+    let since = Instant::now();
+    while open().collect::<Vec<_>>() != [Some("anon_inode:[pidfd]".into())] {
+        assert!(since.elapsed() < PATIENCE, "the heir has open: {:?}", open().collect::<Vec<_>>());
+        std::thread::sleep(MOMENT);
+    }
+    let status = std::fs::read_to_string(format!("{heir}/status")).unwrap();
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    assert_eq!(line("Name:"), "releve-heir");
+    assert_eq!(line("PPid:"), mortal.0.id().to_string());
+    // Every signal but the two that nobody can block, and the two that glibc keeps for threads.
+    let deaf = u64::from_str_radix(line("SigBlk:"), 16).unwrap();
+    assert_eq!(deaf | 1 << 8 | 1 << 18 | 3 << 31, u64::MAX, "{status}");
+    // What the node allocates after it is its memory, too.
+    assert!(line("VmRSS:").trim_end_matches(" kB").parse::<u64>().unwrap() > 16 << 10, "{status}");
+    mortal.0.kill().unwrap();
+    assert!(matches!(link.read(&mut [0; 1]), Ok(0) | Err(_)), "the connection ends with its process");
+    mortal.0.wait().unwrap();
+    let since = Instant::now();
+    // Dead, or waiting to be reaped by whoever adopted it.
+    while std::fs::read_to_string(format!("{heir}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(since.elapsed() < PATIENCE, "the heir lives on");
+        std::thread::sleep(MOMENT);
+    }
+}
+
+#[test]
 fn nothing_works_by_accident_without_rights() {
     // Only meaningful for root, who can give rights up: a child without capabilities must be told what is missing.
     let probe = Command::new("setpriv")

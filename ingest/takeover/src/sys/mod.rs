@@ -3,6 +3,7 @@
 //! Every `unsafe` block of the package lives in this folder, one call a function, each with its proof. Callers see
 //! slices, owned descriptors and `io::Result`.
 
+pub(crate) mod heir;
 pub(crate) mod netlink;
 pub(crate) mod option;
 pub(crate) mod packet;
