@@ -7,7 +7,8 @@
 use releve_watermark::detect::{
     Choice, Clip, Detection, Frame, Gop, Homography, PictureError, Pictures, References, detect,
 };
-use releve_watermark::{GopId, Symbol};
+use releve_watermark::score::{Tried, Verdict, judge};
+use releve_watermark::{Codebook, GopId, Key, Symbol, WatermarkId};
 use std::ops::Range;
 
 const RATE: usize = 10;
@@ -34,6 +35,8 @@ struct Film {
     seed: u64,
     /// Its pictures begin anew after so many seconds; the mark does not.
     repeats_after: Option<usize>,
+    /// From then on, so much of them is of another wallpaper.
+    other: f32,
 }
 
 impl Film {
@@ -61,12 +64,13 @@ impl Film {
             end_s: (start + 1) as f64,
             edges: (0..=SLICES).map(|slice| slice as f64 / SLICES as f64).collect(),
         };
-        Film { wallpaper, gops: (0..seconds).map(gop).collect(), seed, repeats_after: None }
+        Film { wallpaper, gops: (0..seconds).map(gop).collect(), seed, repeats_after: None, other: 0.0 }
     }
 
     /// The picture at a time, with so much of A or B in each slice.
     fn picture(&self, time_s: f64, width: usize, height: usize, mark: impl Fn(usize) -> f32) -> Vec<f32> {
         let gop = (time_s + 1e-9) as usize;
+        let other = self.repeats_after.filter(|&seconds| gop >= seconds).map_or(0.0, |_| self.other);
         let time_s = self.repeats_after.map_or(time_s, |seconds| (time_s + 1e-9) % seconds as f64);
         // Not quite straight on, so that no two moments look alike.
         let (pan, tilt) = (3.1 * 10.0 * time_s, 20.0 * (0.9 * time_s).sin());
@@ -82,7 +86,9 @@ impl Film {
             for column in 0..width {
                 let x = (column as f64 + 0.5) * 640.0 / width as f64 - 0.5;
                 let near = (x - ball_x).powi(2) + (y - ball_y).powi(2) < 1600.0;
-                let level = 120.0 + wallpaper[(x + pan) as usize % SIDE] + if near { 40.0 } else { 0.0 };
+                let at = (x + pan) as usize % SIDE;
+                let paper = wallpaper[at] * (1.0 - other) + self.wallpaper[at * SIDE + y as usize] * other;
+                let level = 120.0 + paper + if near { 40.0 } else { 0.0 };
                 samples.push(level + cells[x as usize / 16]);
             }
         }
@@ -119,6 +125,41 @@ impl References for Film {
             Ok(Frame { time_s, width, height, luma })
         };
         Ok(Box::new((gops.start * RATE..gops.end * RATE).map(frame)))
+    }
+}
+
+/// An archive that has some of a film's GOPs.
+struct Part {
+    film: Film,
+    gops: Vec<Gop>,
+}
+
+impl Part {
+    fn of(film: &Film, kept: impl Fn(usize) -> bool) -> Part {
+        let gops = film.gops.iter().enumerate().filter(|(index, _)| kept(*index));
+        Part { film: film.clone(), gops: gops.map(|(_, gop)| gop.clone()).collect() }
+    }
+}
+
+impl References for Part {
+    fn gops(&self) -> &[Gop] {
+        &self.gops
+    }
+
+    fn pictures(
+        &self,
+        gops: Range<usize>,
+        choice: Choice,
+        width: usize,
+        height: usize,
+    ) -> Result<Pictures, PictureError> {
+        let of_film = |gop: &Gop| self.film.gops.iter().position(|other| other.id == gop.id).unwrap();
+        let pictures = |gop: &Gop| {
+            let index = of_film(gop);
+            self.film.pictures(index..index + 1, choice, width, height)
+        };
+        let films = self.gops[gops].iter().map(pictures).collect::<Result<Vec<_>, _>>()?;
+        Ok(Box::new(films.into_iter().flatten()))
     }
 }
 
@@ -266,6 +307,56 @@ fn a_film_that_was_shown_twice_is_told_apart_by_its_mark() {
     assert!((span.archive_at(0.0) - 5.0).abs() < 0.05, "{span:?}");
     let (right, wrong, _) = told(&film, &detection);
     assert!(right >= 15 && wrong == 0, "{right} right, {wrong} wrong");
+}
+
+/// What the archive lacks is found at another place of it that looks somewhat alike: it must not be read there.
+#[test]
+fn a_part_that_the_archive_lacks_is_not_read_elsewhere() {
+    let film = Film { repeats_after: Some(6), other: 0.6, ..Film::new(14, 9) };
+    let archive = Part::of(&film, |gop| gop >= 4);
+    let detection = detect(&archive, &Copy::of(&film, seconds(0.0..10.0, 1.0)), &mut |_| {}).unwrap();
+    let early = detection.observations.iter().filter(|seen| seen.at_s < 3.5).count();
+    let (right, wrong, _) = told(&film, &detection);
+    assert!(early == 0 && right >= 20 && wrong == 0, "{early} early, {right} right, {wrong} wrong");
+}
+
+/// The end of the first showing and the beginning of the second, of which alone there is an archive: the pictures of the
+/// former are there, its mark is not.
+#[test]
+fn a_showing_that_is_not_archived_is_not_read_from_another() {
+    let film = Film { repeats_after: Some(8), ..Film::new(16, 10) };
+    let archive = Part::of(&film, |gop| gop >= 8);
+    let detection = detect(&archive, &Copy::of(&film, seconds(3.0..13.0, 1.0)), &mut |_| {}).unwrap();
+    let early = detection.observations.iter().filter(|seen| seen.at_s < 4.5).count();
+    let (right, wrong, _) = told(&film, &detection);
+    assert!(early == 0 && right >= 16 && wrong == 0, "{early} early, {right} right, {wrong} wrong");
+
+    let detection = detect(&archive, &Copy::of(&film, seconds(0.0..8.0, 1.0)), &mut |_| {}).unwrap();
+    let (right, wrong, unclear) = told(&film, &detection);
+    assert!((right + wrong) * 10 <= unclear, "{right} right, {wrong} wrong, {unclear} unclear");
+    let keys = (Key::new(1, [1; 32]), Key::new(1, [2; 32]));
+    let ids: Vec<WatermarkId> = (0..1_000).map(WatermarkId).collect();
+    let tried = Tried { viewers: 1_000, alignments: 1, look: 1 };
+    let report = judge(&Codebook::new(&keys.0, &keys.1), &ids, &detection.evidence().unwrap(), tried, 1);
+    assert_eq!(report.verdict, Verdict::NotOurs);
+}
+
+/// Pictures that fall into a hole are nobody's, least of all the next GOP's.
+#[test]
+fn an_archive_with_holes_is_read_where_it_is_whole() {
+    let film = Film::new(14, 11);
+    let holes = [3, 4, 8, 10];
+    let archive = Part::of(&film, |gop| !holes.contains(&gop));
+    let detection = detect(&archive, &Copy::of(&film, seconds(1.0..13.0, 1.0)), &mut |_| {}).unwrap();
+    let [span] = detection.spans[..] else { panic!("{:?}", detection.spans) };
+    assert!((span.archive_at(0.0) - 1.0).abs() < 0.03, "{span:?}");
+    for seen in &detection.observations {
+        let gop = film.gops.iter().find(|gop| gop.id == seen.position.gop).unwrap();
+        let right = gop.start_s - 0.11..gop.end_s + 0.01;
+        assert!(right.contains(&(seen.at_s + 1.0)), "{} s shows {}", seen.at_s, gop.start_s);
+    }
+    let (right, wrong, _) = told(&film, &detection);
+    assert!(right >= 30 && wrong == 0, "{right} right, {wrong} wrong");
 }
 
 /// Variances are honest where there is nothing to read: few readings are clear, and their squares are what they say.

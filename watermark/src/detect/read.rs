@@ -1,7 +1,7 @@
 //! Reads the copy once through, GOP by GOP of the archive, and gives an observation for each slice.
 //!
-//! In: placed spans, the copy, the archive decoded as A, as B and as both in turn. Out: observations, as they come. Pure.
-//! Holds one GOP's pictures of each at the grid's size.
+//! In: placed spans, the copy, the archive decoded as A, as B and as both in turn. Out: observations, as they come, each with
+//! the number of its span. Pure. Holds one GOP's pictures of each at the grid's size.
 
 use super::frame::{Choice, Clip, Frame, Gop, PictureError, Pictures, References};
 use super::homography::Homography;
@@ -28,6 +28,8 @@ const TAKEN_MAX: usize = 256;
 const REFINED: usize = 4;
 /// Originals before and after the expected one that a picture is compared with.
 const AROUND: usize = 2;
+/// Pictures this long before a GOP may still be its own: what comes earlier fell into a hole of the archive.
+const EARLY_S: f64 = 0.1;
 /// Part of a measured drift in time that is believed at once.
 const DRIFT_GAIN: f64 = 0.5;
 
@@ -48,11 +50,11 @@ pub(super) fn read(
     clip: &dyn Clip,
     spans: &[Span],
     done: &mut dyn FnMut(f64),
-    found: &mut dyn FnMut(Observation),
+    found: &mut dyn FnMut(usize, Observation),
 ) -> Result<(), PictureError> {
     let mut copy = clip.pictures(WIDTH, HEIGHT)?.peekable();
-    for span in spans {
-        read_span(archive, *span, &mut copy, done, found)?;
+    for (index, span) in spans.iter().enumerate() {
+        read_span(archive, *span, &mut copy, done, &mut |seen| found(index, seen))?;
     }
     Ok(())
 }
@@ -78,6 +80,14 @@ fn read_span(
     let mut before: Option<Original> = None;
     for gop in &gops[begin..end] {
         let originals = originals(&mut variants, gop)?;
+        let fell_into_a_hole =
+            |frame: &Frame| frame.time_s < span.to_s && span.archive_at(frame.time_s) < gop.start_s - EARLY_S;
+        while let Some(Ok(frame)) = copy.peek()
+            && fell_into_a_hole(frame)
+        {
+            copy.next().transpose()?;
+            before = None;
+        }
         let mut seen = Vec::new();
         while let Some(Ok(frame)) = copy.peek()
             && frame.time_s < span.to_s
