@@ -9,6 +9,7 @@ mod common;
 mod bound;
 mod carried;
 mod cat;
+mod cdn;
 mod chained;
 mod corpus;
 mod crowd;
