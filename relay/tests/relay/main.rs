@@ -13,6 +13,7 @@ mod cdn;
 mod chained;
 mod corpus;
 mod crowd;
+mod edges;
 mod front;
 mod http1_hyper;
 mod http2;
