@@ -14,13 +14,13 @@ packages_of() {
     build) echo gcc=cc g++=c++ make=make nasm=nasm nodejs=node npm=npm libc6-dev ca-certificates ;;
     # a publisher with a frame counter, and something to ask the relays with
     demo) echo ffmpeg=ffmpeg fonts-dejavu-core curl=curl ;;
-    # players, OBS with a display to draw on, network namespaces for the takeover's lab, PyJWT as another maker of tokens
+    # players, OBS with a display to draw on, network namespaces for the takeover's lab, PyJWT as another maker of tokens, edges
     test)
         echo chromium=chromium vlc-bin=cvlc vlc-plugin-base \
             gstreamer1.0-tools=gst-launch-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
             gstreamer1.0-plugins-bad gstreamer1.0-libav util-linux=setpriv shellcheck=shellcheck \
             obs-studio=obs xvfb=Xvfb libgl1-mesa-dri iproute2=ip nftables=nft \
-            python3-jwt python3-cryptography
+            python3-jwt python3-cryptography nginx=nginx varnish=varnishd
         ;;
     # players that only the takeover's lab needs
     watch) echo mpv=mpv streamlink=streamlink ;;

@@ -19,6 +19,7 @@ const PURE: [&str; 11] = [
     "relay/src/session",
     "relay/src/route",
     "relay/src/cache",
+    "relay/src/cdn",
 ];
 
 /// What a pure room may not name.

@@ -130,6 +130,14 @@ pub fn viewer_path(data: &[u8]) {
                 None => assert!(format!("{path}/").starts_with(&at)),
             }
         }
+        Route::Cdn { stream, wanted, name } => {
+            let (stem, kind) = wanted
+                .to_path()
+                .rsplit_once('.')
+                .map(|(s, k)| (s.to_owned(), k.to_owned()))
+                .unwrap_or_default();
+            assert_eq!(path, format!("/cdn/{stream}/{stem}-{}.{kind}", hex::encode(name)));
+        }
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}
     }

@@ -41,6 +41,16 @@ pub struct Position {
     pub slice: u16,
 }
 
+/// The slice of a position that stands for all slices of a segment at once: no picture has so many.
+pub const WHOLE: u16 = 255;
+
+impl Position {
+    /// Where the one symbol of a segment stands that is A or B as a whole: at the first marked GOP that starts in it.
+    pub fn whole(gop: GopId) -> Position {
+        Position { gop, slice: WHOLE }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,8 +3,8 @@
 
 use releve_watermark::keybook::KeyBook;
 use releve_watermark::trace::finding::rounded;
-use releve_watermark::trace::{Finding, Read, Register, Suspects, find, page, verify};
-use releve_watermark::{GopId, Key, Symbol, WatermarkId};
+use releve_watermark::trace::{Finding, Read, Register, Suspects, find, page, verify, whole};
+use releve_watermark::{GopId, Key, Position, Symbol, WatermarkId};
 
 fn key(version: u32, secret: u8) -> Key {
     Key::new(version, [secret; 32])
@@ -171,4 +171,58 @@ fn a_wrong_command_line_and_a_missing_file_end_differently() {
     let (code, said) = ends(&[&asked[..], &[&register]].concat());
     assert!(code == Some(1) && said.contains("line 1") && !said.contains("00\n"), "{said}");
     assert_eq!(ends(&["verify-report", "--report", &register, "--keys", &keys]).0, Some(1));
+}
+
+/// What a CDN keeps: two GOPs a segment, all slices of both as one symbol. Read slice by slice it names nobody.
+fn cdn_reads(viewer: &str, segments: u64) -> (Vec<Read>, impl Fn(&Read) -> Option<GopId>) {
+    let id = WatermarkId::of_viewer(viewer);
+    let first = |read: &Read| Some(GopId::derive("demo", &[1; 8], (read.segment * 180_000) as i64));
+    let mut reads = reads(viewer, 2 * segments, 0);
+    for (index, read) in reads.iter_mut().enumerate() {
+        read.segment = index as u64 / 16;
+        let position = Position::whole(first(read).unwrap());
+        let symbol = keys().codebook(2, 2).unwrap().symbol(id, position);
+        // As a poor copy shows it: one slice of eight the wrong way.
+        let noise = (index as u64 * 7919 % 100) as f64 / 100.0 - 0.5;
+        read.soft = rounded(if symbol == Symbol::A { 0.2 } else { -0.2 } + 0.5 * noise);
+        read.variance = 0.02;
+    }
+    (reads, first)
+}
+
+#[test]
+fn a_copy_of_whole_segments_is_traced_and_both_readings_are_paid_for() {
+    let (slices, first) = cdn_reads("viewer-7", 60);
+    let blind = found(slices.clone(), 500);
+    assert!(blind.viewers.is_empty(), "{:?}", blind.viewers);
+    let mut both = slices.clone();
+    both.extend(whole(&slices, &first));
+    assert_eq!(both.len(), slices.len() + 60);
+    let finding = found(both, 500);
+    assert_eq!((finding.verdict.as_str(), finding.viewers.len()), ("identified", 1), "{}", finding.reason);
+    assert_eq!((finding.viewers[0].viewer.as_str(), finding.paid.readings), ("viewer-7", 2));
+    verify(&finding, &keys(), None).unwrap();
+    let mut cheaper = finding.clone();
+    cheaper.paid.readings = 1;
+    assert!(verify(&cheaper, &keys(), None).is_err(), "two readings at the price of one");
+    // Nobody who is innocent is named by it, and who had eight symbols a GOP still is.
+    let (slices, first) = cdn_reads("somebody", 60);
+    let innocent = found([slices.clone(), whole(&slices, &first)].concat(), 500);
+    assert!(innocent.viewers.is_empty(), "{:?}", innocent.viewers);
+    let slices = reads("viewer-7", 20, 0);
+    let mixed = found([slices.clone(), whole(&slices, |read| Some(read.gop))].concat(), 500);
+    assert_eq!(mixed.viewers[0].viewer, "viewer-7");
+}
+
+#[test]
+fn slices_are_added_up_to_one_symbol_a_segment() {
+    let (mut slices, first) = cdn_reads("viewer-7", 1);
+    slices.truncate(2);
+    (slices[0].soft, slices[0].variance, slices[0].at_s) = (0.4, 0.01, 2.0);
+    (slices[1].soft, slices[1].variance, slices[1].at_s) = (0.1, 0.02, 1.0);
+    let one = whole(&slices, &first);
+    assert_eq!((one.len(), one[0].slice, one[0].soft, one[0].at_s), (1, 255, 0.3, 1.0));
+    assert!((one[0].variance - 0.02 / 3.0).abs() < 1e-6);
+    assert_eq!(whole(&one, &first), []);
+    assert_eq!(whole(&slices, |_| None), []);
 }

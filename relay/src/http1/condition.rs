@@ -92,6 +92,7 @@ mod tests {
             gzip: false,
             cookie: None,
             access_token: None,
+            authorization: None,
             user_agent: None,
             forwarded_for: None,
             source: None,

@@ -75,6 +75,8 @@ pub struct Request<'a> {
     pub cookie: Option<&'a [u8]>,
     /// Its `CTA-Common-Access-Token`, if it has exactly one.
     pub access_token: Option<&'a [u8]>,
+    /// Its `Authorization`, if it has exactly one.
+    pub authorization: Option<&'a [u8]>,
     /// Its `User-Agent`, if it has exactly one.
     pub user_agent: Option<&'a [u8]>,
     /// Its last `X-Forwarded-For`: the one that the nearest proxy wrote, if there is a proxy to be believed.
@@ -96,6 +98,7 @@ impl<'a> Request<'a> {
             gzip: self.gzip,
             cookie: self.cookie.map(Into::into),
             access_token: self.access_token.map(Into::into),
+            authorization: self.authorization.map(Into::into),
             user_agent: self.user_agent.map(Into::into),
             source: self.source,
         }
@@ -114,6 +117,7 @@ pub struct Kept {
     gzip: bool,
     cookie: Option<Box<[u8]>>,
     access_token: Option<Box<[u8]>>,
+    authorization: Option<Box<[u8]>>,
     user_agent: Option<Box<[u8]>>,
     source: Option<IpAddr>,
 }
@@ -131,6 +135,7 @@ impl Kept {
             gzip: self.gzip,
             cookie: self.cookie.as_deref(),
             access_token: self.access_token.as_deref(),
+            authorization: self.authorization.as_deref(),
             user_agent: self.user_agent.as_deref(),
             forwarded_for: None, // it has been looked at
             source: self.source,
@@ -248,6 +253,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         gzip: seen.encodings == 1 && seen.gzip,
         cookie: if seen.cookies == 1 { seen.cookie } else { None },
         access_token: if seen.access_tokens == 1 { seen.access_token } else { None },
+        authorization: if seen.authorizations == 1 { seen.authorization } else { None },
         user_agent: if seen.user_agents == 1 { seen.user_agent } else { None },
         forwarded_for: seen.forwarded_for,
         source: None,
@@ -294,6 +300,8 @@ struct Seen<'a> {
     gzip: bool,
     access_tokens: usize,
     access_token: Option<&'a [u8]>,
+    authorizations: usize,
+    authorization: Option<&'a [u8]>,
     user_agents: usize,
     user_agent: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
@@ -335,6 +343,10 @@ impl<'a> Seen<'a> {
                 13 if is("if-none-match") => {
                     seen.if_none_matches += 1;
                     seen.if_none_match = Some(field.value);
+                }
+                13 if is("authorization") => {
+                    seen.authorizations += 1;
+                    seen.authorization = Some(field.value);
                 }
                 14 if is("content-length") => {
                     seen.lengths += 1;

@@ -54,6 +54,10 @@ pub struct Config {
     /// `tls_listen` if there is one, else `http://` and `listen`.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// Base URL of the CDN that keeps this relay's segments, as `https://host` with a path or without. With it viewers get
+    /// playlists of their own that name whole segments there. Without it no CDN is served.
+    #[serde(default)]
+    pub cdn_url: Option<String>,
     /// Base URLs of the ingest nodes, or of relays with `origin_listen`, as `http://host:port`.
     pub origins: Vec<String>,
     /// Folder of the key files `access.key`, `session.key`, `cluster.key`, `code.key` and `bias.key`.
@@ -170,9 +174,9 @@ impl Config {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "name" | "listen" | "tls_listen" | "tls_certificate" | "tls_key" | "admin_listen"
-                | "origin_listen" | "witness_listen" | "public_url" | "keys_dir" | "state" | "jwt_keys"
-                | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in" | "sessions_when_full"
-                | "log" => Value::String(value),
+                | "origin_listen" | "witness_listen" | "public_url" | "cdn_url" | "keys_dir" | "state"
+                | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in"
+                | "sessions_when_full" | "log" => Value::String(value),
                 "origins" | "trusted_proxies" | "session_bound_to" => {
                     Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
                 }
@@ -205,6 +209,12 @@ impl Config {
         }
         if self.origins.iter().any(|origin| super::origin::authority(origin).is_none()) {
             return wrong("origins", "must be of the form http://host:port, without a path");
+        }
+        if self.cdn_url.as_deref().is_some_and(|url| cdn_origin(url).is_none()) {
+            return wrong(
+                "cdn_url",
+                "must be of the form https://host or https://host/path, without a query",
+            );
         }
         if self.jwt_keys.is_none() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
             return wrong("jwt_keys", "is missing: without keys no JSON web token is taken");
@@ -277,6 +287,14 @@ impl Config {
     }
 }
 
+/// Scheme, host and port of a CDN's base URL, if it is one that may stand in playlists and in a header.
+pub(crate) fn cdn_origin(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let host = rest.split('/').next().unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:[]".contains(&byte);
+    (!host.is_empty() && rest.bytes().all(plain)).then(|| &url[..url.len() - rest.len() + host.len()])
+}
+
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
@@ -342,6 +360,7 @@ mod tests {
                 ("RELEVE_RELAY_HTTP2", "true"),
                 ("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:0"),
                 ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
+                ("RELEVE_RELAY_CDN_URL", "https://cdn.example.org/tv/"),
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
                 ("RELEVE_RELAY_KEYS_DIR", "k"),
                 ("RELEVE_RELAY_STATE", "s"),

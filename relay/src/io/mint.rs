@@ -10,14 +10,13 @@
 //! body is bounded before it is read, and neither keys nor tokens are logged.
 
 use crate::node::{Node, now_unix_s};
+use crate::token::bearer;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request};
 use ingest_api::StreamName;
 use ingest_api::access::{self, Claims, is_viewer_name};
-use releve_watermark::KeyRing;
-use ring::hmac;
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
@@ -44,8 +43,7 @@ struct Wish {
 pub(super) async fn answer(node: &Node, url: &str, request: Request<Incoming>) -> (u16, String) {
     let keys = node.keys();
     let Some(mint) = &keys.mint else { return fault(404, "nothing is minted here: there is no mint.key") };
-    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if !bearer.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|bearer| opens(mint, bearer)) {
+    if !bearer::opens(mint, request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)) {
         return fault(401, "the bearer is no key of mint.key");
     }
     if request.method() != Method::POST {
@@ -88,33 +86,6 @@ pub(super) async fn answer(node: &Node, url: &str, request: Request<Incoming>) -
     (201, minted.to_string())
 }
 
-/// Whether a text is a live key. Both sides go through a MAC, so that the time says nothing of where they differ.
-fn opens(keys: &KeyRing, bearer: &str) -> bool {
-    let equal = |key: &releve_watermark::Key| {
-        let mac = hmac::Key::new(hmac::HMAC_SHA256, key.secret());
-        let expected = hmac::sign(&mac, hex::encode(key.secret()).as_bytes());
-        hmac::verify(&mac, bearer.as_bytes(), expected.as_ref()).is_ok()
-    };
-    keys.iter().fold(false, |opened, key| equal(key) | opened)
-}
-
 fn fault(status: u16, why: &str) -> (u16, String) {
     (status, json!({ "error": why }).to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use releve_watermark::Key;
-
-    #[test]
-    fn both_live_keys_open_and_nothing_else() {
-        let (new, old) = (Key::new(2, [0xab; 32]), Key::new(1, [1; 32]));
-        let keys = KeyRing::parse(&format!("{}{}", new.to_line(), old.to_line())).unwrap();
-        let (good, other) = ("ab".repeat(32), "01".repeat(32));
-        assert!(opens(&keys, &good) && opens(&keys, &other));
-        for bad in ["", "ab", &good[1..], &good.to_uppercase(), &format!("{good} "), &"ac".repeat(32)] {
-            assert!(!opens(&keys, bad), "{bad}");
-        }
-    }
 }

@@ -80,7 +80,8 @@ pub async fn start_with(
     let seats = config.seats();
     let secure = config.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
     let (session_in, bound) = (config.session_in, config.session_bound_to);
-    let limits = Limits { session_in, bound, secure, ..config.limits.clone() };
+    let cdn = config.cdn_url.as_ref().map(|url| url.trim_end_matches('/').into());
+    let limits = Limits { session_in, bound, secure, cdn, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;

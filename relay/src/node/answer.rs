@@ -46,6 +46,28 @@ pub enum Reply {
     Playlist(Rendered, Outcome),
     /// One viewer's copy of an object, sent only while they may have it.
     Copy(ViewersCopy),
+    /// One whole variant of an object, for a CDN.
+    Cdn(CdnCopy),
+}
+
+/// One whole variant of an object.
+#[derive(Clone, Debug)]
+pub struct CdnCopy {
+    /// The object.
+    pub held: Arc<Held>,
+    /// Status and fields.
+    pub head: Rendered,
+    /// What of it.
+    pub outcome: Outcome,
+    /// Which slices.
+    pub(super) symbol: Symbol,
+}
+
+impl CdnCopy {
+    /// Its bytes, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = Bytes> {
+        self.held.object.copy(|_| self.symbol)
+    }
 }
 
 /// One viewer's copy of an object.
@@ -88,7 +110,9 @@ impl Reply {
     pub fn status(&self) -> u16 {
         match self {
             Reply::Once(answer) => answer.status,
-            Reply::Playlist(_, outcome) | Reply::Copy(ViewersCopy { outcome, .. }) => outcome.status(),
+            Reply::Playlist(_, outcome)
+            | Reply::Copy(ViewersCopy { outcome, .. })
+            | Reply::Cdn(CdnCopy { outcome, .. }) => outcome.status(),
         }
     }
 

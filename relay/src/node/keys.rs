@@ -1,7 +1,8 @@
 //! The keys of a relay, and the codebooks made from them.
 //!
-//! In: five key rings, and three more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
+//! In: five key rings, and four more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
 
+use crate::cdn::Names;
 use releve_watermark::{Codebook, KeyRing};
 use std::collections::HashMap;
 
@@ -22,6 +23,10 @@ pub struct Keys {
     pub mint: Option<KeyRing>,
     /// Roots of the keys of encrypted segments.
     pub content: Option<KeyRing>,
+    /// A CDN that fetches segments: where there is none, a segment's name is enough.
+    pub cdn: Option<KeyRing>,
+    /// Names of whole segments.
+    pub names: Names,
     codebooks: HashMap<u32, Codebook>,
 }
 
@@ -35,7 +40,19 @@ impl Keys {
                 (key.version, Codebook::new(key, bias))
             })
             .collect();
-        Keys { access, session, cluster, code, webhook: None, mint: None, content: None, codebooks }
+        let names = Names::new(&code);
+        Keys {
+            access,
+            session,
+            cluster,
+            code,
+            webhook: None,
+            mint: None,
+            content: None,
+            cdn: None,
+            names,
+            codebooks,
+        }
     }
 
     /// The codebook of a code key, if that is live.

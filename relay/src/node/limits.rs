@@ -69,6 +69,8 @@ pub struct Limits {
     pub bound: Binding,
     /// Whether viewers come by TLS only, so that a cookie need not be sent without.
     pub secure: bool,
+    /// Base URL of the CDN, without a slash at its end; without it CDN mode is off.
+    pub cdn: Option<Box<str>>,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -105,6 +107,7 @@ impl Default for Limits {
             session_in: SessionIn::Path,
             bound: Binding::default(),
             secure: false,
+            cdn: None,
             streams_max: 1024,
         }
     }

@@ -11,6 +11,7 @@
 
 pub mod admit;
 pub mod answer;
+mod cdn;
 pub mod fetch;
 pub mod follow;
 pub mod jwt_keys;

@@ -4,6 +4,7 @@
 //! browser may keep them for ever. The page loads nothing from elsewhere, and the browser is told to hold it to that.
 
 use super::answer::Answer;
+use crate::io::config::cdn_origin;
 use crate::token::Refusal;
 use bytes::Bytes;
 use ingest_api::StreamName;
@@ -14,8 +15,8 @@ mod built {
 
 const HTML: &str = "text/html; charset=utf-8";
 const ASSET_CACHE: &str = "public, max-age=31536000, immutable";
-/// Only our own files; media also through `blob:`, which is how a script feeds a video.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+/// Only our own files, and segments where a CDN has them; media also through `blob:`, which is how a script feeds a video.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{{cdn}}; \
     media-src 'self' blob:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A file of the page.
@@ -25,8 +26,8 @@ pub(super) fn asset(name: &str) -> Option<Answer> {
 }
 
 /// The page of a stream, the same whether it is live, offline or never was. A stream name has no character that HTML minds.
-pub(super) fn watch(stream: &StreamName) -> Answer {
-    html(Answer::bare(200), built::WATCH.replace("{{stream}}", stream.as_str()))
+pub(super) fn watch(stream: &StreamName, cdn: Option<&str>) -> Answer {
+    html(Answer::bare(200), cdn, built::WATCH.replace("{{stream}}", stream.as_str()))
 }
 
 /// The same refusal, said in words.
@@ -37,10 +38,11 @@ pub(super) fn refused(answer: Answer, refusal: Refusal) -> Answer {
         }
         _ => ("This link does not open anything", "It holds no valid token. Ask for a new link."),
     };
-    html(answer, built::REFUSED.replace("{{title}}", title).replace("{{text}}", text))
+    html(answer, None, built::REFUSED.replace("{{title}}", title).replace("{{text}}", text))
 }
 
-fn html(mut answer: Answer, text: String) -> Answer {
+fn html(mut answer: Answer, cdn: Option<&str>, text: String) -> Answer {
     answer.body = text.into();
-    answer.with("content-type", HTML).with("content-security-policy", POLICY)
+    let cdn = cdn.and_then(cdn_origin).map(|origin| format!(" {origin}")).unwrap_or_default();
+    answer.with("content-type", HTML).with("content-security-policy", POLICY.replace("{{cdn}}", &cdn))
 }

@@ -8,9 +8,12 @@
 //! start, so that it is authorised again before anything is given. What needs the ledger or an origin is for `answer`.
 
 use super::answer::{Answer, NO_STORE, Reply, ViewersCopy};
+use super::cdn::{cdn_copy, written};
 use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
+use crate::cdn::Variant;
+use crate::cdn::names::Name;
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
 use crate::route::{self, Carrier, Reload, Route, Tokens, Wanted, carried, cookie};
@@ -26,13 +29,15 @@ use bytes::Bytes;
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
 use ingest_api::content_key::{ContentKey, SegmentKey};
-use ingest_api::playlist::CONTENT_TYPE;
+use ingest_api::playlist::{CONTENT_TYPE, MPEG_TS};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// What `Wanted::CdnMpegTs` is spelled as.
+const CDN_MPEG_TS: &str = "cdn-ts.m3u8";
 /// When to ask again for what is not there, in seconds.
-const RETRY_S: u64 = 2;
+pub(super) const RETRY_S: u64 = 2;
 
 /// What becomes of a request at once.
 pub enum Step {
@@ -46,9 +51,9 @@ pub enum Step {
 
 /// What a parked request waits for.
 pub struct Park {
-    stream: Arc<Stream>,
+    pub(super) stream: Arc<Stream>,
     /// The stream's version when the request was looked at.
-    seen: u64,
+    pub(super) seen: u64,
     /// How long it is held, from its arrival.
     pub at_most: Duration,
 }
@@ -61,7 +66,7 @@ impl Park {
 }
 
 /// What a look at a request gives.
-enum Found {
+pub(super) enum Found {
     /// Its answer.
     Reply(Reply),
     /// The viewer may come in to this playlist, once the ledger has them.
@@ -73,7 +78,15 @@ enum Found {
     /// What it wants may come with the stream's next change.
     Change(Park),
     /// What it wants is listed, but not here yet.
-    Flight(upstream::Entry, Session),
+    Flight(upstream::Entry, Whose),
+}
+
+/// Whose copy of an object it is to be.
+pub(super) enum Whose {
+    /// A viewer's, while they may have it.
+    Viewer(Session),
+    /// A CDN's: this variant, by this name.
+    Cdn(Variant, Name),
 }
 
 impl From<Answer> for Found {
@@ -113,9 +126,9 @@ impl Node {
                     }
                     self.refuse(Refusal::UnknownKey).into()
                 }
-                Found::Flight(entry, session) => {
+                Found::Flight(entry, whose) => {
                     let held = self.object(&entry).await;
-                    self.landed(request, held, session)
+                    self.landed(request, held, whose)
                 }
                 Found::Change(_) => Answer::not_now(RETRY_S).into(), // what it wanted went the moment before
             };
@@ -134,6 +147,8 @@ impl Node {
             Err(route::Malformed) => ("malformed", Answer::bare(400).into()),
             Ok(Route::Nothing) => ("nothing", Answer::bare(404).into()),
             Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
+            Ok(Route::Cdn { .. }) if self.limits.cdn.is_none() => ("nothing", Answer::bare(404).into()),
+            Ok(Route::Cdn { stream, wanted, name }) => ("cdn", self.for_cdn(request, &stream, wanted, name)),
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
             Ok(Route::Live { stream, file, tokens }) => ("live", self.live(request, &stream, file, tokens)),
             Ok(Route::Watch { stream, tokens }) => ("watch", self.watch(request, &stream, tokens)),
@@ -144,7 +159,7 @@ impl Node {
                 let text = Request { gzip: false, ..*request };
                 let request = if matches!(carrier, Carrier::Query(_)) { &text } else { request };
                 let found = match self.session_of(request, &carrier, token_too) {
-                    Ok(session) => self.below_session(request, session, wanted, reload),
+                    Ok(session) => self.below_session(request, &carrier, session, wanted, reload),
                     Err(refusal) => self.refuse(refusal).into(),
                 };
                 match (found, carrier) {
@@ -171,22 +186,31 @@ impl Node {
                 with_method(Method::Options, None).into()
             }
             (Err(refusal), _) => self.refuse(refusal).into(),
-            (Ok(Entry::Known(claims)), Method::Get | Method::Head) => Found::Admit(claims, file),
+            (Ok(Entry::Known(claims)), Method::Get | Method::Head) => {
+                Found::Admit(claims, self.listing(file))
+            }
             (Ok(Entry::Ask), Method::Get | Method::Head) => {
-                Found::Ask(stream.clone(), tokens.any.unwrap_or_default().to_owned(), file)
+                Found::Ask(stream.clone(), tokens.any.unwrap_or_default().to_owned(), self.listing(file))
             }
             (Ok(_), other) => with_method(other, None).into(),
         }
+    }
+
+    /// The playlist below the session that a way in leads to.
+    fn listing(&self, file: &'static str) -> &'static str {
+        if self.limits.cdn.is_some() && file == MPEG_TS { CDN_MPEG_TS } else { file }
     }
 
     fn watch(self: &Arc<Self>, request: &Request<'_>, stream: &StreamName, tokens: Tokens<'_>) -> Found {
         let method = request.method;
         match self.entry(request, stream, tokens) {
             // The page is the same for all streams: the webhook is asked when it fetches the playlist.
-            Ok(Entry::Ask) => with_method(method, Some(page::watch(stream))).into(),
+            Ok(Entry::Ask) => {
+                with_method(method, Some(page::watch(stream, self.limits.cdn.as_deref()))).into()
+            }
             Ok(Entry::Known(_)) => {
                 self.follow(stream); // so that the playlist is on its way when the page asks
-                with_method(method, Some(page::watch(stream))).into()
+                with_method(method, Some(page::watch(stream, self.limits.cdn.as_deref()))).into()
             }
             Err(Refusal::UnknownKey) if self.may_ask_for_keys() => Found::Keys,
             Err(refusal) => page::refused(self.refuse(refusal), refusal).into(),
@@ -244,6 +268,7 @@ impl Node {
     fn below_session(
         self: &Arc<Self>,
         request: &Request<'_>,
+        carrier: &Carrier<'_>,
         session: Session,
         wanted: Option<Wanted>,
         reload: Reload,
@@ -258,7 +283,12 @@ impl Node {
             Wanted::Index => {
                 let (grace, stall) = (ms(self.limits.offline_grace), ms(self.limits.stall));
                 let live = view.is_live(self.now_ms(), grace, stall);
-                view.shown().filter(|_| live).and_then(|shown| shown.index())
+                let shown = view.shown().filter(|_| live);
+                if self.limits.cdn.is_none() {
+                    shown.and_then(|shown| shown.index())
+                } else {
+                    shown.and_then(|shown| shown.cdn_index())
+                }
             }
             // The last good playlist, however old: a viewer who is watching is not thrown out by a gap.
             Wanted::Media(track) => match view.shown() {
@@ -276,6 +306,17 @@ impl Node {
                 },
             },
             Wanted::MpegTs => view.shown().and_then(|shown| shown.mpeg_ts()),
+            Wanted::CdnMedia(_) | Wanted::CdnMpegTs if self.limits.cdn.is_none() => {
+                return Answer::bare(404).into();
+            }
+            Wanted::CdnMedia(_) | Wanted::CdnMpegTs => {
+                let (shown, seen) = (view.shown().cloned(), stream.version());
+                drop(view);
+                return match shown.and_then(|shown| self.own_playlist(&shown, &session, &wanted)) {
+                    Some(text) => written(&text, carrier).into(),
+                    None => Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }),
+                };
+            }
             Wanted::Key(kid) | Wanted::Licence(kid) => {
                 let key = view.key(*kid);
                 drop(view);
@@ -285,7 +326,7 @@ impl Node {
                 let (known, seen) = (view.find(&wanted), stream.version());
                 drop(view);
                 let park = Park { stream, seen, at_most: self.limits.ahead_hold };
-                return self.object_found(request, known, park, session);
+                return self.object_found(request, known, park, Whose::Viewer(session));
             }
         };
         if let Some(playlist) = playlist {
@@ -314,31 +355,48 @@ impl Node {
         Answer { of_session: true, ..Answer::content(content_type, NO_STORE, body) }
     }
 
-    fn object_found(&self, request: &Request<'_>, known: Known, park: Park, session: Session) -> Found {
+    pub(super) fn object_found(
+        &self,
+        request: &Request<'_>,
+        known: Known,
+        park: Park,
+        whose: Whose,
+    ) -> Found {
         match known {
             Known::Never => Answer::not_now(RETRY_S).into(),
             Known::Soon => Found::Change(park),
             Known::Entry(entry) => match self.cache.held(&entry.key) {
                 Some(held) => {
                     self.metrics.cache_looks("hit");
-                    Found::Reply(self.copy(request, held, session))
+                    Found::Reply(self.copy(request, held, whose))
                 }
-                None => Found::Flight(entry, session),
+                None => Found::Flight(entry, whose),
             },
         }
     }
 
     /// The answer to who waited for a flight.
-    fn landed(&self, request: &Request<'_>, held: Option<Arc<Held>>, session: Session) -> Reply {
-        match (self.still(&session), held) {
+    fn landed(&self, request: &Request<'_>, held: Option<Arc<Held>>, whose: Whose) -> Reply {
+        let still = match &whose {
+            Whose::Viewer(session) => self.still(session),
+            Whose::Cdn(..) => Ok(()),
+        };
+        match (still, held) {
             (Err(refusal), _) => self.refuse(refusal).into(),
             (Ok(()), None) => Answer::not_now(RETRY_S).into(),
-            (Ok(()), Some(held)) => self.copy(request, held, session),
+            (Ok(()), Some(held)) => self.copy(request, held, whose),
+        }
+    }
+
+    fn copy(&self, request: &Request<'_>, held: Arc<Held>, whose: Whose) -> Reply {
+        match whose {
+            Whose::Viewer(session) => self.viewers_copy(request, held, session),
+            Whose::Cdn(variant, name) => cdn_copy(request, held, variant, &name),
         }
     }
 
     /// A viewer's own copy of an object; "not now" when nobody can say any more which slices are theirs.
-    fn copy(&self, request: &Request<'_>, held: Arc<Held>, session: Session) -> Reply {
+    fn viewers_copy(&self, request: &Request<'_>, held: Arc<Held>, session: Session) -> Reply {
         let keys = self.keys();
         let object = &held.object;
         if !object.pairs.is_empty() && keys.codebook(object.code_key).is_none() {
@@ -386,7 +444,7 @@ fn carrying(playlist: &Rendered, credential: &str) -> Answer {
 }
 
 /// What a method other than GET gets where a GET would get `answer`; `None` stands for one that was not made.
-fn with_method(method: Method, answer: Option<Answer>) -> Answer {
+pub(super) fn with_method(method: Method, answer: Option<Answer>) -> Answer {
     match (method, answer) {
         (Method::Get | Method::Head, answer) => answer.unwrap_or_else(|| Answer::bare(404)),
         (Method::Options, _) => Answer::bare(204)

@@ -6,17 +6,27 @@
 /// The query name of the session.
 pub const NAME: &str = "s";
 
-/// The playlist with the credential in each URI.
+/// The playlist with the credential in each URI that leads here; addresses elsewhere carry nothing.
 pub fn carried(playlist: &str, credential: &str) -> String {
-    let query = |uri: &str| if uri.contains('?') { '&' } else { '?' };
-    // A playlist has fewer than one URI a line.
-    let mut text = String::with_capacity(playlist.len() + playlist.lines().count() * (credential.len() + 4));
+    rewritten(playlist, |uri, out| {
+        out.push_str(uri);
+        if !uri.contains("://") {
+            out.extend([if uri.contains('?') { "&" } else { "?" }, NAME, "=", credential]);
+        }
+    })
+}
+
+/// The playlist with each URI as `write` has it.
+pub fn rewritten(playlist: &str, mut write: impl FnMut(&str, &mut String)) -> String {
+    let mut text = String::with_capacity(2 * playlist.len() + playlist.lines().count() * 64);
     for line in playlist.lines() {
         if line.is_empty() {
         } else if !line.starts_with('#') {
-            text.extend([line, query(line).encode_utf8(&mut [0; 4]), NAME, "=", credential]);
+            write(line, &mut text);
         } else if let Some((before, uri, after)) = attribute(line) {
-            text.extend([before, uri, query(uri).encode_utf8(&mut [0; 4]), NAME, "=", credential, after]);
+            text.push_str(before);
+            write(uri, &mut text);
+            text.push_str(after);
         } else {
             text.push_str(line);
         }
@@ -47,5 +57,6 @@ mod tests {
             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video/2.1.m4s?s=C\"\nvideo.m3u8?x=1&s=C\n";
         assert_eq!(carried(playlist, "C"), expected);
         assert_eq!(carried("", "C"), "");
+        assert_eq!(carried("https://cdn.example.org/7.m4s\n", "C"), "https://cdn.example.org/7.m4s\n");
     }
 }

@@ -11,6 +11,8 @@
 //! /v/SESSION/video.m3u8?_HLS_msn=N&_HLS_part=I&_HLS_skip=YES     a playlist that has that part, as a delta update
 //! /q/index.m3u8?s=SESSION  /q/video/NUMBER.m4s?s=SESSION …       the same with the session in the query
 //! /c/STREAM/index.m3u8  /c/STREAM/video/NUMBER.m4s …             the same with the session in a cookie
+//! /v/SESSION/cdn-video.m3u8  cdn-audio.m3u8  cdn-ts.m3u8         one viewer's playlists, of files at a CDN
+//! /cdn/STREAM/video/NUMBER-HEX32.m4s  video/init-HEX16-HEX32.mp4 those files; audio alike, ts/NUMBER-HEX32.ts
 //! /assets/NAME                                        script and style of the page
 //! ```
 //!
@@ -21,6 +23,8 @@
 //! twice is malformed, names that are not known are passed over. What is decided later (credential, cache key) is
 //! decided by the typed route, never by the text.
 
+use crate::cdn::PREFIX;
+use crate::cdn::names::Name;
 use ingest_api::content_key::KeyId;
 use ingest_api::origin::is_init_name;
 use ingest_api::playlist::{INDEX, MPEG_TS, media_name};
@@ -68,6 +72,15 @@ pub enum Route<'a> {
         token_too: bool,
         /// How a playlist is asked for.
         reload: Reload,
+    },
+    /// A file for a CDN to keep.
+    Cdn {
+        /// Of which stream.
+        stream: StreamName,
+        /// Which segment or init section.
+        wanted: Wanted,
+        /// What opens it, and says which variant it is.
+        name: Name,
     },
     /// A file of the watch page.
     Asset {
@@ -133,6 +146,10 @@ pub enum Wanted {
     Media(Track),
     /// The playlist of the segments as MPEG-TS.
     MpegTs,
+    /// One viewer's playlist of a track, of files at a CDN.
+    CdnMedia(Track),
+    /// The same of the segments as MPEG-TS.
+    CdnMpegTs,
     /// One track of one segment.
     Segment(Track, u64),
     /// One segment as MPEG-TS.
@@ -188,6 +205,10 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
             Some((Ok(stream), below)) => session(Carrier::Cookie(stream), below),
             _ => Route::Guarded,
         },
+        "cdn" => rest
+            .split_once('/')
+            .and_then(|(stream, below)| Some((stream.parse().ok()?, cdn(below)?)))
+            .map_or(Route::Guarded, |(stream, (wanted, name))| Route::Cdn { stream, wanted, name }),
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
         _ => Route::Nothing,
     })
@@ -200,6 +221,8 @@ impl Wanted {
             Wanted::Index => INDEX.to_owned(),
             Wanted::Media(track) => media_name(*track).to_owned(),
             Wanted::MpegTs => MPEG_TS.to_owned(),
+            Wanted::CdnMedia(track) => format!("{PREFIX}{}", media_name(*track)),
+            Wanted::CdnMpegTs => format!("{PREFIX}{MPEG_TS}"),
             Wanted::TsSegment(number) => format!("ts/{number}.ts"),
             Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
             Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
@@ -209,10 +232,16 @@ impl Wanted {
         }
     }
 
+    /// What a path below the session names.
+    pub fn of_path(below: &str) -> Option<Wanted> {
+        wanted(below)
+    }
+
     /// One word for metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => "playlist",
+            Wanted::CdnMedia(_) | Wanted::CdnMpegTs => "playlist",
             Wanted::Segment(..) | Wanted::TsSegment(_) => "segment",
             Wanted::Part(..) => "part",
             Wanted::Init(..) => "init",
@@ -273,10 +302,11 @@ fn wanted(below: &str) -> Option<Wanted> {
         INDEX => Wanted::Index,
         MPEG_TS => Wanted::MpegTs,
         below => match below.split_once('/') {
-            None => [Track::Video, Track::Audio]
-                .into_iter()
-                .find(|track| media_name(*track) == below)
-                .map(Wanted::Media)?,
+            None => match below.strip_prefix(PREFIX) {
+                None => Wanted::Media(track_of(below)?),
+                Some(MPEG_TS) => Wanted::CdnMpegTs,
+                Some(below) => Wanted::CdnMedia(track_of(below)?),
+            },
             Some(("ts", file)) => Wanted::TsSegment(decimal(file.strip_suffix(".ts")?)?),
             Some(("key", file)) => match file.split_once('.')? {
                 (kid, "key") => Wanted::Key(key_id(kid)?),
@@ -303,6 +333,22 @@ fn wanted(below: &str) -> Option<Wanted> {
             }
         },
     })
+}
+
+/// The track of a playlist's name.
+fn track_of(file: &str) -> Option<Track> {
+    [Track::Video, Track::Audio].into_iter().find(|track| media_name(*track) == file)
+}
+
+/// A file for a CDN: what it is of, and its name, in its one spelling.
+fn cdn(below: &str) -> Option<(Wanted, Name)> {
+    let (stem, kind) = below.rsplit_once('.')?;
+    let (stem, text) = stem.rsplit_once('-')?;
+    let mut name = Name::default();
+    hex::decode_to_slice(text, &mut name).ok()?;
+    let wanted = wanted(&format!("{stem}.{kind}"))?;
+    let named = matches!(wanted, Wanted::Segment(..) | Wanted::TsSegment(_) | Wanted::Init(..));
+    (named && !text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some((wanted, name))
 }
 
 /// A key id in its one spelling: small letters.
@@ -354,12 +400,33 @@ mod tests {
             Ok(Route::Watch { stream: stream.clone(), tokens: one("t") })
         );
         assert_eq!(route("/watch/demo"), Ok(Route::Watch { stream, tokens: Tokens::default() }));
+        let cdn = |wanted| Route::Cdn { stream: "demo".parse().unwrap(), wanted, name: [0xa5; 16] };
+        for (below, wanted) in [
+            ("video/7-HEX.m4s", Wanted::Segment(Track::Video, 7)),
+            ("audio/7-HEX.m4s", Wanted::Segment(Track::Audio, 7)),
+            ("ts/7-HEX.ts", Wanted::TsSegment(7)),
+            (
+                "video/init-0123456789abcdef-HEX.mp4",
+                Wanted::Init(Track::Video, "init-0123456789abcdef".into()),
+            ),
+        ] {
+            let target = format!("/cdn/demo/{}", below.replace("HEX", &"a5".repeat(16)));
+            assert_eq!(route(&target), Ok(cdn(wanted)), "{target}");
+            for odd in
+                [target.replace("a5.", "A5."), target.replace("a5.", "."), target.replace("/7-", "/07-")]
+            {
+                assert!(odd == target || route(&odd) == Ok(Route::Guarded), "{odd}");
+            }
+        }
         assert_eq!(route("/assets/watch-0.js"), Ok(Route::Asset { name: "watch-0.js" }));
         for wanted in [
             Wanted::Index,
             Wanted::Media(Track::Video),
             Wanted::Media(Track::Audio),
             Wanted::MpegTs,
+            Wanted::CdnMedia(Track::Video),
+            Wanted::CdnMedia(Track::Audio),
+            Wanted::CdnMpegTs,
             Wanted::TsSegment(0),
             Wanted::Segment(Track::Video, 0),
             Wanted::Segment(Track::Audio, u64::MAX),

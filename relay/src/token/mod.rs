@@ -4,6 +4,7 @@
 //! `Refusal` that is the same whether or not the stream exists. Pure. Our own token is `ingest_api::access`, those of others
 //! are `jwt` and `cat`; what both say is `foreign`.
 
+pub mod bearer;
 pub mod cat;
 #[cfg(test)]
 mod fixtures;
@@ -102,6 +103,12 @@ pub enum Refusal {
     /// A token that is not ours.
     #[error("{0}")]
     Invalid(AccessError),
+    /// A CDN that does not show its key.
+    #[error("no key of cdn.key")]
+    Bearer,
+    /// A name that opens nothing.
+    #[error("the name opens nothing")]
+    Name,
     /// A token of others that does not hold.
     #[error("{0}")]
     Foreign(ForeignError),
@@ -160,6 +167,8 @@ impl Refusal {
         match self {
             Refusal::Missing => "missing",
             Refusal::Invalid(_) | Refusal::Foreign(_) | Refusal::UnknownKey => "token",
+            Refusal::Bearer => "bearer",
+            Refusal::Name => "name",
             Refusal::Denied => "webhook",
             Refusal::Full => "full",
             Refusal::Ended => "ended",

@@ -56,6 +56,9 @@ pub enum What {
 
 /// Objects never change, and each viewer's copy is theirs alone.
 const CACHE: &str = "private, max-age=31536000, immutable";
+/// A whole segment at a CDN: it never changes either, but is not to lie there long after it has left the window. What a CDN
+/// still has is right while no relay answers.
+const CDN_CACHE: &str = "public, max-age=3600, stale-if-error=3600, immutable";
 
 /// An object as it is kept: with the head that all its answers share.
 #[derive(Clone, Debug)]
@@ -64,6 +67,20 @@ pub struct Held {
     pub object: Object,
     /// Status and fields of an answer with the whole of it.
     pub head: Rendered,
+    content_type: &'static str,
+}
+
+impl Held {
+    /// Status and fields of an answer with one whole variant, for a CDN. The tag is the name of that variant.
+    pub fn cdn_head(&self, etag: &str) -> Rendered {
+        let fields = [
+            ("content-type", self.content_type),
+            ("cache-control", CDN_CACHE),
+            ("accept-ranges", "bytes"),
+            ("etag", etag),
+        ];
+        Rendered::head(200, fields, self.object.len()).unwrap_or_else(|_| Rendered::bare(500))
+    }
 }
 
 /// What a snapshot promises of an object.
@@ -103,7 +120,7 @@ impl Entry {
         };
         let fields = [("content-type", content_type), ("cache-control", CACHE), ("accept-ranges", "bytes")];
         let head = Rendered::head(200, fields, object.len()).expect("constant fields can be written");
-        Held { object, head }
+        Held { object, head, content_type }
     }
 
     /// Reads what an origin sent for this entry.

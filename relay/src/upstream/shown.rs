@@ -2,13 +2,16 @@
 //!
 //! In: a snapshot. Out: its playlists as answers. Pure; the text is `ingest_api::playlist`.
 
+use crate::cdn::PREFIX;
 use crate::http1::Rendered;
+use crate::route::carried;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ingest_api::playlist;
 use ingest_api::window::Sha256;
 use ingest_api::{Snapshot, Track};
 use std::io::Write;
+use std::sync::OnceLock;
 
 /// Playlists change at any moment.
 const CACHE: &str = "private, no-cache";
@@ -22,6 +25,15 @@ pub struct Shown {
     video: Media,
     audio: Media,
     mpeg_ts: Option<Playlist>,
+    cdn: Cdn,
+}
+
+/// What is made for CDN mode, when somebody asks.
+#[derive(Clone, Debug, Default)]
+struct Cdn {
+    index: OnceLock<Option<Playlist>>,
+    video: OnceLock<Option<String>>,
+    audio: OnceLock<Option<String>>,
 }
 
 /// A track's playlist, and the same as a delta update.
@@ -95,8 +107,31 @@ impl Shown {
             video: media(Track::Video),
             audio: media(Track::Audio),
             mpeg_ts: render(playlist::mpeg_ts(&snapshot)),
+            cdn: Cdn::default(),
             snapshot,
         }
+    }
+
+    /// The multivariant playlist of who gets playlists of their own.
+    pub fn cdn_index(&self) -> Option<&Playlist> {
+        let make = |index: &Playlist| {
+            let text = String::from_utf8_lossy(index.plain.answer.shared_body());
+            Playlist::new(&carried::rewritten(&text, |uri, out| out.extend([PREFIX, uri])))
+        };
+        self.cdn.index.get_or_init(|| self.index().map(make)).as_ref()
+    }
+
+    /// A track's playlist of whole segments, without parts: what a viewer's own is made of.
+    pub fn whole(&self, track: Track) -> Option<&str> {
+        let make = || {
+            let whole = Snapshot { part_90k: 0, open: None, ..self.snapshot.clone() };
+            playlist::media(&whole, track)
+        };
+        let made = match track {
+            Track::Video => &self.cdn.video,
+            Track::Audio => &self.cdn.audio,
+        };
+        made.get_or_init(make).as_deref()
     }
 
     /// The multivariant playlist; `None` before the first segment.

@@ -167,10 +167,16 @@ impl View {
                     Known::Soon
                 }
             }
-            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs | Wanted::Key(_) | Wanted::Licence(_) => {
+            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs | Wanted::CdnMedia(_) | Wanted::CdnMpegTs => {
                 Known::Never
             }
+            Wanted::Key(_) | Wanted::Licence(_) => Known::Never,
         }
+    }
+
+    /// The record of a segment that players may ask for.
+    pub fn segment(&self, number: u64) -> Option<&Segment> {
+        self.kept.get(&number).map(|kept| &kept.segment)
     }
 
     /// The key of this id, where a segment that players may ask for, or the open one, is encrypted by it: no other is given

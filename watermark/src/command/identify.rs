@@ -5,10 +5,11 @@ use super::{DONE, INSUFFICIENT, NOT_OURS};
 use crate::KeyBook;
 use crate::archive::Archive;
 use crate::detect::{Detection, Progress, detect};
+use crate::position::GopId;
 use crate::records::{Records, register_of};
 use crate::score::looks;
 use crate::trace::io::{self, Clip, References};
-use crate::trace::{Finding, Read, Register, Suspects, finding, page};
+use crate::trace::{Finding, Read, Register, Suspects, finding, page, whole};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -59,6 +60,9 @@ pub struct Identify {
     /// when somebody is named: `seconds` says how much of it was enough. Each look is paid for.
     #[arg(long)]
     growing: bool,
+    /// The copy may be of whole segments, as a CDN keeps them: read it both ways. The second one is paid for.
+    #[arg(long)]
+    whole_segments: bool,
     /// Write a report as one HTML file.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -75,7 +79,7 @@ struct Seen {
 /// # Errors
 /// Says what is missing or wrong.
 pub fn identify(asked: Identify) -> Result<u8> {
-    let Identify { compared, keys, register, growing, report } = asked;
+    let Identify { compared, keys, register, growing, whole_segments, report } = asked;
     // What is quickly found to be missing, first.
     let records = match &compared.dir {
         Some(dir) if keys.is_none() || register.is_none() => Some(Records::open(dir)?),
@@ -108,7 +112,10 @@ pub fn identify(asked: Identify) -> Result<u8> {
     let mut suspects = Suspects::new(&register, &keys, threads);
     let mut judged = |look: u32, until_s: f64| {
         let so_far = |read: &&Read| until_s >= seconds || read.at_s < until_s;
-        let reads = reads.iter().filter(so_far).cloned().collect();
+        let mut reads: Vec<Read> = reads.iter().filter(so_far).cloned().collect();
+        if whole_segments {
+            reads.extend(whole(&reads, |read| first_marked(&seen, read)));
+        }
         finding::find(reads, until_s, look, places.clone(), &mut suspects)
     };
     let mut found = None;
@@ -223,6 +230,12 @@ fn reads(seen: &Seen) -> Vec<Read> {
     };
     let finite = |seen: &&crate::score::Observation| seen.variance.is_finite() && seen.variance <= 1e4;
     seen.detection.observations.iter().filter(finite).filter_map(read).collect()
+}
+
+/// The GOP that the symbol of a reading's whole segment belongs to.
+fn first_marked(seen: &Seen, read: &Read) -> Option<GopId> {
+    let (entry, _) = seen.references.origin(read.gop)?;
+    entry.record.gops.iter().find(|gop| gop.slices > 0).map(|gop| gop.gop)
 }
 
 fn places(seen: &Seen) -> Vec<String> {

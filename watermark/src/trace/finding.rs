@@ -6,7 +6,7 @@
 use crate::archive::segment::gop_hex;
 use crate::codeword::{Codebook, WatermarkId};
 use crate::keybook::{KINDS, KeyBook, NoKey, commitment};
-use crate::position::{GopId, Position};
+use crate::position::{GopId, Position, WHOLE};
 use crate::score::verdict::LOG10_FP_MAX;
 use crate::score::{Basis, Evidence, EvidenceError, Observation, Report, Roll, Tried, Verdict, judge_roll};
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,7 @@ pub struct Named {
 pub struct Paid {
     /// Viewers in the register.
     pub viewers: u64,
-    /// Readings scored: one for each pair of key versions in the copy.
+    /// Readings scored: one for each pair of key versions in the copy, and another where whole segments were read too.
     pub readings: u64,
     /// Which look at this copy.
     pub look: u32,
@@ -180,7 +180,7 @@ pub fn find(
     let paid = Paid { viewers: suspects.ids.len() as u64, readings: groups.len().max(1) as u64, look };
     let mut reports = Vec::new();
     let mut named_keys = Vec::new();
-    for (&(code, bias), of_group) in &groups {
+    for (&(code, bias, _), of_group) in &groups {
         let pair = suspects.keys.keys(code, bias)?;
         for (kind, key) in KINDS.iter().zip([pair.0, pair.1]) {
             named_keys.push(((*kind).to_owned(), key.version, commitment(kind, key)));
@@ -254,7 +254,7 @@ pub fn verify(
         return differs("more was tried than it says".to_owned());
     }
     let mut committed = finding.keys.clone();
-    for &(code, bias) in groups.keys() {
+    for &(code, bias, _) in groups.keys() {
         let pair = keys.keys(code, bias)?;
         for (kind, key) in KINDS.iter().zip([pair.0, pair.1]) {
             let own = ((*kind).to_owned(), key.version, commitment(kind, key));
@@ -284,7 +284,7 @@ pub fn verify(
         }
     }
     let mut reports = Vec::new();
-    for ((code, bias), of_group) in &groups {
+    for ((code, bias, _), of_group) in &groups {
         let mut roll = Roll::new(&keys.codebook(*code, *bias)?, &ids);
         reports.push(judged(of_group, finding.seconds, &mut roll, finding.paid, 1)?);
     }
@@ -314,11 +314,16 @@ pub fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }
 
-type Groups<'a> = BTreeMap<(u32, u32), Vec<&'a Read>>;
+/// By the versions of code and bias key, and whether they are of whole segments.
+type Groups<'a> = BTreeMap<(u32, u32, bool), Vec<&'a Read>>;
 
+/// What is scored together. A symbol of a whole segment is made of those of its slices: both stand for what the copy shows,
+/// and are two ways to read it, each paid for.
 fn groups(reads: &[Read]) -> Groups<'_> {
     let mut groups = Groups::new();
-    reads.iter().for_each(|read| groups.entry((read.code_key, read.bias_key)).or_default().push(read));
+    for read in reads {
+        groups.entry((read.code_key, read.bias_key, read.slice == WHOLE)).or_default().push(read);
+    }
     groups
 }
 

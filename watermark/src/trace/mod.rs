@@ -8,5 +8,7 @@
 pub mod finding;
 pub mod io;
 pub mod page;
+pub mod whole;
 
 pub use finding::{Finding, Read, Register, Suspects, find, verify};
+pub use whole::whole;

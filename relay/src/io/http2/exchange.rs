@@ -99,6 +99,7 @@ fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, 
         // Browsers cut it into crumbs (RFC 9113 §8.2.3); one of them is ours.
         cookie: crumb(fields),
         access_token: only(fields, HeaderName::from_static(ACCESS_TOKEN)).map(HeaderValue::as_bytes),
+        authorization: only(fields, header::AUTHORIZATION).map(HeaderValue::as_bytes),
         user_agent: only(fields, header::USER_AGENT).map(HeaderValue::as_bytes),
         forwarded_for: None, // proxies that speak of many viewers are not offered HTTP/2
         source: Some(source),
@@ -166,6 +167,10 @@ async fn say(common: &Common, respond: &mut SendResponse<Bytes>, reply: Reply, h
         Reply::Playlist(rendered, outcome) => {
             let body = rendered.shared_bytes();
             send(common, respond, &rendered, outcome, Some(body).filter(|_| !head_only), None).await
+        }
+        Reply::Cdn(copy) => {
+            let pieces: Vec<Bytes> = if head_only { Vec::new() } else { copy.pieces().collect() };
+            send(common, respond, &copy.head, copy.outcome, pieces, None).await
         }
         Reply::Copy(copy) => {
             let pieces: Vec<Bytes> = if head_only { Vec::new() } else { copy.pieces().collect() };

@@ -320,6 +320,9 @@ impl Seat {
         match reply {
             Reply::Once(answer) => self.connection.respond_once(&mut hall.pool, answer),
             Reply::Playlist(answer, outcome) => self.connection.respond(&mut hall.pool, &answer, outcome),
+            Reply::Cdn(copy) => {
+                self.connection.respond_marked(&mut hall.pool, &copy.head, copy.outcome, copy.pieces())
+            }
             Reply::Copy(copy) => {
                 let head = &copy.held.head;
                 let said = self.connection.respond_marked(&mut hall.pool, head, copy.outcome, copy.pieces());
