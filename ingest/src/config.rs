@@ -53,7 +53,8 @@ pub struct Config {
     /// Where publishers connect.
     #[serde(default = "rtmp_listen")]
     pub rtmp_listen: SocketAddr,
-    /// Where publishers connect that speak RTMP through TLS; with `tls_certificate` and `tls_key`. Not in a pair.
+    /// Where publishers connect that speak RTMP through TLS; with `tls_certificate` and `tls_key`. In a pair TLS ends with its
+    /// node: `docs/takeover.md`.
     #[serde(default)]
     pub rtmps_listen: Option<SocketAddr>,
     /// PEM file of the certificate, its issuers behind it.
@@ -199,8 +200,12 @@ impl Config {
         let segments = self.key_segments;
         range("key_segments", segments.to_string(), (1..=100_000).contains(&segments), "1 to 100000")?;
         let Some(pair) = &self.pair else { return Ok(()) };
-        let wanted = "absent in a pair: what TLS knows of a connection cannot be taken over";
-        range("rtmps_listen", "there".to_owned(), !any, wanted)?;
+        if let Some(at) = self.rtmps_listen {
+            let shared = pair.addresses.iter().any(|address| address.ip == at.ip());
+            let wanted =
+                "0.0.0.0:PORT, [::]:PORT or an address of the node's own: the shared one comes and goes";
+            range("rtmps_listen", at.to_string(), !shared && at.port() != 0, wanted)?;
+        }
         let alone = self.normalise == Normalise::Off;
         let wanted =
             "`off` in a pair: a node that joins later could begin with the publisher's next IDR picture only";

@@ -281,6 +281,8 @@ addresses = [{ ip = "192.0.2.7", interface = "eth0" }, { ip = "2001:db8::7", int
         assert_eq!((pair.protect, pair.cluster, pair.hook.is_none()), (Protect::Commit, 1, true));
         assert!(pair.doubts().is_empty());
         assert!(Config::parse("name = \"a\"\ndir = \"x\"", []).unwrap().pair.is_none());
+        let tls = "rtmps_listen = \"[::]:1936\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n[pair]";
+        assert!(parse(&PAIR.replacen("[pair]", tls, 1)).is_ok());
     }
 
     #[test]
@@ -288,6 +290,11 @@ addresses = [{ ip = "192.0.2.7", interface = "eth0" }, { ip = "2001:db8::7", int
         for (from, to, named) in [
             ("\"commit\"", "\"some\"", "protect"),
             ("[pair]", "rtmp_listen = \"192.0.2.7:1935\"\n[pair]", "rtmp_listen"),
+            (
+                "[pair]",
+                "rtmps_listen = \"192.0.2.7:1936\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n[pair]",
+                "rtmps_listen",
+            ),
             ("[pair]", "normalise = \"auto\"\n[pair]", "normalise"),
             ("node = 1", "node = 0", "pair.node"),
             ("peer = 2", "peer = 1", "pair.peer"),

@@ -200,7 +200,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
     }
     if let Some((listener, files, acceptor)) = secure {
-        tasks.spawn(rtmps::listen(listener, files, acceptor, door.clone(), stopping.clone()));
+        tasks.spawn(rtmps::listen(listener, rtmp_at.port(), files, acceptor, door.clone(), stopping.clone()));
     }
     tasks.spawn(rtmp::listen(rtmp_listener, door, stopping.clone()));
     let origin = Arc::new(Origin {

@@ -84,15 +84,22 @@ pub(crate) async fn accept(
 impl Door {
     /// Starts a publisher's task: in a pair the one that has a twin, or that brings it there.
     fn open(&self, socket: TcpStream, peer: SocketAddr, pass: Pass) {
-        let Some(pair) = &self.pair else {
-            let _ = socket.set_nodelay(true);
-            tokio::spawn(connection(socket, peer, pass, self.clone()));
-            return;
+        let _ = socket.set_nodelay(true);
+        let local = match (&self.pair, socket.local_addr()) {
+            (Some(pair), Ok(local)) if pair.protects(local.ip()) => return pair.arrived(socket, peer, pass),
+            (_, Ok(local)) => local,
+            // The peer has reset it already.
+            (_, Err(_)) => return,
         };
-        if !socket.local_addr().is_ok_and(|local| pair.protects(local.ip())) {
-            tokio::spawn(pass_on(self.clone(), pair.clone(), socket, peer, pass));
-        } else {
-            pair.arrived(socket, peer, pass);
+        tokio::spawn(self.clone().serve(socket, local, peer, pass));
+    }
+
+    /// Serves a publisher that itself cannot have a twin; in a pair it is passed on to where its bytes have one. `local`: the
+    /// address it came to, at the port for plain RTMP.
+    pub(crate) async fn serve(self, socket: impl Socket, local: SocketAddr, peer: SocketAddr, pass: Pass) {
+        match self.pair.clone() {
+            Some(pair) => pass_on(self, pair, socket, local, peer, pass).await,
+            None => connection(socket, peer, pass, self).await,
         }
     }
 
@@ -148,7 +155,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
 /// Serves a connection to its end.
-pub(crate) async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door: Door) {
+async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door: Door) {
     door.metrics.connections.inc();
     let mut random = [0; 1528];
     let (end, published) = match SystemRandom::new().fill(&mut random) {

@@ -1,7 +1,7 @@
 //! RTMP through TLS (RTMPS): the connections of `rtmp`, behind a handshake.
 //!
-//! In: a listener and two PEM files. Out: publishers, handed to `rtmp` once they have shaken hands. rustls does the protocol,
-//! TLS 1.2 and 1.3. Touches its listener and the files, which are looked at again every minute: who renews a certificate
+//! In: a listener and two PEM files. Out: publishers, handed to `rtmp` once they have shaken hands, which passes them on to the
+//! shared address in a pair. rustls does the protocol, TLS 1.2 and 1.3. Touches its listener and the files, which are looked at again every minute: who renews a certificate
 //! writes them and does nothing else, and connections that are open keep theirs. Files that are not good are said loudly and
 //! change nothing.
 
@@ -80,9 +80,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Accepts publishers until told to stop, with the certificate that the files hold then.
+/// Accepts publishers until told to stop, with the certificate that the files hold then. `rtmp_port`: of those without TLS.
 pub async fn listen(
     listener: TcpListener,
+    rtmp_port: u16,
     files: Files,
     acceptor: TlsAcceptor,
     door: Door,
@@ -93,8 +94,9 @@ pub async fn listen(
         let (door, acceptor) = (door.clone(), current.borrow().clone());
         tokio::spawn(async move {
             let _ = socket.set_nodelay(true);
+            let Ok(local) = socket.local_addr() else { return };
             match timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
-                Ok(Ok(socket)) => rtmp::connection(socket, peer, pass, door).await,
+                Ok(Ok(socket)) => door.serve(socket, (local.ip(), rtmp_port).into(), peer, pass).await,
                 Ok(Err(error)) => door.refused(peer, "tls", &format!("no TLS: {error}")),
                 Err(_) => door.refused(peer, "tls", "no TLS handshake within 5 s"),
             }

@@ -4,6 +4,8 @@
 //! real time. Tests wait for what the node lists or says.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod secure;
+
 use bytes::BytesMut;
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
 use ingest_api::origin::Route;
@@ -109,12 +111,13 @@ impl Lab {
     async fn start(&self, grace: Duration, more: &str, pair: Option<Start>) -> Node {
         let dir = self.folder.path().display();
         let listen = "\"127.0.0.1:0\"";
-        // One that shares an address has others of its own.
+        // One that shares an address has others of its own, for publishers through TLS too.
         let shares = pair.as_ref().is_some_and(|pair| !pair.config.addresses.is_empty());
         let publishers = if shares { "\"0.0.0.0:0\"" } else { listen };
+        let secure = if shares { secure::listening("0.0.0.0:0", self.folder.path()) } else { String::new() };
         let text = format!(
             "name = \"ingest\"\ndir = \"{dir}\"\nsegment_seconds = 1\n\
-             rtmp_listen = {publishers}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}"
+             rtmp_listen = {publishers}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}{secure}"
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = self.marker.clone();

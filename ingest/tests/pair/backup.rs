@@ -12,7 +12,7 @@ use rtmp::{MediaKind, Message};
 use std::time::Duration;
 
 /// What an encoder says of the feed between two moments, in milliseconds.
-fn part(feed: &[Message], from: u32, to: u32) -> Vec<Message> {
+pub(crate) fn part(feed: &[Message], from: u32, to: u32) -> Vec<Message> {
     feed.iter().filter(|message| (from..to).contains(&message.timestamp)).cloned().collect()
 }
 
@@ -30,13 +30,13 @@ fn sound_first(feed: &[Message]) -> Vec<Message> {
     all
 }
 
-fn assert_seamless(segments: &[Segment]) {
+pub(crate) fn assert_seamless(segments: &[Segment]) {
     let facts: Vec<_> = segments.iter().map(|s| (s.number, s.run, s.discontinuity)).collect();
     let run = segments[0].run;
     assert_eq!(facts, (0..segments.len() as u64).map(|number| (number, run, 0)).collect::<Vec<_>>());
 }
 
-fn assert_nothing_differed(pair: &mut Pair) {
+pub(crate) fn assert_nothing_differed(pair: &mut Pair) {
     for side in [&mut pair.holder, &mut pair.standby] {
         let facts = side.node.pair_status().unwrap().streams;
         let reports = std::iter::from_fn(|| side.reports.try_recv().ok());
@@ -46,7 +46,7 @@ fn assert_nothing_differed(pair: &mut Pair) {
     }
 }
 
-fn backup_key(pair: &Pair) -> String {
+pub(crate) fn backup_key(pair: &Pair) -> String {
     format!("{}?backup=1", pair.holder.lab.key)
 }
 

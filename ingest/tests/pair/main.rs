@@ -7,6 +7,7 @@ mod backup;
 mod common;
 mod harness;
 mod rejoin;
+mod through_tls;
 
 use common::{Encoder, Lab, alone, hashes, new_key, seconds, soon, stream};
 use failover::Gate;

@@ -1,5 +1,5 @@
-//! A publisher that came to an address of this node's own, not to the shared one: its bytes are passed on to the shared
-//! address, to whichever node holds that.
+//! A publisher that came to an address of this node's own, not to the shared one, or through TLS: its bytes are passed on to
+//! the shared address, to whichever node holds that.
 //!
 //! In: an accepted connection. Out: a second one, from the same address of ours to the shared one, and every byte both ways.
 //! Touches both sockets and reads nothing of what passes.
@@ -8,15 +8,18 @@
 //! (`merge`), and each is mirrored, held and moved like the connection of any publisher (`data`). What is lost with a node is
 //! what came through it; the copy that came through the other one goes on, on the connection it has. A publish that was let
 //! in here as this node's own would be in no books: the other node would make other segments of it.
+//!
+//! What TLS knows of a connection cannot be taken over, so TLS ends here, whichever address it came to, and plain RTMP is
+//! passed on: the push lives as long as this node does and has the address it came to.
 
 use super::data::Data;
 use crate::io::admission::Pass;
-use crate::io::rtmp::{Door, End};
+use crate::io::rtmp::{Door, End, Socket};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
@@ -30,10 +33,17 @@ const STRANGER_MAX: Duration = Duration::from_secs(30);
 /// The holder's last words to a publisher that says nothing more.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 
-/// Passes a publisher on to its end.
-pub async fn pass_on(door: Door, pair: Data, socket: TcpStream, peer: SocketAddr, pass: Pass) {
+/// Passes a publisher on to its end: `from` the address it came to, at the port for plain RTMP.
+pub(crate) async fn pass_on(
+    door: Door,
+    pair: Data,
+    socket: impl Socket,
+    from: SocketAddr,
+    peer: SocketAddr,
+    pass: Pass,
+) {
     door.metrics.connections.inc();
-    let end = match reach(&pair, &socket).await {
+    let end = match reach(&pair, from).await {
         Ok(holder) => {
             debug!(%peer, "a publisher is passed on to the shared address");
             let known = async {
@@ -57,23 +67,20 @@ pub async fn pass_on(door: Door, pair: Data, socket: TcpStream, peer: SocketAddr
 }
 
 /// A connection from the address the publisher came to: that one stays here whoever holds the shared one.
-async fn reach(pair: &Data, socket: &TcpStream) -> io::Result<TcpStream> {
-    let local = socket.local_addr()?;
-    let from = local.ip().to_canonical();
+async fn reach(pair: &Data, from: SocketAddr) -> io::Result<TcpStream> {
+    let (from, port) = (from.ip().to_canonical(), from.port());
     let shared = pair.shared(from).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let holder = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     holder.bind((from, 0).into())?;
-    let holder = timeout(REACHED_MAX, holder.connect((shared, local.port()).into())).await??;
-    for one in [socket, &holder] {
-        one.set_nodelay(true)?;
-    }
+    let holder = timeout(REACHED_MAX, holder.connect((shared, port).into())).await??;
+    holder.set_nodelay(true)?;
     socket2::SockRef::from(&holder).set_tcp_user_timeout(Some(UNHEARD_MAX))?;
     Ok(holder)
 }
 
 /// Until the holder says that it is over, or the publisher has and the holder has answered.
-async fn both_ways(mut publisher: TcpStream, mut holder: TcpStream) {
-    let (from_publisher, to_publisher) = publisher.split();
+async fn both_ways(publisher: impl Socket, mut holder: TcpStream) {
+    let (from_publisher, to_publisher) = split(publisher);
     let (from_holder, to_holder) = holder.split();
     let mut down = pin!(one_way(from_holder, to_publisher));
     tokio::select! {

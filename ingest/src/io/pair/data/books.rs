@@ -212,9 +212,11 @@ impl Data {
         let _ = self.0.arrivals.send(Arrival { socket, peer, pass });
     }
 
-    /// The shared address for whoever came to another one of this kind.
+    /// The shared address for whoever came to this one: itself, or else one of its kind.
     pub fn shared(&self, local: IpAddr) -> Option<IpAddr> {
-        self.0.config.addresses.iter().copied().find(|shared| shared.is_ipv4() == local.is_ipv4())
+        let addresses = &self.0.config.addresses;
+        let itself = addresses.iter().find(|shared| **shared == local);
+        itself.or(addresses.iter().find(|shared| shared.is_ipv4() == local.is_ipv4())).copied()
     }
 
     /// For the status page.
