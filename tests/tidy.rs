@@ -7,7 +7,7 @@ use std::io::Result;
 use std::path::{Path, PathBuf};
 
 /// Rooms without sockets, clocks, randomness, files and environment, and what each may see of ours.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "ingest/rtmp/src",
     "ingest/api/src",
     "ingest/media/src",
