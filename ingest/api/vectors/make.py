@@ -4,8 +4,8 @@ Prints watermark-tokens.json: python3 make.py > watermark-tokens.json (Debian: p
 """
 
 import base64, hashlib, hmac, json
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 
 b64 = lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 FROM, UNTIL = 1_700_000_000, 4_102_444_800
@@ -36,11 +36,21 @@ pair = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
 x = b64(pair.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
 mac = lambda signed: hmac.new(secret, signed, hashlib.sha256).digest()
 oct_jwk = {"kty": "oct", "kid": "shop-1", "k": b64(secret)}
+curve = ec.derive_private_key(int.from_bytes(bytes(range(64, 96)), "big"), ec.SECP256R1())
+point = curve.public_key().public_numbers()
+ec_jwk = {"kty": "EC", "crv": "P-256", "kid": "shop-3", "x": b64(point.x.to_bytes(32, "big")),
+          "y": b64(point.y.to_bytes(32, "big"))}
 okp_jwk = {"kty": "OKP", "crv": "Ed25519", "kid": "shop-2", "x": x}
 
 names = {"iat": FROM, "exp": UNTIL, "stream": "demo", "wmver": 1, "wmvnd": 7, "wmpatlen": 65535, "wmid": "alice",
          "wmopid": 3, "wmkeyver": 1}
 labels = {4: UNTIL, 6: FROM, 300: 1, 301: 7, 302: 65535, 305: "alice", 306: 3, 307: 1, "stream": "demo"}
+
+
+def es256(signed):
+    """Another signature each time: 32 bytes of r and 32 of s."""
+    both = utils.decode_dss_signature(curve.sign(signed, ec.ECDSA(hashes.SHA256())))
+    return b"".join(part.to_bytes(32, "big") for part in both)
 
 
 def jwt(algorithm, kid, sign):
@@ -59,5 +69,7 @@ keys = [
     {"private": oct_jwk, "public": oct_jwk, "jwt": jwt("HS256", "shop-1", mac), "cwt": cwt("MAC0", 5, 17, "shop-1", mac)},
     {"private": dict(okp_jwk, d=b64(seed)), "public": okp_jwk, "jwt": jwt("EdDSA", "shop-2", pair.sign),
      "cwt": cwt("Signature1", -8, 18, "shop-2", pair.sign)},
+    {"private": dict(ec_jwk, d=b64(bytes(range(64, 96)))), "public": ec_jwk, "jwt": jwt("ES256", "shop-3", es256),
+     "cwt": cwt("Signature1", -7, 18, "shop-3", es256)},
 ]
 print(json.dumps({"keys": keys}, indent=1))

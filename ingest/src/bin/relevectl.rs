@@ -128,7 +128,7 @@ enum TokenFormat {
 
 #[derive(clap::Args)]
 struct WatermarkToken {
-    /// The key that signs it: a JWK or a set of them, `oct` or Ed25519; nobody else may read the file.
+    /// The key that signs it: a JWK or a set of them, `oct`, Ed25519 or P-256; nobody else may read the file.
     #[arg(long, requires = "format", value_name = "FILE")]
     key: Option<PathBuf>,
     /// `iss`, where the relays' `jwt_issuer` asks for it.

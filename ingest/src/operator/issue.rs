@@ -1,11 +1,12 @@
 //! Watermark tokens for viewers, as a shop or an operator makes them: JSON and CBOR web tokens that relays take from others.
 //!
-//! In: a JWK with its secret part (RFC 7517, or a set of them, of which the first counts), what to say. Out: a token. Pure;
-//! `read` alone touches the key's file.
+//! In: a JWK with its secret part (RFC 7517, or a set of them, of which the first counts), what to say. Out: a token. Pure,
+//! but that `read` touches the key's file and ES256 the system's randomness.
 //!
 //! The claims are those of ETSI TS 104 002 V1.1.1 §5.4 in **indirect mode**: `wmid` names the account, the codeword is drawn by
 //! whoever has the code key. JSON: RFC 7519 in a JWS (RFC 7515). CBOR: RFC 8392 in a COSE_Mac0 or COSE_Sign1 (RFC 9052), in
-//! deterministic encoding (RFC 8949 §4.2.1), as base64url. A shared secret makes HS256, an Ed25519 key EdDSA.
+//! deterministic encoding (RFC 8949 §4.2.1), as base64url. A shared secret makes HS256, an
+//! Ed25519 key EdDSA, a P-256 key ES256 (whose signatures are drawn anew each time).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use coset::cbor::Value;
@@ -13,8 +14,9 @@ use coset::{
     CborSerializable, CoseMac0Builder, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana,
 };
 use ingest_api::StreamName;
-use ring::hmac;
-use ring::signature::Ed25519KeyPair;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
+use ring::{error::Unspecified, hmac};
 use serde::Deserialize;
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
@@ -70,7 +72,8 @@ pub struct IssueKey {
 
 enum Secret {
     Mac(hmac::Key),
-    Sign(Ed25519KeyPair),
+    Ed25519(Ed25519KeyPair),
+    P256(EcdsaKeyPair),
 }
 
 #[derive(Deserialize)]
@@ -88,6 +91,7 @@ struct Jwk {
     k: Option<String>,
     d: Option<String>,
     x: Option<String>,
+    y: Option<String>,
 }
 
 impl std::fmt::Debug for IssueKey {
@@ -127,7 +131,16 @@ impl IssueKey {
             ("OKP", Some("Ed25519")) => {
                 let pair = bytes(&jwk.d).zip(bytes(&jwk.x));
                 let pair = pair.and_then(|(d, x)| Ed25519KeyPair::from_seed_and_public_key(&d, &x).ok());
-                pair.map(Secret::Sign)
+                pair.map(Secret::Ed25519)
+            }
+            ("EC", Some("P-256")) => {
+                let point = bytes(&jwk.x).zip(bytes(&jwk.y)).filter(|(x, y)| x.len() == 32 && y.len() == 32);
+                let pair = bytes(&jwk.d).zip(point.map(|(x, y)| [&[4][..], &x, &y].concat()));
+                let (way, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+                let pair = pair.and_then(|(d, point)| {
+                    EcdsaKeyPair::from_private_key_and_public_key(way, &d, &point, &random).ok()
+                });
+                pair.map(Secret::P256)
             }
             _ => None,
         };
@@ -137,25 +150,27 @@ impl IssueKey {
     /// Makes a token.
     ///
     /// # Errors
-    /// Never, for what can be said.
+    /// When the system has no randomness; never else, for what can be said.
     pub fn issue(&self, format: Format, said: &Said) -> Result<String, IssueError> {
         match format {
-            Format::Jwt => Ok(self.jwt(said)),
-            Format::Cwt => self.cwt(said).map_err(|_| IssueError::Form),
+            Format::Jwt => self.jwt(said).map_err(IssueError::from),
+            Format::Cwt => self.cwt(said),
         }
     }
 
-    fn sign(&self, signed: &[u8]) -> Vec<u8> {
-        match &self.secret {
+    fn sign(&self, signed: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        Ok(match &self.secret {
             Secret::Mac(key) => hmac::sign(key, signed).as_ref().to_vec(),
-            Secret::Sign(pair) => pair.sign(signed).as_ref().to_vec(),
-        }
+            Secret::Ed25519(pair) => pair.sign(signed).as_ref().to_vec(),
+            Secret::P256(pair) => pair.sign(&SystemRandom::new(), signed)?.as_ref().to_vec(),
+        })
     }
 
-    fn jwt(&self, said: &Said) -> String {
+    fn jwt(&self, said: &Said) -> Result<String, Unspecified> {
         let mut header = json!({"typ": "JWT", "alg": match self.secret {
             Secret::Mac(_) => "HS256",
-            Secret::Sign(_) => "EdDSA",
+            Secret::Ed25519(_) => "EdDSA",
+            Secret::P256(_) => "ES256",
         }});
         let mut claims = json!({
             "iat": said.issued_unix_s, "exp": said.enter_until_unix_s, "stream": said.stream,
@@ -172,11 +187,11 @@ impl IssueKey {
         }
         let word = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", word(header), word(claims));
-        let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()));
-        format!("{signed}.{signature}")
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes())?);
+        Ok(format!("{signed}.{signature}"))
     }
 
-    fn cwt(&self, said: &Said) -> Result<String, coset::CoseError> {
+    fn cwt(&self, said: &Said) -> Result<String, IssueError> {
         let mut claims = Vec::new();
         let mut claim = |label: u64, value: Value| claims.push((Value::from(label), value));
         // In the order of their bytes.
@@ -197,17 +212,20 @@ impl IssueKey {
         let payload = Value::Map(claims).to_vec()?;
         let open = HeaderBuilder::new().key_id(self.id.clone().unwrap_or_default().into_bytes()).build();
         let shut = |algorithm| HeaderBuilder::new().algorithm(algorithm).build();
+        let signed = |algorithm| {
+            let sign = CoseSign1Builder::new().protected(shut(algorithm));
+            let sign = sign.unprotected(open.clone()).payload(payload.clone());
+            let sign = sign.try_create_signature(&[], |signed| self.sign(signed))?;
+            Ok::<_, IssueError>(sign.build().to_tagged_vec()?)
+        };
         let cose = match &self.secret {
             Secret::Mac(_) => {
                 let mac = CoseMac0Builder::new().protected(shut(iana::Algorithm::HMAC_256_256));
-                let mac = mac.unprotected(open).payload(payload).create_tag(&[], |signed| self.sign(signed));
-                mac.build().to_tagged_vec()?
+                let mac = mac.unprotected(open).payload(payload);
+                mac.try_create_tag(&[], |signed| self.sign(signed))?.build().to_tagged_vec()?
             }
-            Secret::Sign(_) => {
-                let sign = CoseSign1Builder::new().protected(shut(iana::Algorithm::EdDSA));
-                let sign = sign.unprotected(open).payload(payload);
-                sign.create_signature(&[], |signed| self.sign(signed)).build().to_tagged_vec()?
-            }
+            Secret::Ed25519(_) => signed(iana::Algorithm::EdDSA)?,
+            Secret::P256(_) => signed(iana::Algorithm::ES256)?,
         };
         let token = Value::Tag(CWT, Box::new(Value::from_slice(&cose)?)).to_vec()?;
         Ok(URL_SAFE_NO_PAD.encode(token))
@@ -230,10 +248,26 @@ pub enum IssueError {
     Open(PathBuf),
     /// It is no key that tokens can be made with.
     #[error(
-        "no key to make tokens with: expected a JWK with a secret of 32 bytes (`oct`), or an Ed25519 key with its `d`"
+        "no key to make tokens with: expected a JWK with a secret of 32 bytes (`oct`), or an Ed25519 or P-256 key with \
+         its `d`"
     )]
     NoKey,
+    /// The system has no randomness to sign with.
+    #[error("the system gives no randomness to sign with")]
+    Random,
     /// What is to be said cannot be written.
     #[error("the claims cannot be written")]
     Form,
+}
+
+impl From<Unspecified> for IssueError {
+    fn from(_: Unspecified) -> IssueError {
+        IssueError::Random
+    }
+}
+
+impl From<coset::CoseError> for IssueError {
+    fn from(_: coset::CoseError) -> IssueError {
+        IssueError::Form
+    }
 }
