@@ -62,11 +62,12 @@ const EDGES: [&str; 6] =
     ["main.rs", "/bin/", "/io/", "/command/", "watermark/src/records.rs", "watermark/src/video.rs"];
 
 /// Packages of ours and those of ours that each may depend on. Nobody else depends on anybody.
-const DEPENDENCIES: [(&str, &[&str]); 14] = [
+const DEPENDENCIES: [(&str, &[&str]); 15] = [
     ("watermark", &[]),
     ("ingest/rtmp", &[]),
     ("ingest/codec", &[]),
     ("ingest/takeover", &[]),
+    ("ingest/listen", &[]),
     ("ingest/api", &["releve-watermark"]),
     ("ingest/failover", &["releve-watermark", "ingest-api"]),
     ("ingest/mirror", &["releve-watermark", "ingest-api", "rtmp", "media", "failover"]),
@@ -78,6 +79,7 @@ const DEPENDENCIES: [(&str, &[&str]); 14] = [
         &[
             "releve-watermark",
             "ingest-api",
+            "releve-listen",
             "releve-state",
             "media",
             "mark",
@@ -87,7 +89,7 @@ const DEPENDENCIES: [(&str, &[&str]); 14] = [
             "mirror",
         ],
     ),
-    ("relay", &["releve-watermark", "ingest-api", "releve-state", "failover"]),
+    ("relay", &["releve-watermark", "ingest-api", "releve-listen", "releve-state", "failover"]),
     ("tests", &[]),
     (
         "fuzz",
@@ -95,13 +97,14 @@ const DEPENDENCIES: [(&str, &[&str]); 14] = [
     ),
 ];
 
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     "mirror",
     "releve-watermark",
     "rtmp",
     "codec",
     "takeover",
     "ingest-api",
+    "releve-listen",
     "failover",
     "media",
     "mark",

@@ -5,6 +5,7 @@
 
 pub mod pair;
 
+use releve_listen::Files;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -155,9 +156,10 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Where publishers come in through TLS, the file of the certificate and that of its key.
-    pub fn rtmps(&self) -> Option<(SocketAddr, PathBuf, PathBuf)> {
-        Some((self.rtmps_listen?, self.tls_certificate.clone()?, self.tls_key.clone()?))
+    /// Where publishers come in through TLS, and with which certificate.
+    pub fn rtmps(&self) -> Option<(SocketAddr, Files)> {
+        let (certificate, key) = (self.tls_certificate.clone()?, self.tls_key.clone()?);
+        Some((self.rtmps_listen?, Files { certificate, key }))
     }
 
     /// Reads TOML text, then the environment over it.

@@ -70,6 +70,10 @@ pub struct Metrics {
     pub pair_unconfirmed: Gauge,
     /// Segments of which both nodes of the pair have spoken, by how they compare.
     pub pair_segments: Family<OfStreamAnd, Counter>,
+    /// When the publishers' certificate expires, in Unix seconds; 0 without one.
+    pub tls_certificate_expires: Gauge,
+    /// Certificates that were not good, so that the one before stayed in force.
+    pub tls_certificate_refused: Counter,
     /// Origin requests refused for their signature.
     pub origin_denied: Counter,
 }
@@ -95,6 +99,8 @@ impl Metrics {
             pair_connections: Gauge::default(),
             pair_unconfirmed: Gauge::default(),
             pair_segments: Family::default(),
+            tls_certificate_expires: Gauge::default(),
+            tls_certificate_refused: Counter::default(),
             origin_denied: Counter::default(),
         };
         let mut registry = Registry::with_prefix("releve_ingest");
@@ -129,6 +135,16 @@ impl Metrics {
             m.pair_unconfirmed,
         );
         registry.register("pair_segments", "Segments compared with the other node", m.pair_segments);
+        registry.register(
+            "tls_certificate_expires",
+            "End of the publishers' certificate in Unix seconds, 0 without one",
+            m.tls_certificate_expires,
+        );
+        registry.register(
+            "tls_certificate_refused",
+            "Certificates refused on reading them again",
+            m.tls_certificate_refused,
+        );
         registry.register("origin_denied", "Origin requests refused for their signature", m.origin_denied);
         (metrics, registry)
     }

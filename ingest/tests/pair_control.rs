@@ -12,13 +12,13 @@ use mirror::Role;
 use releve_ingest::config::Config;
 use releve_ingest::config::pair::{BeatPath, Pair, WitnessAt};
 use releve_ingest::io::admin::Admin;
-use releve_ingest::io::http;
 use releve_ingest::io::pair::control::{self, Control, Kernel};
 use releve_ingest::io::pair::operate::Operate;
 use releve_ingest::io::pair::orders::{Order, Report};
 use releve_ingest::io::streams::Streams;
 use releve_ingest::metrics::Metrics;
 use releve_ingest::state_dir::{KeyKind, StateDir};
+use releve_listen::http;
 use releve_state::memory::Memory;
 use releve_state::sqlite::Sqlite;
 use releve_watermark::{Key, KeyRing};
@@ -333,8 +333,9 @@ async fn admin(lab: &Lab, me: usize, cluster: KeyRing) -> (String, watch::Sender
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (stop, stopping) = watch::channel(false);
-    tokio::spawn(http::serve(listener, stopping, move |request| admin.clone().answer(request)));
+    let (stop, mut stopping) = watch::channel(false);
+    let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    tokio::spawn(http::serve(listener, 8, stopped, move |request| admin.clone().answer(request)));
     (url, stop)
 }
 

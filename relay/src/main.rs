@@ -3,7 +3,6 @@
 use anyhow::Context;
 use clap::Parser;
 use releve_relay::io::{jwks, key_files, log};
-use releve_relay::tls::Tickets;
 use releve_relay::{Config, Handle, start};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,7 +43,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             source.check().context("in `jwt_keys`")?;
         }
         if let Some((_, files)) = config.tls() {
-            files.read(&Tickets::new()?)?;
+            files.read()?;
         }
         println!("{} is a good configuration", arguments.config.display());
         return Ok(());

@@ -8,7 +8,6 @@
 //! A node of a pair says in the status what it is, is ready while its part of the pair works, and takes the commands of
 //! `pair::operate`. No secrets in any of it. Bind it to an address that only operators reach.
 
-use crate::io::http::{Answer, answer, plain};
 use crate::io::pair::operate::Operate;
 use crate::io::streams::Streams;
 use crate::metrics;
@@ -16,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use ingest_api::node_auth::AUTH_HEADER;
 use prometheus_client::registry::Registry;
+use releve_listen::http::{Answer, answer, plain};
 use releve_state::coordinator::Coordinator;
 use serde_json::json;
 use std::sync::Arc;

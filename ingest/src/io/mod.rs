@@ -8,7 +8,6 @@
 pub mod admin;
 pub mod admission;
 pub mod archive;
-pub mod http;
 pub mod marking;
 pub mod node;
 pub mod normalising;

@@ -6,7 +6,6 @@ use crate::config::{Config, Normalise};
 use crate::io::admin::Admin;
 use crate::io::admission::Admission;
 use crate::io::archive;
-use crate::io::http;
 use crate::io::marking::{Keys, Marking, pool};
 use crate::io::normalising::Normalisers;
 use crate::io::origin::Origin;
@@ -15,7 +14,7 @@ use crate::io::pair::operate::Operate;
 use crate::io::pair::{self, data};
 use crate::io::publish::{self, Context};
 use crate::io::rtmp::{self, Door};
-use crate::io::rtmps::{self, Files};
+use crate::io::rtmps::{self, Secure};
 use crate::io::streams::{Begin, Streams};
 use crate::io::vacancy::{is_in_use, once_free};
 use crate::log::Gate;
@@ -24,6 +23,7 @@ use crate::state_dir::{KeyKind, StateDir, StateDirError};
 use anyhow::{Context as _, Result};
 use ingest_api::StreamName;
 use media::window::Window;
+use releve_listen::http;
 use releve_state::Blobs;
 use releve_state::coordinator::{Coordinator, NodeRecord, NodeRole, StreamRecord};
 use releve_state::local::Local;
@@ -50,11 +50,16 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Segments kept after they left the playlist, for players that are behind.
 const KEPT_EXTRA: usize = 6;
 
+/// Connections of relays at once, each of which keeps a few dozen; of operators the same.
+const CONNECTIONS_MAX: usize = 1024;
+
 /// What no configuration says; tests do.
 #[derive(Debug)]
 pub struct Settings {
     /// How long a slot waits for its publisher.
     pub grace: Duration,
+    /// How often the files of the publishers' certificate are looked at.
+    pub certificate_look: Duration,
     /// The program whose `mark-worker` marks: this one.
     pub marker: PathBuf,
     /// The other node: orders, and where reports go.
@@ -70,7 +75,13 @@ impl Settings {
     /// When this program's own path is unknown.
     pub fn of_program() -> Result<Settings> {
         let marker = std::env::current_exe().context("this program's own path is unknown")?;
-        Ok(Settings { grace: publish::GRACE, marker, pair: None, control: None })
+        Ok(Settings {
+            grace: publish::GRACE,
+            certificate_look: rtmps::LOOK,
+            marker,
+            pair: None,
+            control: None,
+        })
     }
 }
 
@@ -137,14 +148,13 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
 
     let rtmp_listener = bind(config.rtmp_listen)?;
     let secure = match config.rtmps() {
-        Some((address, certificate, key)) => {
-            let files = Files { certificate, key };
-            let acceptor = files.read()?;
-            Some((bind(address)?, files, acceptor))
+        Some((address, files)) => {
+            let secure = Secure::read(files, settings.certificate_look, &metrics)?;
+            Some((bind(address)?, secure))
         }
         None => None,
     };
-    let rtmps_at = secure.as_ref().map(|(listener, ..)| listener.local_addr()).transpose()?;
+    let rtmps_at = secure.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
     let origin_listener = bind(config.origin_listen)?;
     let admin_listener = bind(config.admin_listen)?;
     let (rtmp_at, origin_at, admin_at) =
@@ -199,8 +209,8 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
     if let Some(pair) = pair {
         tasks.spawn(until(pair.run(door.clone()), stopping.clone()));
     }
-    if let Some((listener, files, acceptor)) = secure {
-        tasks.spawn(rtmps::listen(listener, rtmp_at.port(), files, acceptor, door.clone(), stopping.clone()));
+    if let Some((listener, secure)) = secure {
+        tasks.spawn(rtmps::listen(listener, rtmp_at.port(), secure, door.clone(), stopping.clone()));
     }
     tasks.spawn(rtmp::listen(rtmp_listener, door, stopping.clone()));
     let origin = Arc::new(Origin {
@@ -212,8 +222,10 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         gate: Gate::default(),
         stop: stopping.clone(),
     });
-    tasks
-        .spawn(http::serve(origin_listener, stopping.clone(), move |request| origin.clone().answer(request)));
+    let stopped = until(std::future::pending(), stopping.clone());
+    tasks.spawn(http::serve(origin_listener, CONNECTIONS_MAX, stopped, move |request| {
+        origin.clone().answer(request)
+    }));
     let recording = Arc::new(AtomicBool::new(true));
     let pair = settings.control.clone().zip(config.pair.as_ref()).map(|(control, pair)| {
         control.board.register(&mut registry);
@@ -227,7 +239,10 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         recording: recording.clone(),
         pair,
     });
-    tasks.spawn(http::serve(admin_listener, stopping.clone(), move |request| admin.clone().answer(request)));
+    let stopped = until(std::future::pending(), stopping.clone());
+    tasks.spawn(http::serve(admin_listener, CONNECTIONS_MAX, stopped, move |request| {
+        admin.clone().answer(request)
+    }));
     let record = NodeRecord {
         name: config.name.clone(),
         role: NodeRole::Ingest,
@@ -275,6 +290,9 @@ pub fn check(config: &Config) -> Result<()> {
     let dir = StateDir::at(&config.dir);
     for kind in [KeyKind::Pattern, KeyKind::Code, KeyKind::Cluster] {
         dir.keys(kind)?;
+    }
+    if let Some((_, files)) = config.rtmps() {
+        files.read()?;
     }
     Ok(())
 }

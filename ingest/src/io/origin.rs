@@ -4,7 +4,6 @@
 //! last published. A window request holds until there is something new. Touches its listener, and blobs for init sections
 //! that are older than this process.
 
-use crate::io::http::{Answer, answer, plain};
 use crate::io::streams::Streams;
 use crate::log::Gate;
 use crate::metrics::Metrics;
@@ -15,6 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
 use ingest_api::origin::{Route, StreamEntry, StreamList};
 use ingest_api::{Object, StreamName};
+use releve_listen::http::{Answer, answer, plain};
 use releve_state::Blobs;
 use releve_watermark::KeyRing;
 use std::sync::Arc;

@@ -6,89 +6,70 @@
 //! change nothing.
 
 use crate::io::rtmp::{self, Door};
-use anyhow::{Context, Result, ensure};
+use crate::metrics::Metrics;
+use releve_listen::{CertificateError, Files, Identity, IdentityError};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use rustls::sign::SingleCertAndKey;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Time for a handshake; an encoder far away needs three round trips.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(60);
+pub const LOOK: Duration = Duration::from_secs(60);
 
-/// A certificate, its issuers behind it, and its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// The certificate.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+/// What connections are made with, and the files it comes from.
+pub struct Secure {
+    files: Files,
+    acceptor: TlsAcceptor,
+    look: Duration,
 }
 
-impl Files {
-    /// Reads both.
+impl Secure {
+    /// Reads the files for the first time; they are looked at again every `look`.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it, never what a key is.
-    pub fn read(&self) -> Result<TlsAcceptor> {
-        let chain = read(&self.certificate)?;
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
-            .collect::<Result<_, _>>()
-            .with_context(|| format!("{} is no PEM file of certificates", self.certificate.display()))?;
-        ensure!(!chain.is_empty(), "{} holds no certificate", self.certificate.display());
-        let key = self.key.display();
-        let mode =
-            fs::metadata(&self.key).with_context(|| format!("cannot read {key}"))?.permissions().mode();
-        ensure!(
-            mode & 0o027 == 0,
-            "the key {key} is open to others (mode {:03o}): run chmod 640 on it, or 600",
-            mode & 0o777
-        );
-        let Ok(private) = PrivateKeyDer::from_pem_slice(&read(&self.key)?) else {
-            anyhow::bail!("{key} holds no private key as PEM, or one with a password");
-        };
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .context("TLS cannot be set up")?
-            .with_no_client_auth()
-            .with_single_cert(chain, private)
-            .with_context(|| format!("{} and {key} do not go together", self.certificate.display()))?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
-
-    /// What tells whether a file is another one.
-    fn look(&self) -> [Option<(u64, SystemTime, u64)>; 2] {
-        [&self.certificate, &self.key].map(|path| {
-            let found = fs::metadata(path).ok()?;
-            Some((found.ino(), found.modified().ok()?, found.len()))
-        })
+    /// Says which file and what is wrong.
+    pub fn read(files: Files, look: Duration, metrics: &Metrics) -> Result<Secure, CertificateError> {
+        Ok(Secure { acceptor: acceptor(&files, metrics)?, files, look })
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+fn acceptor(files: &Files, metrics: &Metrics) -> Result<TlsAcceptor, CertificateError> {
+    let identity = files.read()?;
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| IdentityError::Unusable(error.to_string()))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
+    tell(&identity, metrics);
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn tell(identity: &Identity, metrics: &Metrics) {
+    metrics.tls_certificate_expires.set(i64::try_from(identity.not_after_unix_s).unwrap_or(i64::MAX));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match identity.days_left(now) {
+        (days, true) => warn!(days, "the certificate for publishers expires soon"),
+        (days, false) => info!(days, "the certificate for publishers is read"),
+    }
 }
 
 /// Accepts publishers until told to stop, with the certificate that the files hold then. `rtmp_port`: of those without TLS.
 pub async fn listen(
     listener: TcpListener,
     rtmp_port: u16,
-    files: Files,
-    acceptor: TlsAcceptor,
+    secure: Secure,
     door: Door,
     stop: watch::Receiver<bool>,
 ) {
+    let Secure { files, acceptor, look } = secure;
     let (put, current) = watch::channel(acceptor);
     let accept = rtmp::accept(&listener, &door, stop, |socket, peer, pass| {
         let (door, acceptor) = (door.clone(), current.borrow().clone());
@@ -104,63 +85,29 @@ pub async fn listen(
     });
     tokio::select! {
         () = accept => {}
-        never = renew(&files, &put) => match never {},
+        never = renew(&files, look, &door.metrics, &put) => match never {},
     }
 }
 
-/// Takes up changes of the files, once they have been the same for two looks: there are two, written one after the other.
-async fn renew(files: &Files, put: &watch::Sender<TlsAcceptor>) -> std::convert::Infallible {
-    let mut known = files.look();
-    let mut before = known;
+/// Takes up changes of the files; what is in force stays when they are not good.
+async fn renew(
+    files: &Files,
+    look: Duration,
+    metrics: &Metrics,
+    put: &watch::Sender<TlsAcceptor>,
+) -> std::convert::Infallible {
+    let mut watched = files.watched();
     loop {
-        sleep(LOOK).await;
-        let now = files.look();
-        if now != known && now == before {
-            known = now;
-            match files.read() {
-                Ok(acceptor) => {
-                    put.send_replace(acceptor);
-                    info!("the certificate for publishers is read again");
-                }
-                Err(why) => error!("the certificate for publishers stays as it was: {why:#}"),
+        sleep(look).await;
+        if !watched.changed() {
+            continue;
+        }
+        match acceptor(files, metrics) {
+            Ok(acceptor) => drop(put.send_replace(acceptor)),
+            Err(why) => {
+                metrics.tls_certificate_refused.inc();
+                error!("the certificate for publishers stays as it was: {why}");
             }
         }
-        before = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CERTIFICATE: &str = include_str!("../../../relay/tests/tls/first.pem");
-    const KEY: &str = include_str!("../../../relay/tests/tls/first.key");
-
-    fn files(certificate: &str, key: &str, mode: u32) -> (tempfile::TempDir, Files) {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Files { certificate: dir.path().join("c.pem"), key: dir.path().join("k.pem") };
-        fs::write(&files.certificate, certificate).unwrap();
-        fs::write(&files.key, key).unwrap();
-        fs::set_permissions(&files.key, fs::Permissions::from_mode(mode)).unwrap();
-        (dir, files)
-    }
-
-    #[test]
-    fn what_is_wrong_with_the_files_is_said() {
-        assert!(files(CERTIFICATE, KEY, 0o600).1.read().is_ok());
-        let other = include_str!("../../../relay/tests/tls/second.key");
-        for (certificate, key, mode, named) in [
-            ("", KEY, 0o600, "c.pem holds no certificate"),
-            (CERTIFICATE, "", 0o600, "k.pem holds no private key"),
-            (CERTIFICATE, KEY, 0o644, "chmod 640"),
-            (CERTIFICATE, other, 0o600, "do not go together"),
-        ] {
-            let (_dir, files) = files(certificate, key, mode);
-            let said = format!("{:#}", files.read().err().unwrap());
-            assert!(said.contains(named), "{said}");
-            assert!(!said.contains("PRIVATE"), "{said}");
-        }
-        let missing = Files { certificate: "/nowhere/c.pem".into(), key: "/nowhere/k.pem".into() };
-        assert!(format!("{:#}", missing.read().err().unwrap()).contains("/nowhere/c.pem"));
     }
 }

@@ -1,14 +1,14 @@
 //! The operators' listener: `/metrics`, `/livez`, `/readyz`, and tokens for whoever has the key to mint. No viewers.
 
-use super::http::{self, Answer};
 use super::mint;
 use super::regular::Signs;
 use super::witness::Running;
 use crate::node::Node;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Request, StatusCode};
+use releve_listen::http::{self, Answer};
+use std::future::pending;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -36,41 +36,34 @@ pub(super) async fn serve(
             answer(&node, &signs, witness.as_ref().as_ref(), &request)
         }
     };
-    http::serve(listener, CONNECTIONS_MAX, answered).await;
+    http::serve(listener, CONNECTIONS_MAX, pending(), answered).await;
 }
 
 fn answer(node: &Node, signs: &Signs, witness: Option<&Running>, request: &Request<Incoming>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new());
+        return http::answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new());
     }
     match request.uri().path() {
-        "/livez" => text(StatusCode::OK, PLAIN, "alive\n".to_owned()),
+        "/livez" => http::answer(StatusCode::OK, PLAIN, "alive\n".to_owned()),
         "/readyz" => {
             let ready = signs.is_ready() && !node.is_stopping();
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            text(status, PLAIN, signs.tell(node) + &witness.map(Running::tell).unwrap_or_default())
+            http::answer(status, PLAIN, signs.tell(node) + &witness.map(Running::tell).unwrap_or_default())
         }
         "/metrics" => {
             node.measure();
-            text(StatusCode::OK, METRICS, node.metrics.text())
+            http::answer(StatusCode::OK, METRICS, node.metrics.text())
         }
-        _ => text(StatusCode::NOT_FOUND, PLAIN, String::new()),
+        _ => http::answer(StatusCode::NOT_FOUND, PLAIN, String::new()),
     }
 }
 
 fn of_mint(status: u16, json: String) -> Answer {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = text(status, "application/json", json);
+    let mut response = http::answer(status, "application/json", json);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    response
-}
-
-fn text(status: StatusCode, content_type: &'static str, text: String) -> Answer {
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

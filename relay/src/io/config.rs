@@ -263,9 +263,9 @@ impl Config {
     }
 
     /// Where viewers come in who speak TLS, and the files for it.
-    pub fn tls(&self) -> Option<(SocketAddr, super::certificate::Files)> {
+    pub fn tls(&self) -> Option<(SocketAddr, releve_listen::Files)> {
         let (certificate, key) = self.tls_certificate.clone().zip(self.tls_key.clone())?;
-        Some((self.tls_listen?, super::certificate::Files { certificate, key }))
+        Some((self.tls_listen?, releve_listen::Files { certificate, key }))
     }
 
     /// How many sessions of one viewer run at once, if that is limited.

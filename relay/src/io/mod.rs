@@ -14,7 +14,6 @@
 pub mod admin;
 pub mod certificate;
 pub mod config;
-mod http;
 pub(crate) mod http2;
 pub mod jwks;
 pub mod key_files;

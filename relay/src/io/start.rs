@@ -1,6 +1,6 @@
 //! A relay from its configuration to its last answer.
 
-use super::certificate::{CertificateError, Keeper};
+use super::certificate::Keeper;
 use super::config::Config;
 use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
@@ -11,6 +11,7 @@ use super::witness::{self, WitnessError};
 use super::{admin, sessions, tier, viewers};
 use crate::node::{Keys, Limits, Node};
 use crate::token::place::Site;
+use releve_listen::CertificateError;
 use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, Ledger};
 use std::net::SocketAddr;

@@ -3,16 +3,16 @@
 //! In: requests for the routes of `ingest_api::origin`. Out: what `Node::give` has. Touches its listener. Whoever does not
 //! know the cluster's key gets an unsigned 403 and costs one MAC.
 
-use super::http::{self, Answer};
 use crate::node::tier::Given;
 use crate::node::{Node, now_unix_s};
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, StatusCode};
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
 use ingest_api::origin::Route;
+use releve_listen::http::{self, Answer};
+use std::future::pending;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -23,7 +23,7 @@ const JSON: &str = "application/json";
 
 /// Serves relays for as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, node: Arc<Node>) {
-    http::serve(listener, CONNECTIONS_MAX, move |request| answer(node.clone(), request)).await;
+    http::serve(listener, CONNECTIONS_MAX, pending(), move |request| answer(node.clone(), request)).await;
 }
 
 async fn answer(node: Arc<Node>, request: Request<Incoming>) -> Answer {
@@ -36,7 +36,7 @@ async fn answer(node: Arc<Node>, request: Request<Incoming>) -> Answer {
         Err(error) => {
             node.metrics.tier("denied");
             tracing::debug!(%error, "a relay's request refused");
-            return response(StatusCode::FORBIDDEN, JSON, Bytes::new());
+            return http::answer(StatusCode::FORBIDDEN, JSON, Bytes::new());
         }
     };
     let (status, content_type, body) = match Route::parse(path) {
@@ -55,16 +55,9 @@ async fn answer(node: Arc<Node>, request: Request<Incoming>) -> Answer {
         _ => "nothing",
     });
     let mac = node_auth::sign_answer(&keys.cluster, &asked, status.as_u16(), &body);
-    let mut response = response(status, content_type, body);
+    let mut response = http::answer(status, content_type, body);
     if let Some(mac) = mac.and_then(|mac| HeaderValue::from_str(&mac).ok()) {
         response.headers_mut().insert(ANSWER_HEADER, mac);
     }
-    response
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

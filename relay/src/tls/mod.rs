@@ -19,7 +19,7 @@
 //! - `handshake`: rustls, record by record.
 //! - `channel`: records after it; `protection` is one direction's key, `record` the framing.
 //! - `buffers`: what a busy connection holds, lent by its worker's pool.
-//! - `identity`: certificate and key, checked, as rustls wants them.
+//! - `identity`: what connections with a certificate are made with.
 
 pub mod buffers;
 mod channel;
@@ -32,6 +32,6 @@ mod record;
 pub mod session;
 
 pub use buffers::{Pool, SEALED_BYTES_MAX};
-pub use identity::{Certified, Current, IdentityError, Tickets};
+pub use identity::{Certified, Current, Tickets};
 pub use record::TlsError;
 pub use session::{Handshake, Session};

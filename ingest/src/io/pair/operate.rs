@@ -9,9 +9,9 @@
 //! file of the state folder, synced, before anything is done and when it is over. Touches that file and the control half.
 
 use super::control::Control;
-use crate::io::http::{Answer, answer};
 use hyper::StatusCode;
 use ingest_api::node_auth::{RequestMac, verify_request};
+use releve_listen::http::{Answer, answer};
 use releve_watermark::KeyRing;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
