@@ -135,13 +135,14 @@ fn tell(line: &Value) {
     let runs = line["runs"].as_array().map_or(&[][..], Vec::as_slice);
     for (number, run) in runs.iter().enumerate() {
         let count = |name: &str| run[name].as_u64().unwrap_or(0);
+        // The loss of a standby makes none.
+        let blackout = run["blackout_ms"].as_f64().map_or("none".into(), |ms| format!("{ms:.1} ms"));
         eprintln!(
-            "{} {} of {}: {}, blackout {:.1} ms, {} bytes lost, {} reconnects, {} RST, {} FIN, epoch {}",
+            "{} {} of {}: {}, blackout {blackout}, {} bytes lost, {} reconnects, {} RST, {} FIN, epoch {}",
             line["scenario"].as_str().unwrap_or_default(),
             number + 1,
             line["count"],
             if run["ok"] == true { "ok" } else { "NOT OK" },
-            run["blackout_ms"].as_f64().unwrap_or(f64::NAN),
             count("bytes_lost"),
             count("reconnects"),
             count("rst"),
