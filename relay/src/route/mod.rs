@@ -23,25 +23,23 @@
 //! twice is malformed, names that are not known are passed over. What is decided later (credential, cache key) is
 //! decided by the typed route, never by the text.
 
-use crate::cdn::PREFIX;
 use crate::cdn::names::Name;
-use ingest_api::content_key::KeyId;
-use ingest_api::origin::is_init_name;
-use ingest_api::playlist::{INDEX, MPEG_TS, media_name};
-use ingest_api::{StreamName, Track};
+use ingest_api::StreamName;
+use ingest_api::playlist::{INDEX, MPEG_TS};
 use serde::Deserialize;
 use thiserror::Error;
 
 pub mod carried;
 pub mod cookie;
+mod query;
 pub mod range;
+mod wanted;
+
+pub use query::{Reload, Tokens};
+pub use wanted::Wanted;
 
 /// The longest target that is looked at, in bytes: twice a token and some.
 pub const TARGET_BYTES_MAX: usize = 4096;
-
-const TOKEN: &str = "token";
-/// The name of the standard.
-const CAT: &str = "CAT";
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,15 +91,6 @@ pub enum Route<'a> {
     Nothing,
 }
 
-/// The access tokens of a query: one at most is good.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tokens<'a> {
-    /// By the name `token`: of any kind.
-    pub any: Option<&'a str>,
-    /// By the name `CAT`: a Common Access Token.
-    pub cat: Option<&'a str>,
-}
-
 /// What carries the session of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier<'a> {
@@ -126,44 +115,6 @@ pub enum SessionIn {
     Cookie,
 }
 
-/// How a media playlist is asked for (RFC 8216bis §6.2.5): with nothing set, as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reload {
-    /// Not before this segment is listed …
-    pub msn: Option<u64>,
-    /// … or this part of it.
-    pub part: Option<u64>,
-    /// As a delta update.
-    pub skip: bool,
-}
-
-/// What can be asked for below a session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Wanted {
-    /// The multivariant playlist.
-    Index,
-    /// A track's playlist.
-    Media(Track),
-    /// The playlist of the segments as MPEG-TS.
-    MpegTs,
-    /// One viewer's playlist of a track, of files at a CDN.
-    CdnMedia(Track),
-    /// The same of the segments as MPEG-TS.
-    CdnMpegTs,
-    /// One track of one segment.
-    Segment(Track, u64),
-    /// One segment as MPEG-TS.
-    TsSegment(u64),
-    /// One part of a segment.
-    Part(Track, u64, u32),
-    /// An init section of a track, by its name without extension.
-    Init(Track, String),
-    /// A key by its id: its 16 bytes.
-    Key(KeyId),
-    /// The same as a licence of the Clear Key system.
-    Licence(KeyId),
-}
-
 /// The target is not one a player of ours would write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed request target")]
@@ -178,12 +129,12 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
         return Err(Malformed);
     }
     let target = std::str::from_utf8(target).map_err(|_| Malformed)?;
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, text) = target.split_once('?').unwrap_or((target, ""));
     let rest = canonical(path)?;
-    let (tokens, reload) = asked(query.unwrap_or(""))?;
+    let (tokens, reload) = query::asked(text)?;
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let session = |carrier, below| {
-        let (wanted, token_too) = (wanted(below), tokens != Tokens::default());
+        let (wanted, token_too) = (Wanted::of_path(below), tokens != Tokens::default());
         Route::Session { carrier, wanted, token_too, reload }
     };
     Ok(match first {
@@ -197,7 +148,7 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
             let (credential, below) = rest.split_once('/').unwrap_or((rest, ""));
             session(Carrier::Path(credential), below)
         }
-        "q" => match session_of(query.unwrap_or(""))? {
+        "q" => match query::session_of(text)? {
             Some(credential) => session(Carrier::Query(credential), rest),
             None => Route::Guarded,
         },
@@ -207,47 +158,11 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
         },
         "cdn" => rest
             .split_once('/')
-            .and_then(|(stream, below)| Some((stream.parse().ok()?, cdn(below)?)))
+            .and_then(|(stream, below)| Some((stream.parse().ok()?, wanted::cdn(below)?)))
             .map_or(Route::Guarded, |(stream, (wanted, name))| Route::Cdn { stream, wanted, name }),
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
         _ => Route::Nothing,
     })
-}
-
-impl Wanted {
-    /// The path below the session, the one spelling of it.
-    pub fn to_path(&self) -> String {
-        match self {
-            Wanted::Index => INDEX.to_owned(),
-            Wanted::Media(track) => media_name(*track).to_owned(),
-            Wanted::MpegTs => MPEG_TS.to_owned(),
-            Wanted::CdnMedia(track) => format!("{PREFIX}{}", media_name(*track)),
-            Wanted::CdnMpegTs => format!("{PREFIX}{MPEG_TS}"),
-            Wanted::TsSegment(number) => format!("ts/{number}.ts"),
-            Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
-            Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
-            Wanted::Init(track, init) => format!("{}/{init}.mp4", track.as_str()),
-            Wanted::Key(kid) => format!("key/{kid}.key"),
-            Wanted::Licence(kid) => format!("key/{kid}.json"),
-        }
-    }
-
-    /// What a path below the session names.
-    pub fn of_path(below: &str) -> Option<Wanted> {
-        wanted(below)
-    }
-
-    /// One word for metrics.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => "playlist",
-            Wanted::CdnMedia(_) | Wanted::CdnMpegTs => "playlist",
-            Wanted::Segment(..) | Wanted::TsSegment(_) => "segment",
-            Wanted::Part(..) => "part",
-            Wanted::Init(..) => "init",
-            Wanted::Key(_) | Wanted::Licence(_) => "key",
-        }
-    }
 }
 
 /// The path without its first slash, if it is spelled canonically.
@@ -262,110 +177,11 @@ fn canonical(path: &str) -> Result<&str, Malformed> {
     Ok(rest)
 }
 
-/// The one session of a query.
-fn session_of(query: &str) -> Result<Option<&str>, Malformed> {
-    let mut sessions =
-        query.split('&').filter_map(|pair| pair.strip_prefix(carried::NAME)?.strip_prefix('='));
-    match (sessions.next(), sessions.next()) {
-        (Some(session), None) if session.contains('%') => Err(Malformed),
-        (session, None) => Ok(session),
-        (_, Some(_)) => Err(Malformed),
-    }
-}
-
-/// The tokens of a query, each name once, and how a playlist is asked for.
-fn asked(query: &str) -> Result<(Tokens<'_>, Reload), Malformed> {
-    if query.contains('#') {
-        return Err(Malformed);
-    }
-    let (mut tokens, mut reload) = (Tokens::default(), Reload::default());
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let once = match name {
-            TOKEN => tokens.any.replace(value).is_none() && !value.contains('%'),
-            CAT => tokens.cat.replace(value).is_none() && !value.contains('%'),
-            "_HLS_msn" => reload.msn.replace(decimal(value).ok_or(Malformed)?).is_none(),
-            "_HLS_part" => reload.part.replace(decimal(value).ok_or(Malformed)?).is_none(),
-            "_HLS_skip" => !std::mem::replace(&mut reload.skip, true),
-            _ => true,
-        };
-        if !once {
-            return Err(Malformed);
-        }
-    }
-    // A part is one of a segment.
-    if reload.part.is_some() && reload.msn.is_none() { Err(Malformed) } else { Ok((tokens, reload)) }
-}
-
-fn wanted(below: &str) -> Option<Wanted> {
-    Some(match below {
-        INDEX => Wanted::Index,
-        MPEG_TS => Wanted::MpegTs,
-        below => match below.split_once('/') {
-            None => match below.strip_prefix(PREFIX) {
-                None => Wanted::Media(track_of(below)?),
-                Some(MPEG_TS) => Wanted::CdnMpegTs,
-                Some(below) => Wanted::CdnMedia(track_of(below)?),
-            },
-            Some(("ts", file)) => Wanted::TsSegment(decimal(file.strip_suffix(".ts")?)?),
-            Some(("key", file)) => match file.split_once('.')? {
-                (kid, "key") => Wanted::Key(key_id(kid)?),
-                (kid, "json") => Wanted::Licence(key_id(kid)?),
-                _ => return None,
-            },
-            Some((track, file)) => {
-                let track = match track {
-                    "video" => Track::Video,
-                    "audio" => Track::Audio,
-                    _ => return None,
-                };
-                if let Some(name) = file.strip_suffix(".m4s") {
-                    match name.split_once('.') {
-                        None => Wanted::Segment(track, decimal(name)?),
-                        Some((number, index)) => {
-                            Wanted::Part(track, decimal(number)?, u32::try_from(decimal(index)?).ok()?)
-                        }
-                    }
-                } else {
-                    let init = file.strip_suffix(".mp4").filter(|init| is_init_name(init))?;
-                    Wanted::Init(track, init.to_owned())
-                }
-            }
-        },
-    })
-}
-
-/// The track of a playlist's name.
-fn track_of(file: &str) -> Option<Track> {
-    [Track::Video, Track::Audio].into_iter().find(|track| media_name(*track) == file)
-}
-
-/// A file for a CDN: what it is of, and its name, in its one spelling.
-fn cdn(below: &str) -> Option<(Wanted, Name)> {
-    let (stem, kind) = below.rsplit_once('.')?;
-    let (stem, text) = stem.rsplit_once('-')?;
-    let mut name = Name::default();
-    hex::decode_to_slice(text, &mut name).ok()?;
-    let wanted = wanted(&format!("{stem}.{kind}"))?;
-    let named = matches!(wanted, Wanted::Segment(..) | Wanted::TsSegment(_) | Wanted::Init(..));
-    (named && !text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some((wanted, name))
-}
-
-/// A key id in its one spelling: small letters.
-fn key_id(text: &str) -> Option<KeyId> {
-    let kid: KeyId = text.parse().ok()?;
-    (!text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some(kid)
-}
-
-/// A number in its one spelling: no sign, no zeros before it.
-fn decimal(text: &str) -> Option<u64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    if plain { text.parse().ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ingest_api::Track;
+    use ingest_api::content_key::KeyId;
     use proptest::prelude::*;
 
     fn route(target: &str) -> Result<Route<'_>, Malformed> {
