@@ -155,7 +155,13 @@ pub fn pause(stage: &mut Stage, time: Duration) -> Result<Value> {
     std::thread::sleep(time);
     let woke = Instant::now();
     stage.rig.signal(from, Signal::CONT)?;
+    // As often as `ip` answers: some milliseconds late.
+    while stage.rig.net.has_vip(HOSTS[from])? {
+        ensure!(woke.elapsed() < DEALT, "{VIP} is still on {}, which woke as a zombie", HOSTS[from]);
+    }
+    let gone = woke.elapsed();
     let mut run = stage.changes(at)?;
+    run["address_gone_ms"] = json!(round(gone.as_secs_f64() * 1e3));
     stage.rig.await_pair()?;
     let spoken = stage.capture.spoken_by(old, woke);
     ensure!(spoken == 0, "the zombie sent {spoken} segments for the address");
