@@ -1,9 +1,9 @@
 //! RTMP through TLS (RTMPS): the connections of `rtmp`, behind a handshake.
 //!
 //! In: a listener and two PEM files. Out: publishers, handed to `rtmp` once they have shaken hands, which passes them on to the
-//! shared address in a pair. rustls does the protocol, TLS 1.2 and 1.3. Touches its listener and the files, which are looked at again every minute: who renews a certificate
-//! writes them and does nothing else, and connections that are open keep theirs. Files that are not good are said loudly and
-//! change nothing.
+//! shared address in a pair. rustls does the protocol, TLS 1.2 and 1.3. Touches its listener and the files, which are looked
+//! at again every minute: who renews a certificate writes them and does nothing else, and connections that are open keep
+//! theirs. Files that are not good are said loudly and change nothing.
 
 use crate::io::rtmp::{self, Door};
 use crate::metrics::Metrics;

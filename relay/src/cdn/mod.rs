@@ -6,7 +6,8 @@
 //!         variant: 0 the only one, 1 A, 2 B     kind: 0 ts, 1 video, 2 audio; 0x80 more: an init section, number its HEX16
 //! ```
 //!
-//! In: keys, what is named, playlists of all viewers. Out: names, what a name stands for, one viewer's playlist. Pure.
+//! In: keys, what is named, playlists of all viewers, the CDN's URL. Out: names, what a name stands for, one viewer's playlist,
+//! the URL's origin. Pure.
 //!
 //! A viewer's playlist names one variant of each marked segment, by one symbol of their codeword (`Position::whole`); all
 //! who have the same symbol have the same name, so that a CDN keeps two files a segment at most. Whoever knows the one
@@ -18,3 +19,11 @@ pub mod playlist;
 
 pub use names::{Names, Variant};
 pub use playlist::{PREFIX, listed};
+
+/// Scheme, host and port of a CDN's base URL, if it is one that may stand in playlists and in a header.
+pub fn origin(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let host = rest.split('/').next().unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:[]".contains(&byte);
+    (!host.is_empty() && rest.bytes().all(plain)).then(|| &url[..url.len() - rest.len() + host.len()])
+}

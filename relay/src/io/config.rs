@@ -210,7 +210,7 @@ impl Config {
         if self.origins.iter().any(|origin| super::origin::authority(origin).is_none()) {
             return wrong("origins", "must be of the form http://host:port, without a path");
         }
-        if self.cdn_url.as_deref().is_some_and(|url| cdn_origin(url).is_none()) {
+        if self.cdn_url.as_deref().is_some_and(|url| crate::cdn::origin(url).is_none()) {
             return wrong(
                 "cdn_url",
                 "must be of the form https://host or https://host/path, without a query",
@@ -285,14 +285,6 @@ impl Config {
         file.push(format!(".witness-{id}"));
         Some(super::witness::Settings { listen, id, cluster: self.witness_cluster, file: file.into() })
     }
-}
-
-/// Scheme, host and port of a CDN's base URL, if it is one that may stand in playlists and in a header.
-pub(crate) fn cdn_origin(url: &str) -> Option<&str> {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
-    let host = rest.split('/').next().unwrap_or_default();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:[]".contains(&byte);
-    (!host.is_empty() && rest.bytes().all(plain)).then(|| &url[..url.len() - rest.len() + host.len()])
 }
 
 /// What is wrong with a configuration.

@@ -4,7 +4,7 @@
 //! browser may keep them for ever. The page loads nothing from elsewhere, and the browser is told to hold it to that.
 
 use super::answer::Answer;
-use crate::io::config::cdn_origin;
+use crate::cdn;
 use crate::token::Refusal;
 use bytes::Bytes;
 use ingest_api::StreamName;
@@ -43,6 +43,6 @@ pub(super) fn refused(answer: Answer, refusal: Refusal) -> Answer {
 
 fn html(mut answer: Answer, cdn: Option<&str>, text: String) -> Answer {
     answer.body = text.into();
-    let cdn = cdn.and_then(cdn_origin).map(|origin| format!(" {origin}")).unwrap_or_default();
+    let cdn = cdn.and_then(cdn::origin).map(|origin| format!(" {origin}")).unwrap_or_default();
     answer.with("content-type", HTML).with("content-security-policy", POLICY.replace("{{cdn}}", &cdn))
 }

@@ -174,11 +174,6 @@ impl View {
         }
     }
 
-    /// The record of a segment that players may ask for.
-    pub fn segment(&self, number: u64) -> Option<&Segment> {
-        self.kept.get(&number).map(|kept| &kept.segment)
-    }
-
     /// The key of this id, where a segment that players may ask for, or the open one, is encrypted by it: no other is given
     /// to anybody, above all none of a segment to come.
     pub fn key(&self, kid: KeyId) -> Option<SegmentKey> {
