@@ -476,7 +476,7 @@ fn the_hold_opens_only_for_what_is_confirmed() {
             server.write_all(b"secret").unwrap();
             client.set_read_timeout(Some(MOMENT)).unwrap();
             assert!(client.read(&mut [0; 6]).is_err(), "unconfirmed output escaped");
-            hold.confirm(flow, syn_ack.base, Confirmed { received: 0, sent: 6 });
+            hold.confirm(&[(flow, syn_ack.base, Confirmed { received: 0, sent: 6 })]);
             client.set_read_timeout(Some(PATIENCE)).unwrap();
             let mut word = [0; 6];
             client.read_exact(&mut word).unwrap();
@@ -508,7 +508,6 @@ fn a_handshake_is_told_of_before_it_is_over() {
         };
         let hold = Hold::start(Settings::new(13), told).unwrap();
         hold.set_solo(true);
-        assert!(hold.settle(PATIENCE));
         let rule = Rule::install("releve_test", &[ip], target.port(), 13).unwrap();
         let client = TcpStream::connect_timeout(&target, PATIENCE).unwrap();
         let Ok(Event::Opened { flow, .. }) = events.try_recv() else { panic!("nobody was told") };

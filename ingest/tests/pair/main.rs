@@ -438,7 +438,7 @@ impl Egress for Told {
     fn admit(&self, flow: Flow, base: Base) {
         self.0.lock().unwrap().push((flow, base));
     }
-    fn confirm(&self, _: Flow, _: Base, _: Confirmed) {}
+    fn confirm(&self, _: &[(Flow, Base, Confirmed)]) {}
     fn finish(&self, _: Flow, _: Base) {}
     fn forget(&self, _: Flow) {}
 }

@@ -98,8 +98,8 @@ pub struct Socket {
 pub trait Egress: Send + Sync {
     /// A connection is known to the standby.
     fn admit(&self, flow: Flow, base: Base);
-    /// The standby has this much.
-    fn confirm(&self, flow: Flow, base: Base, confirmed: Confirmed);
+    /// The standby has this much of these; what may leave for it has left on return.
+    fn confirm(&self, news: &[(Flow, Base, Confirmed)]);
     /// Its last packets may leave.
     fn finish(&self, flow: Flow, base: Base);
     /// It lives elsewhere now.

@@ -166,11 +166,8 @@ impl Holder {
             if kind == ADMIT {
                 self.hold.admit(flow, syn_ack.base);
             } else {
-                self.hold.confirm(
-                    flow,
-                    syn_ack.base,
-                    Confirmed { received: number(&body), sent: number(&body[8..]) },
-                );
+                let has = Confirmed { received: number(&body), sent: number(&body[8..]) };
+                self.hold.confirm(&[(flow, syn_ack.base, has)]);
             }
         }
         alive

@@ -1,22 +1,22 @@
-//! The hold at work: one thread between the kernel's queue and the ledger.
+//! The hold at work: the ledger between the kernel's queue and its owner.
 //!
 //! In: [`Hold::admit`], [`Hold::confirm`] and friends from any thread, packets from the kernel. Out: verdicts to the
-//! kernel, events to the owner's function. The thread waits for packets and for words of the owner at once, so a
-//! confirmation frees its packets within a wake-up.
+//! kernel, events to the owner's function. A thread waits for packets and for nothing else: whoever brings the news that a
+//! packet may leave lets it go himself, which saves the packet the waking of that thread.
 
 use super::error::Error;
 use super::flow::{Base, Confirmed, Flow};
 use super::ledger::{Counts, Event, Ledger, Limits, Passage};
-use super::queue::Queue;
+use super::queue::{Outgoing, Queue};
 use super::segment::Segment;
 use super::waits::Waits;
 use crate::error::{Purpose, SystemError};
 use crate::realtime;
 use crate::sys::wait::{Bell, readable};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How a hold works.
 #[derive(Clone, Copy, Debug)]
@@ -39,32 +39,23 @@ impl Settings {
     }
 }
 
-enum Word {
-    Admit(Flow, Base),
-    Confirm(Flow, Base, Confirmed),
-    Finish(Flow, Base),
-    Forget(Flow),
-    Solo(bool),
-    StrangersMayReset(bool),
-    Obey(Box<dyn Fn() -> Passage + Send>),
-}
+/// Who may speak, asked in every round.
+type Obeyed = Box<dyn Fn() -> Passage + Send>;
 
-#[derive(Default)]
 struct Desk {
-    words: Vec<Word>,
-    /// Rounds that the thread has ended, verdicts sent.
-    rounds: u64,
-    counts: Counts,
+    ledger: Ledger<(u32, Instant)>,
+    obeyed: Option<Obeyed>,
+    outgoing: Outgoing,
     waits: Waits,
     stop: bool,
     broken: Option<SystemError>,
 }
 
 struct Shared {
+    queue: Queue,
     desk: Mutex<Desk>,
+    /// Ends the thread's waiting.
     bell: Bell,
-    /// Rung after each round, for whoever waits in `settle`.
-    round: Condvar,
 }
 
 impl Shared {
@@ -73,9 +64,29 @@ impl Shared {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, word: Word) {
-        self.desk().words.push(word);
-        self.bell.ring();
+    /// Carries something out and whatever follows from it; when this returns, packets that may leave have left.
+    fn round<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
+        let mut desk = self.desk();
+        // First: a confirmation frees nothing while this host may have been overtaken.
+        if let Some(passage) = desk.obeyed.as_ref().map(|obeyed| obeyed()) {
+            desk.ledger.set_passage(passage);
+        }
+        let done = act(&mut desk);
+        if desk.broken.is_none()
+            && let Err(error) = self.judge(&mut desk)
+        {
+            desk.broken = Some(error);
+            self.bell.ring();
+        }
+        done
+    }
+
+    fn judge(&self, desk: &mut Desk) -> Result<(), SystemError> {
+        while let Some(((id, since), verdict)) = desk.ledger.poll_verdict() {
+            self.queue.judge(id, verdict, &mut desk.outgoing);
+            desk.waits.note(since.elapsed());
+        }
+        self.queue.send(&mut desk.outgoing)
     }
 }
 
@@ -93,23 +104,31 @@ impl std::fmt::Debug for Hold {
 }
 
 impl Hold {
-    /// Listens on the queue and starts the thread. `on_event` runs on that thread: hand the event on and return.
-    /// Start the hold first, then install the rule.
+    /// Listens on the queue and starts the thread. `on_event` runs on that thread, and nothing of the hold goes on before it
+    /// returns: hand the event on, and do not call the hold. Start the hold first, then install the rule.
     ///
     /// # Errors
     /// The queue cannot be had.
     pub fn start(settings: Settings, on_event: impl FnMut(Event) + Send + 'static) -> Result<Self, Error> {
         let queue = Queue::bind(settings.queue, settings.queue_length)?;
         let bell = Bell::new().to("make the hold's bell (eventfd)")?;
-        let shared = Arc::new(Shared { desk: Mutex::default(), bell, round: Condvar::new() });
+        let desk = Desk {
+            ledger: Ledger::new(settings.limits),
+            obeyed: None,
+            outgoing: Outgoing::default(),
+            waits: Waits::default(),
+            stop: false,
+            broken: None,
+        };
+        let shared = Arc::new(Shared { queue, desk: Mutex::new(desk), bell });
         let for_thread = Arc::clone(&shared);
         let run = move || {
             if let Some(priority) = settings.priority {
                 // Without the right to it the thread works as well, only less punctually; `rights` reports that.
                 let _ = realtime::fifo(priority);
             }
-            if let Err(error) = work(queue, settings.limits, &for_thread, on_event) {
-                for_thread.desk().broken = Some(error);
+            if let Err(error) = work(&for_thread, on_event) {
+                for_thread.desk().broken.get_or_insert(error);
             }
         };
         let thread = std::thread::Builder::new()
@@ -121,74 +140,63 @@ impl Hold {
 
     /// As [`Ledger::admit`].
     pub fn admit(&self, flow: Flow, base: Base) {
-        self.shared.say(Word::Admit(flow, base));
+        self.shared.round(|desk| desk.ledger.admit(flow, base));
     }
 
-    /// As [`Ledger::confirm`].
-    pub fn confirm(&self, flow: Flow, base: Base, confirmed: Confirmed) {
-        self.shared.say(Word::Confirm(flow, base, confirmed));
+    /// As [`Ledger::confirm`], of several connections at once.
+    pub fn confirm(&self, news: &[(Flow, Base, Confirmed)]) {
+        self.shared.round(|desk| {
+            for (flow, base, confirmed) in news {
+                desk.ledger.confirm(*flow, *base, *confirmed);
+            }
+        });
     }
 
     /// As [`Ledger::finish`].
     pub fn finish(&self, flow: Flow, base: Base) {
-        self.shared.say(Word::Finish(flow, base));
+        self.shared.round(|desk| desk.ledger.finish(flow, base));
     }
 
     /// As [`Ledger::forget`].
     pub fn forget(&self, flow: Flow) {
-        self.shared.say(Word::Forget(flow));
+        self.shared.round(|desk| desk.ledger.forget(flow));
     }
 
     /// As [`Ledger::set_solo`].
     pub fn set_solo(&self, solo: bool) {
-        self.shared.say(Word::Solo(solo));
+        self.shared.round(|desk| desk.ledger.set_solo(solo));
     }
 
     /// As [`Ledger::strangers_may_reset`].
     pub fn strangers_may_reset(&self, may: bool) {
-        self.shared.say(Word::StrangersMayReset(may));
+        self.shared.round(|desk| desk.ledger.strangers_may_reset(may));
     }
 
     /// Asks this function in every round who may speak, instead of being told by [`set_solo`](Self::set_solo). It must not
-    /// block. Ring [`look`](Self::look) when its answer changes.
+    /// block, and not call the hold. [`look`](Self::look) when its answer changes.
     pub fn obey(&self, passage: impl Fn() -> Passage + Send + 'static) {
-        self.shared.say(Word::Obey(Box::new(passage)));
+        self.shared.round(|desk| {
+            desk.ledger.set_passage(passage());
+            desk.obeyed = Some(Box::new(passage));
+        });
     }
 
-    /// Begins another round soon.
+    /// Asks at once who may speak: when this returns, the answer is in force.
     pub fn look(&self) {
-        self.shared.bell.ring();
+        self.shared.round(|_| ());
     }
 
-    /// Waits until everything said before has taken effect. `false` when that took longer than `limit`.
-    pub fn settle(&self, limit: Duration) -> bool {
-        let started = Instant::now();
-        let mut desk = self.shared.desk();
-        // One round may be under way that began before: the second one from here certainly heard it all, and ended.
-        let wanted = desk.rounds + 2;
-        while desk.rounds < wanted {
-            let left = limit.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return false;
-            }
-            self.shared.bell.ring();
-            let turn = left.min(Duration::from_millis(1));
-            desk = self.shared.round.wait_timeout(desk, turn).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    /// Figures as of the thread's last round.
+    /// Figures.
     pub fn counts(&self) -> Counts {
-        self.shared.desk().counts
+        self.shared.desk().ledger.counts()
     }
 
-    /// How long packets waited here, from their first sight to their verdict, as of the thread's last round.
+    /// How long packets waited here, from their first sight to their verdict.
     pub fn waits(&self) -> Waits {
         self.shared.desk().waits
     }
 
-    /// Why the thread has ended by itself. Nothing leaves the address since then: say so loudly.
+    /// Why the hold has ended by itself. Nothing leaves the address since then: say so loudly.
     pub fn failure(&self) -> Option<String> {
         let ended = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
         let reason = self.shared.desk().broken.as_ref().map(ToString::to_string);
@@ -207,62 +215,25 @@ impl Drop for Hold {
     }
 }
 
-fn work(
-    mut queue: Queue,
-    limits: Limits,
-    shared: &Shared,
-    mut on_event: impl FnMut(Event),
-) -> Result<(), SystemError> {
-    let (mut ledger, mut waits) = (Ledger::new(limits), Waits::default());
-    let mut obeyed: Option<Box<dyn Fn() -> Passage + Send>> = None;
+/// The thread: packets into the ledger.
+fn work(shared: &Shared, mut on_event: impl FnMut(Event)) -> Result<(), SystemError> {
     loop {
-        readable([Some(queue.as_fd()), Some(shared.bell.as_fd())], None).to("wait for packets")?;
-        shared.bell.hush();
-        let words = {
-            let mut desk = shared.desk();
-            if desk.stop {
-                return Ok(());
-            }
-            std::mem::take(&mut desk.words)
-        };
-        // Before the words: a confirmation frees nothing while this host may have been overtaken.
-        if let Some(passage) = &obeyed {
-            ledger.set_passage(passage());
-        }
-        for word in words {
-            match word {
-                Word::Admit(flow, base) => ledger.admit(flow, base),
-                Word::Confirm(flow, base, confirmed) => {
-                    ledger.confirm(flow, base, confirmed);
-                }
-                Word::Finish(flow, base) => ledger.finish(flow, base),
-                Word::Forget(flow) => ledger.forget(flow),
-                Word::Solo(solo) => ledger.set_solo(solo),
-                Word::StrangersMayReset(may) => ledger.strangers_may_reset(may),
-                Word::Obey(passage) => {
-                    ledger.set_passage(passage());
-                    obeyed = Some(passage);
-                }
-            }
-        }
+        readable([Some(shared.queue.as_fd()), Some(shared.bell.as_fd())], None).to("wait for packets")?;
         let arrived = Instant::now();
-        queue.receive(|id, packet| ledger.offer(Segment::parse(packet), (id, arrived)))?;
-        while let Some(((id, since), verdict)) = ledger.poll_verdict() {
-            queue.judge(id, verdict);
-            waits.note(since.elapsed());
+        let going = shared.round(|desk| {
+            if desk.stop || desk.broken.is_some() {
+                return Ok(false);
+            }
+            let Desk { ledger, .. } = desk;
+            shared.queue.receive(|id, packet| ledger.offer(Segment::parse(packet), (id, arrived)))?;
+            // Before any packet leaves: whoever accepts a connection finds the word on its handshake there.
+            while let Some(event) = desk.ledger.poll_event() {
+                on_event(event);
+            }
+            Ok(true)
+        })?;
+        if !going {
+            return Ok(());
         }
-        {
-            // Before the verdicts, so that nobody sees a packet leave that is not counted.
-            let mut desk = shared.desk();
-            desk.counts = ledger.counts();
-            desk.waits = waits;
-        }
-        // Before the packets too: whoever accepts a connection finds the word on its handshake there.
-        while let Some(event) = ledger.poll_event() {
-            on_event(event);
-        }
-        queue.send()?;
-        shared.desk().rounds += 1;
-        shared.round.notify_all();
     }
 }

@@ -28,14 +28,17 @@ const RECEIVE_BUFFER: i32 = 4 << 20;
 pub(super) struct Queue {
     link: Netlink,
     number: u16,
-    outgoing: Vec<u8>,
 }
+
+/// Verdicts on their way to the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing(Vec<u8>);
 
 impl Queue {
     /// Listens on queue `number`, of at most `length` packets.
     pub(super) fn bind(number: u16, length: u32) -> Result<Self, Error> {
         let link = Netlink::open(libc::NETLINK_NETFILTER).to("open the packet queue (nfnetlink_queue)")?;
-        let queue = Self { link, number, outgoing: Vec::new() };
+        let queue = Self { link, number };
         // NFQNL_CFG_CMD_BIND
         let bind = queue.configure(Written::default().bytes(1, &[1, 0, 0, 0]));
         match bind {
@@ -84,20 +87,20 @@ impl Queue {
     }
 
     /// Notes a verdict; [`send`](Self::send) carries it out.
-    pub(super) fn judge(&mut self, id: u32, verdict: Verdict) {
+    pub(super) fn judge(&self, id: u32, verdict: Verdict, outgoing: &mut Outgoing) {
         let code = u32::from(verdict == Verdict::Leave); // NF_DROP 0, NF_ACCEPT 1
         let value = [code.to_be_bytes(), id.to_be_bytes()].concat();
         let attributes = Written::default().bytes(2, &value);
-        self.outgoing.extend(message(VERDICT, REQUEST, 0, &family(self.number), &attributes));
+        outgoing.0.extend(message(VERDICT, REQUEST, 0, &family(self.number), &attributes));
     }
 
-    /// Sends all verdicts in one call.
-    pub(super) fn send(&mut self) -> Result<(), SystemError> {
-        if self.outgoing.is_empty() {
+    /// Sends all verdicts in one call. A packet that may leave is on the wire when this returns.
+    pub(super) fn send(&self, outgoing: &mut Outgoing) -> Result<(), SystemError> {
+        if outgoing.0.is_empty() {
             return Ok(());
         }
-        let sent = self.link.send(&self.outgoing).to("send verdicts to the packet queue");
-        self.outgoing.clear();
+        let sent = self.link.send(&outgoing.0).to("send verdicts to the packet queue");
+        outgoing.0.clear();
         sent
     }
 }

@@ -12,14 +12,11 @@ use failover::Gate;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use takeover::hold::{Base, Confirmed, Counts, Error, Event, Flow, Hold, Passage, Rule, Settings, Waits};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Below the heartbeats.
 const PRIORITY: u8 = 40;
-/// A shut gate takes effect within a round of the hold's thread.
-const SETTLE_MAX: Duration = Duration::from_millis(100);
 
 /// First sequence numbers by connection: the hold's events bring them, the end of a connection takes them.
 pub(super) type Bases = Arc<Mutex<HashMap<Flow, Base>>>;
@@ -75,9 +72,9 @@ impl Held {
         Ok(Held { hold, rule, bases })
     }
 
-    /// The gate has changed: packets that may leave now do. Waits until it has taken effect.
-    pub(super) fn look(&self) -> bool {
-        self.hold.settle(SETTLE_MAX)
+    /// The gate has changed: that has taken effect when this returns, and packets that may leave now have left.
+    pub(super) fn look(&self) {
+        self.hold.look();
     }
 
     pub(super) fn base(&self, flow: Flow) -> Option<Base> {
@@ -127,8 +124,8 @@ impl Egress for Outlet {
         self.0.hold.admit(flow, base);
     }
 
-    fn confirm(&self, flow: Flow, base: Base, confirmed: Confirmed) {
-        self.0.hold.confirm(flow, base, confirmed);
+    fn confirm(&self, news: &[(Flow, Base, Confirmed)]) {
+        self.0.hold.confirm(news);
     }
 
     fn finish(&self, flow: Flow, base: Base) {

@@ -187,10 +187,8 @@ impl Mover {
             // Changed again meanwhile: the next action says so.
             return;
         }
-        if let Some(held) = &self.held
-            && !held.look()
-        {
-            warn!("the packet hold does not react");
+        if let Some(held) = &self.held {
+            held.look();
         }
         self.order(Order::Gate(gate));
         if gate != Gate::Held

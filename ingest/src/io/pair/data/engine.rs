@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use takeover::hold::Confirmed;
+use takeover::hold::{Base, Confirmed, Flow};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -291,7 +291,7 @@ impl Engine {
 
     fn news(&mut self) {
         let mut behind = false;
-        let (mut paired, mut more, mut confirmed) = (false, false, false);
+        let (mut paired, mut more, mut confirmed) = (false, false, Vec::new());
         let (mut described, mut questions) = (Vec::new(), Vec::new());
         let mut guard = self.data.books();
         let books = &mut *guard;
@@ -299,8 +299,7 @@ impl Engine {
             match event {
                 Event::Paired => paired = true,
                 Event::Confirmed { connection, input, output } => {
-                    confirmed = true;
-                    self.confirm(books, connection, input, output);
+                    confirmed.push(self.confirmed(books, connection, input, output));
                 }
                 Event::Finished(connection) => self.finished(books, connection),
                 Event::TcpKnown(connection) => {
@@ -344,9 +343,13 @@ impl Engine {
         }
         self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
         self.data.0.metrics.pair_unconfirmed.set(books.holder.unconfirmed().try_into().unwrap_or(i64::MAX));
-        let heard = confirmed || books.holder.unconfirmed() == 0 || !books.holder.is_paired();
+        let heard = !confirmed.is_empty() || books.holder.unconfirmed() == 0 || !books.holder.is_paired();
         self.data.0.metrics.pair_connections.set(books.entries.len().try_into().unwrap_or(i64::MAX));
         drop(guard);
+        if let Some(egress) = self.egress.as_ref().filter(|_| !confirmed.is_empty()) {
+            // Not under the books' lock: packets leave meanwhile.
+            egress.confirm(&confirmed.into_iter().flatten().collect::<Vec<_>>());
+        }
         questions.iter().for_each(|question| self.serve(question));
         if more {
             self.data.tell_streams();
@@ -373,15 +376,21 @@ impl Engine {
         }
     }
 
-    /// The packet hold may let go what the standby has.
-    fn confirm(&self, books: &mut Books, connection: ConnectionId, input: u64, output: u64) {
-        let Some(egress) = &self.egress else { return };
-        let Some(entry) = books.entries.get_mut(&connection) else { return };
-        let (Some(flow), Some(base)) = (entry.flow, entry.base) else { return };
+    /// What the packet hold is to hear of it, which may then let go what the standby has.
+    fn confirmed(
+        &self,
+        books: &mut Books,
+        connection: ConnectionId,
+        input: u64,
+        output: u64,
+    ) -> Option<(Flow, Base, Confirmed)> {
+        let egress = self.egress.as_ref()?;
+        let entry = books.entries.get_mut(&connection)?;
+        let (flow, base) = (entry.flow?, entry.base?);
         if !std::mem::replace(&mut entry.admitted, true) {
             egress.admit(flow, base);
         }
-        egress.confirm(flow, base, Confirmed { received: input, sent: output });
+        Some((flow, base, Confirmed { received: input, sent: output }))
     }
 
     fn finished(&self, books: &mut Books, connection: ConnectionId) {
