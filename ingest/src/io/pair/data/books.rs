@@ -7,6 +7,7 @@ use super::asked::Want;
 use super::copy::{Copies, Shelf};
 use super::ledger::{Difference, Ledger, Listing};
 use super::line::Turn;
+use super::mouth::Mouth;
 use super::pump::Command;
 use super::strand::Of;
 use super::word::{Again, Word, write};
@@ -114,6 +115,7 @@ pub(super) struct Arrival {
 pub(super) struct Books {
     pub(super) holder: Holder,
     pub(super) standby: Option<Standby>,
+    pub(super) mouth: Mouth,
     pub(super) entries: BTreeMap<ConnectionId, Entry>,
     pub(super) ledger: Ledger,
     /// What this node copies as standby, and what it gives as holder.
@@ -165,6 +167,7 @@ impl Data {
         let books = Books {
             holder: Holder::default(),
             standby: None,
+            mouth: Mouth::default(),
             entries: BTreeMap::new(),
             ledger,
             copies: Copies::default(),

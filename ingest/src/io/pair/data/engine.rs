@@ -12,11 +12,11 @@ use super::books::{Arrival, Books, Data, Describe};
 use super::copy::Copies;
 use super::line::Turn;
 use super::link::{self, Proven, READ_BYTES, Redial};
+use super::mouth::Mouth;
 use super::word::{Word, read, write};
 use super::{Config, Start};
 use crate::io::pair::orders::{Egress, Order, Report};
 use crate::io::rtmp::Door;
-use bytes::{Buf, Bytes};
 use failover::Epoch;
 use mirror::{ConnectionId, Event, Identity, Role, Standby};
 use std::collections::BTreeMap;
@@ -41,9 +41,7 @@ const STRANGERS_MAX: usize = 4;
 
 /// The link, once proven.
 struct Wire {
-    stream: TcpStream,
-    /// Not written yet.
-    out: Bytes,
+    stream: Arc<TcpStream>,
     epoch: Epoch,
     in_step_told: bool,
     /// The paired standby confirmed something, or had nothing to confirm.
@@ -134,7 +132,7 @@ impl Engine {
                 biased;
                 order = self.orders.recv() => Wake::Order(order),
                 Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
-                () = ready(self.wire.as_ref()) => Wake::Wire,
+                () = ready(self.wire.as_ref(), &data) => Wake::Wire,
                 () = data.0.bell.notified() => Wake::Else,
                 accepted = self.listener.accept() => Wake::Stranger(accepted.map(|(stream, _)| stream)),
                 Some(proven) = self.seekers.join_next() => {
@@ -210,10 +208,10 @@ impl Engine {
         self.redial.up(Instant::now());
         let whole = self.handed_in.take() == Some(epoch);
         let copies = if role == Role::Standby && !whole { Copies::of_link() } else { Copies::default() };
-        self.data.books().join(link, copies);
+        let stream = Arc::new(stream);
+        self.data.books().join(link, Mouth::of(role, &stream), copies);
         self.wire = Some(Wire {
             stream,
-            out: Bytes::new(),
             epoch,
             in_step_told: false,
             confirmed_at: Instant::now(),
@@ -421,25 +419,9 @@ impl Engine {
 
     /// Gives the link what there is to say, as far as it takes it.
     fn speak(&mut self) {
-        loop {
-            let Some(wire) = &mut self.wire else { return };
-            if wire.out.is_empty() {
-                let mut books = self.data.books();
-                let next = match self.wanted.map(|(role, _)| role) {
-                    Some(Role::Holder) => books.holder.poll_transmit(),
-                    Some(Role::Standby) => books.standby.as_mut().and_then(Standby::poll_transmit),
-                    None => None,
-                };
-                match next {
-                    Some(bytes) => wire.out = bytes,
-                    None => return,
-                }
-            }
-            match wire.stream.try_write(&wire.out) {
-                Ok(count) => wire.out.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.lose("broke"),
-            }
+        let said = self.data.books().speak();
+        if said.is_err() {
+            self.lose("broke");
         }
     }
 }
@@ -458,8 +440,8 @@ impl Books {
     }
 
     /// The books go on over this link.
-    fn join(&mut self, link: mirror::Link, copies: Copies) {
-        self.copies = copies;
+    fn join(&mut self, link: mirror::Link, mouth: Mouth, copies: Copies) {
+        (self.mouth, self.copies) = (mouth, copies);
         let again = self.new_link();
         self.links += 1;
         match link.identity().role {
@@ -490,9 +472,9 @@ impl Books {
 }
 
 /// Waits until the link can be read, or written where something waits.
-async fn ready(wire: Option<&Wire>) {
+async fn ready(wire: Option<&Wire>, data: &Data) {
     let Some(wire) = wire else { return std::future::pending().await };
-    let interest = match wire.out.is_empty() {
+    let interest = match data.books().mouth.is_free() {
         true => Interest::READABLE,
         false => Interest::READABLE | Interest::WRITABLE,
     };

@@ -17,6 +17,7 @@
 //! | `strand` | a stream's: its publisher over one connection or two, in one order |
 //! | `engine` | the one task that carries out orders and owns the link |
 //! | `link` | proof of who is on the other end |
+//! | `mouth` | what is said on it, by whoever has something to say |
 //! | `line` | one connection's parse, with a socket or without |
 //! | `pump` | a live connection's socket |
 //! | `ledger` | what may be listed: publish = commit |
@@ -42,6 +43,7 @@ mod engine;
 mod ledger;
 mod line;
 mod link;
+mod mouth;
 pub mod pass;
 mod pump;
 mod strand;

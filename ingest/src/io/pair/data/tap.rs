@@ -42,6 +42,8 @@ impl Tap {
     pub(super) fn input(&self, bytes: Bytes, room: Option<OwnedSemaphorePermit>) -> bool {
         let mut books = self.data.books();
         let taken = books.holder.input(self.connection, bytes.clone()).is_ok();
+        // At once, before the line is woken for it. Whatever is left to say, or broke, is the engine's.
+        let said = books.speak().unwrap_or(false);
         if taken {
             books.mirrored += bytes.len() as u64;
             books.keep(self.connection, Again::Input(bytes.clone()), bytes.len());
@@ -50,7 +52,9 @@ impl Tap {
             }
         }
         drop(books);
-        self.data.ring();
+        if !said {
+            self.data.ring();
+        }
         taken
     }
 

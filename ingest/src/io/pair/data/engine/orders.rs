@@ -3,6 +3,7 @@
 use super::super::books::{Books, Data, Describe, Entry, Since};
 use super::super::copy::Copies;
 use super::super::line::{Line, Turn};
+use super::super::mouth::Mouth;
 use super::super::pump::{self, Command};
 use super::super::tap::Tap;
 use super::super::word::{LineState, Start, write};
@@ -238,6 +239,7 @@ impl Engine {
         let mut guard = self.data.books();
         let books = &mut *guard;
         let holder = std::mem::take(&mut books.holder);
+        books.mouth = Mouth::default();
         books.ledger.departed();
         for (connection, entry) in &mut books.entries {
             if let (Some(egress), Some(flow)) = (&self.egress, entry.flow.take()) {
