@@ -57,8 +57,15 @@ impl Node {
     async fn fly(self: Arc<Self>, entry: Entry, owner: Owner<ObjectKey, Arc<Held>>) {
         let deadline = Instant::now() + self.limits.object_hold;
         match timeout_at(deadline, self.search(&entry)).await {
-            Ok(object) => {
+            Ok(mut object) => {
                 self.metrics.flights("found");
+                if object.a.len() >= pages::WORTH_BYTES {
+                    match self.pages.keep(&object.a) {
+                        Ok(kept) => object.a = kept,
+                        // Sent as other bytes are: that costs more, and nothing else.
+                        Err(error) => tracing::debug!(%error, "an object is not in a file of memory"),
+                    }
+                }
                 let weight = weight(&object);
                 owner.found(Arc::new(entry.held(object)), weight);
             }

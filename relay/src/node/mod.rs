@@ -75,6 +75,8 @@ pub struct Node {
     stopping: watch::Sender<bool>,
     streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
     cache: Arc<Cache<ObjectKey, Arc<Held>>>,
+    /// Where the large ones lie.
+    pub pages: pages::Arena,
     origins: Vec<Origin>,
     choice: Mutex<Origins>,
     ledger: Arc<dyn Ledger>,
@@ -111,6 +113,7 @@ impl Node {
             stopping: watch::Sender::new(false),
             streams: Mutex::default(),
             cache: Cache::new(cache_bytes),
+            pages: pages::Arena::default(),
             choice: Mutex::new(Origins::new(origins.len())),
             origins,
             ledger,

@@ -21,6 +21,7 @@
 mod door;
 mod mailbox;
 mod seat;
+mod send;
 mod visitor;
 mod wire;
 mod worker;

@@ -4,6 +4,7 @@
 //! takes nothing more, so that a request costs one `recv` and one write and no `epoll_ctl`. It never waits.
 
 use super::seat::Hall;
+use super::send::send;
 use crate::address::{Introduction, introduction};
 use crate::http1::Connection;
 use crate::tls::{Handshake, Session};
@@ -241,7 +242,7 @@ impl Wire {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let filled = connection.unsent(&mut slices);
                 let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-                (offered, self.socket.write_vectored(&slices[..filled]))
+                (offered, send(&self.socket, &slices[..filled], &hall.shared.node.pages))
             }
             Some(tls) => {
                 if tls.unsent().is_empty() {
