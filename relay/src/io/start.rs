@@ -78,11 +78,15 @@ pub async fn start_with(
         }
         None => None,
     };
+    if config.cdn_token.is_some() && keys.edge_auth.is_none() {
+        return Err(StartError::EdgeAuthKey);
+    }
     let seats = config.seats();
     let secure = config.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
     let (session_in, bound) = (config.session_in, config.session_bound_to);
     let cdn = config.cdn_url.as_ref().map(|url| url.trim_end_matches('/').into());
-    let limits = Limits { session_in, bound, secure, cdn, ..config.limits.clone() };
+    let cdn_token = config.cdn_token.as_deref().map(Box::from);
+    let limits = Limits { session_in, bound, secure, cdn, cdn_token, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;
@@ -255,6 +259,9 @@ pub enum StartError {
     /// A webhook without a key.
     #[error("`webhook_url` needs webhook.key in `keys_dir`: the webhook must be able to tell who asks")]
     WebhookKey,
+    /// Tokens for a CDN's edges without a key.
+    #[error("`cdn_token` needs edgeauth.key in `keys_dir`: the tokens of the CDN's edges are made with it")]
+    EdgeAuthKey,
     /// The webhook.
     #[error("in `webhook_url`: {0}")]
     Webhook(String),

@@ -29,7 +29,23 @@ impl Node {
         let (keys, base) = (self.keys(), self.limits.cdn.as_deref()?);
         let symbol =
             |code_key, position| Some(keys.codebook(code_key)?.symbol(session.watermark_id, position));
-        let listed = cdn::listed(&text, base, &session.stream, &shown.snapshot.segments, &keys.names, symbol);
+        let query = match &self.limits.cdn_token {
+            None => String::new(),
+            Some(name) => {
+                let Some(key) = keys.edge_auth.as_ref() else {
+                    tracing::error!(
+                        "`cdn_token` needs edgeauth.key: no playlist of files at the CDN is written"
+                    );
+                    return None;
+                };
+                let (key, id) = (key.current(), self.short(&session.id));
+                cdn::token::query(name, key, base, session, &id)
+                    .inspect_err(|error| tracing::error!(%error))
+                    .ok()?
+            }
+        };
+        let listed =
+            cdn::listed(&text, base, &query, &session.stream, &shown.snapshot.segments, &keys.names, symbol);
         if listed.is_none() {
             tracing::error!(stream = %session.stream, "a listed segment is marked with a code key that is not live here");
         }

@@ -71,6 +71,8 @@ pub struct Limits {
     pub secure: bool,
     /// Base URL of the CDN, without a slash at its end; without it CDN mode is off.
     pub cdn: Option<Box<str>>,
+    /// Name of the parameter that the CDN's edges look for a token in, if they do.
+    pub cdn_token: Option<Box<str>>,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -108,6 +110,7 @@ impl Default for Limits {
             bound: Binding::default(),
             secure: false,
             cdn: None,
+            cdn_token: None,
             streams_max: 1024,
         }
     }

@@ -1,14 +1,17 @@
 //! CDN mode: what each viewer is told to fetch, what a CDN gets, and what nobody gets.
 
+use crate::cat::npm;
 use crate::common::*;
 use crate::low_latency;
 use releve_relay::route::SessionIn;
-use releve_relay::{Config, Keys};
+use releve_relay::{Config, Keys, StartError};
 use releve_state::Coordinator;
 use releve_state::coordinator::Revocation;
 use releve_state::memory::Memory;
 use releve_watermark::{Key, KeyRing, Position, Symbol};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -283,4 +286,79 @@ async fn unmarked_segments_have_one_name_and_names_stay_while_keys_change() {
     relay.handle.rekey(Keys::new(ring(1), ring(2), ring(3), code.unwrap(), &ring(5)));
     assert_eq!(paths(&relay, "alice", "cdn-video.m3u8").await, alice);
     assert_eq!(relay.client().await.get(&alice[&2]).await.status, 200);
+}
+
+/// Each address at the CDN with the token that it carries.
+fn tokens(playlist: &str) -> Vec<(String, String)> {
+    let uris = playlist.split(['\n', '"']).filter_map(|uri| uri.strip_prefix(CDN));
+    uris.map(|uri| uri.split_once("?hdnts=").unwrap_or((uri, "")))
+        .map(|(path, token)| (path.to_owned(), token.to_owned()))
+        .collect()
+}
+
+/// Akamai's edges check what their own library makes of the same fields.
+#[tokio::test]
+async fn addresses_carry_the_token_that_akamais_edges_ask_for() {
+    let mut keys = keys();
+    let (current, old) = (Key::new(2, [0xed; 32]), Key::new(1, [0xab; 32]));
+    keys.edge_auth = Some(KeyRing::parse(&format!("{}{}", current.to_line(), old.to_line())).unwrap());
+    let change = |config: &mut Config| config.cdn_token = Some("hdnts".to_owned());
+    let (relay, origin) = relay(Show::new("demo", 0..4), keys, change).await;
+    let mut client = relay.client().await;
+    let (mut said, mut made, mut listed) = (Vec::new(), Vec::new(), Vec::new());
+    for viewer in ["alice", "bob"] {
+        let session = relay.enter("demo", viewer).await;
+        let mut of_session = BTreeSet::new();
+        let mut of_number = BTreeMap::new();
+        for (file, count) in [("cdn-video.m3u8", 5), ("cdn-audio.m3u8", 5), ("cdn-ts.m3u8", 4)] {
+            let playlist = client.get(&format!("{session}/{file}")).await.text();
+            let addresses = tokens(&playlist);
+            assert_eq!(addresses.len(), count, "{playlist}");
+            for (path, token) in addresses {
+                // The relay behind the edge does not mind what the edge leaves in the query.
+                assert_eq!(client.get(&format!("{path}?hdnts={token}")).await.status, 200, "{path}");
+                of_session.insert(token.clone());
+                of_number.insert(path, token);
+            }
+        }
+        assert_eq!(of_session.len(), 1, "one token a session: {of_session:?}");
+        let token = of_session.into_iter().next().unwrap();
+        let fields: BTreeMap<&str, &str> =
+            token.split('~').filter_map(|field| field.split_once('=')).collect();
+        assert_eq!(fields.keys().copied().collect::<Vec<_>>(), ["acl", "exp", "hmac", "id"], "{token}");
+        assert_eq!(fields["acl"], "/tv/cdn/demo/*");
+        let until: u64 = fields["exp"].parse().unwrap();
+        assert!((until - now_unix_s()).abs_diff(12 * 3600) < 60, "as long as the viewer may watch: {until}");
+        said.push(json!({"endTime": until, "sessionId": fields["id"], "acl": fields["acl"]}).to_string());
+        made.push(token);
+        listed.push((session, of_number));
+    }
+    // What is listed stays as it is.
+    origin.put(Show::new("demo", 0..6));
+    for (session, before) in listed {
+        let mut later = Vec::new();
+        until("the next segments are listed", async || {
+            later = tokens(&client.get(&format!("{session}/cdn-video.m3u8")).await.text());
+            later.len() == 7
+        })
+        .await;
+        let same = later.iter().filter(|(path, token)| before.get(path) == Some(token)).count();
+        assert_eq!(same, 5, "{later:?}");
+    }
+    assert_ne!(made[0], made[1], "the CDN's log tells sessions apart");
+    let arguments = [vec!["ed".repeat(32)], said.clone()].concat();
+    if let Some(theirs) = npm(Path::new("edge.cjs"), &arguments) {
+        assert_eq!(serde_json::from_slice::<Vec<String>>(&theirs).unwrap(), made);
+    }
+}
+
+#[tokio::test]
+async fn tokens_for_edges_need_a_key() {
+    let origin = FakeOrigin::start().await;
+    let mut config = config(&[origin.url()]);
+    config.cdn_url = Some(CDN.to_owned());
+    config.cdn_token = Some("hdnts".to_owned());
+    let state = Arc::new(Memory::default());
+    let refused = releve_relay::start_with(config, keys(), state.clone(), state).await.err();
+    assert_eq!(refused, Some(StartError::EdgeAuthKey));
 }
