@@ -1,6 +1,8 @@
 //! CDN mode: what each viewer is told to fetch, what a CDN gets, and what nobody gets.
 
 use crate::cat::npm;
+use crate::common::http2::Viewer;
+use crate::common::stage::Stage;
 use crate::common::*;
 use crate::low_latency;
 use releve_relay::route::SessionIn;
@@ -13,7 +15,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CDN: &str = "https://cdn.example.org/tv";
 
@@ -129,6 +131,34 @@ async fn a_cdn_gets_what_it_may_keep_and_can_ask_again() {
     assert_eq!(head.header("content-length"), Some(body.len().to_string().as_str()));
 }
 
+/// An edge may speak HTTP/2 to the relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_it_is_no_different() {
+    let stage = Stage::with(Show::sized("demo", 0..4, 3_000), |config| {
+        config.http2 = true;
+        config.cdn_url = Some(CDN.to_owned());
+    })
+    .await;
+    let viewer = Viewer::connect(stage.address()).await;
+    let entered = viewer.get(&format!("/live/demo/index.m3u8?token={}", token("demo", "alice"))).await;
+    let index = entered.header("location").unwrap();
+    let playlist = viewer.get(&index.replace("index.m3u8", "cdn-video.m3u8")).await;
+    assert_eq!((playlist.status, playlist.header("cache-control")), (200, Some("private, no-store")));
+    let path = at_cdn(&playlist.text()).into_iter().find(|path| path.contains("/video/2-")).unwrap();
+    let body = marked(2, 3_000).pieces(|_| symbol("alice", 2)).concat();
+    let whole = viewer.get(&path).await;
+    assert_eq!((whole.status, &whole.body), (200, &body));
+    let cache = Some("public, max-age=3600, stale-if-error=3600, immutable");
+    assert_eq!((whole.header("cache-control"), whole.header("content-type")), (cache, Some("video/mp4")));
+    let etag = whole.header("etag").unwrap();
+    let again = viewer.ask("GET", &path, &[("if-none-match", etag)]).await.unwrap();
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    let part = viewer.ask("GET", &path, &[("range", "bytes=2990-9000")]).await.unwrap();
+    assert_eq!((part.status, &part.body[..]), (206, &body[2_990..=9_000]));
+    let refused = viewer.get(&path.replace("/2-", "/1-")).await;
+    assert_eq!((refused.status, refused.header("cache-control")), (403, Some("no-store")));
+}
+
 /// Nothing but its own name opens a segment, and no refusal is kept or says whether there is a stream.
 #[tokio::test]
 async fn only_the_name_opens_a_segment() {
@@ -165,7 +195,9 @@ async fn only_the_name_opens_a_segment() {
 
 #[tokio::test]
 async fn what_is_not_there_is_waited_for_and_never_kept() {
-    let (relay, origin) = plain(Show::new("demo", 0..4)).await;
+    const HOLD: Duration = Duration::from_secs(1);
+    let hold = |config: &mut Config| config.limits.ahead_hold = HOLD;
+    let (relay, origin) = relay(Show::new("demo", 0..4), keys(), hold).await;
     let names = releve_relay::cdn::Names::new(&ring(4));
     let path = |number| {
         let wanted = releve_relay::route::Wanted::Segment(ingest_api::Track::Video, number);
@@ -178,9 +210,16 @@ async fn what_is_not_there_is_waited_for_and_never_kept() {
     assert_eq!(client.get(&path(2)).await.body, marked(2, 40).pieces(|_| Symbol::B).concat());
     let far = client.get(&path(99)).await;
     assert_eq!((far.status, far.header("cache-control")), (404, Some("no-store")));
+    // The next one may be listed elsewhere already: it is waited for before it is "not now".
+    let asked = Instant::now();
+    let early = client.get(&path(4)).await;
+    assert_eq!((early.status, early.header("cache-control")), (404, Some("no-store")));
+    assert!(asked.elapsed() >= HOLD, "answered after {:?}", asked.elapsed());
+    // It comes while somebody waits: nothing was said before, and then it is all there.
     let next = path(4);
     let early = tokio::spawn(async move { client.get(&next).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!early.is_finished());
     origin.put(Show::new("demo", 1..5));
     assert_eq!(early.await.unwrap().body, marked(4, 40).pieces(|_| Symbol::B).concat());
 }
