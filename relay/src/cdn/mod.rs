@@ -15,7 +15,9 @@
 //! while keys change: players give up when the address of a number is another one.
 
 pub mod names;
+pub mod overflow;
 pub mod playlist;
+pub mod steering;
 pub mod token;
 
 pub use names::{Names, Variant};

@@ -62,6 +62,10 @@ pub struct Config {
     /// there carry one, made with `edgeauth.key` of `keys_dir`.
     #[serde(default)]
     pub cdn_token: Option<String>,
+    /// For how many viewers' connections this relay has room before it steers some of them to the CDN; 0 for none: all go
+    /// there.
+    #[serde(default)]
+    pub cdn_overflow: u32,
     /// Base URLs of the ingest nodes, or of relays with `origin_listen`, as `http://host:port`.
     pub origins: Vec<String>,
     /// Folder of the key files `access.key`, `session.key`, `cluster.key`, `code.key` and `bias.key`.
@@ -189,11 +193,13 @@ impl Config {
                         .parse()
                         .map_err(|_| ConfigError::Variable { name, why: "must be true or false" })?,
                 ),
-                "cache_mib" | "sessions_per_viewer" | "witness_id" | "witness_cluster" => Value::Integer(
-                    value
-                        .parse()
-                        .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
-                ),
+                "cache_mib" | "cdn_overflow" | "sessions_per_viewer" | "witness_id" | "witness_cluster" => {
+                    Value::Integer(
+                        value
+                            .parse()
+                            .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
+                    )
+                }
                 _ => return Err(ConfigError::Variable { name, why: "names no key of the configuration" }),
             };
             table.insert(key, value);
@@ -230,6 +236,9 @@ impl Config {
             if self.cdn_url.as_deref().is_none_or(|url| url.contains('~')) {
                 return wrong("cdn_token", "needs `cdn_url`, and no `~` in that");
             }
+        }
+        if self.cdn_overflow > 0 && self.cdn_url.is_none() {
+            return wrong("cdn_overflow", "needs `cdn_url`: that is where viewers are steered to");
         }
         if self.jwt_keys.is_none() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
             return wrong("jwt_keys", "is missing: without keys no JSON web token is taken");
@@ -369,6 +378,7 @@ mod tests {
                 ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
                 ("RELEVE_RELAY_CDN_URL", "https://cdn.example.org/tv/"),
                 ("RELEVE_RELAY_CDN_TOKEN", "hdnts"),
+                ("RELEVE_RELAY_CDN_OVERFLOW", "15000"),
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
                 ("RELEVE_RELAY_KEYS_DIR", "k"),
                 ("RELEVE_RELAY_STATE", "s"),
@@ -430,6 +440,8 @@ mod tests {
         ));
         let alone = with("RELEVE_RELAY_CDN_TOKEN", "hdnts");
         assert!(alone.to_string().contains("needs `cdn_url`"), "{alone}");
+        let nowhere = with("RELEVE_RELAY_CDN_OVERFLOW", "1000");
+        assert!(nowhere.to_string().contains("needs `cdn_url`"), "{nowhere}");
         let taken = with("RELEVE_RELAY_CDN_TOKEN", "token");
         assert!(taken.to_string().contains("no name that has a meaning"), "{taken}");
         let outside = with("RELEVE_RELAY_JWT_KEYS", "http://id.example.org/keys");
