@@ -158,17 +158,26 @@ impl StateDir {
     /// When the file is missing, readable by others, or not a key file.
     pub fn keys(&self, kind: KeyKind) -> Result<KeyRing, StateDirError> {
         let path = self.root.join("keys").join(kind.file_name());
-        let at = |error| StateDirError::Io { path: path.clone(), error };
-        let metadata = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StateDirError::NoKey(path)),
-            other => other.map_err(at)?,
-        };
-        if metadata.mode() & 0o077 != 0 {
-            return Err(StateDirError::Open(path));
+        match read_ring(&path) {
+            Err(StateDirError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StateDirError::NoKey(path))
+            }
+            read => read,
         }
-        let text = fs::read_to_string(&path).map_err(at)?;
-        KeyRing::parse(&text).map_err(|error| StateDirError::Key { path, error })
     }
+}
+
+/// Reads the live keys of a file.
+///
+/// # Errors
+/// When the file cannot be read, is readable by others, or is not a key file.
+pub fn read_ring(path: &Path) -> Result<KeyRing, StateDirError> {
+    let at = |error| StateDirError::Io { path: path.to_owned(), error };
+    if fs::metadata(path).map_err(at)?.mode() & 0o077 != 0 {
+        return Err(StateDirError::Open(path.to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(at)?;
+    KeyRing::parse(&text).map_err(|error| StateDirError::Key { path: path.to_owned(), error })
 }
 
 fn new_key(path: &Path) -> Result<(), StateDirError> {

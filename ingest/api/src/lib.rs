@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod content_key;
+pub mod edge_auth;
 pub mod name;
 pub mod node_auth;
 pub mod origin;

@@ -9,7 +9,7 @@ use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
 use releve_ingest::key_change;
 use releve_ingest::operator::issue::{Format, IssueKey, Said};
-use releve_ingest::operator::pair;
+use releve_ingest::operator::{edge_auth, pair};
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{
     Coordinator, Encrypt, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord,
@@ -118,6 +118,9 @@ enum TokenCommand {
         #[command(flatten)]
         watermark: WatermarkToken,
     },
+    /// Make an Akamai EdgeAuth token (Auth Token 2.0, SHA-256), to try an edge with; prints it. Relays make their viewers'
+    /// own.
+    Edgeauth(edge_auth::Wish),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -245,12 +248,16 @@ async fn main() -> Result<()> {
         eprintln!("state folder {} is ready", args.dir.display());
         return Ok(());
     }
+    if let Command::Token(TokenCommand::Edgeauth(wish)) = &args.command {
+        println!("{}", wish.mint(unix_ms() / 1000)?);
+        return Ok(());
+    }
     if !dir.database().exists() {
         bail!("{} is no state folder; `relevectl --dir DIR init` makes one", args.dir.display());
     }
     let state = open(&dir)?;
     match args.command {
-        Command::Init => Ok(()),
+        Command::Init | Command::Token(TokenCommand::Edgeauth(_)) => Ok(()),
         Command::Stream(command) => stream(&state, command).await,
         Command::Token(TokenCommand::Mint { stream, viewer, ttl, format, watermark }) => {
             mint(&dir, &state, stream, viewer, ttl, format.map(|format| (format, watermark))).await

@@ -102,3 +102,54 @@ fn a_key_that_is_none_makes_nothing() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     assert!(IssueKey::read(&path).is_ok());
 }
+
+/// `relevectl token edgeauth` with these arguments: its output, or what it complains of.
+fn edgeauth(arguments: &[&str]) -> Result<String, String> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_relevectl"));
+    let done = command.args(["--dir", "/nowhere", "token", "edgeauth"]).args(arguments).output().unwrap();
+    let (out, complaint) = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap()).into();
+    if done.status.success() { Ok(out.trim_end().to_owned()) } else { Err(complaint) }
+}
+
+#[test]
+fn a_token_for_an_edge_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let secret: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+    let key = put("edgeauth.key", &format!("1 {secret}\n"), 0o600);
+    let salt = put("salt", "a salt\n", 0o600);
+    let fields = |token: &str| -> Vec<(String, String)> {
+        let field =
+            |field: &str| field.split_once('=').map(|(name, text)| (name.to_owned(), text.to_owned()));
+        token.split('~').filter_map(field).collect()
+    };
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let acl = edgeauth(&["--key", &key, "--ttl", "60", "--acl", "/a/*", "--acl", "/b", "--starts-in", "5"])
+        .unwrap();
+    let said = fields(&acl);
+    let names: Vec<&str> = said.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((names, said[2].1.as_str()), (vec!["st", "exp", "acl", "hmac"], "/a/*!/b"), "{acl}");
+    let (from, until): (u64, u64) = (said[0].1.parse().unwrap(), said[1].1.parse().unwrap());
+    assert!((now + 5..now + 30).contains(&from) && until == from + 60, "{acl}");
+    let url = ["--key", &key, "--ttl", "60", "--url", "/a b", "--id", "alice", "--data", "x/y", "--escape"];
+    assert!(edgeauth(&url).unwrap_err().contains("`url`"));
+    let url = ["--key", &key, "--ttl", "60", "--url", "/a", "--id", "alice", "--data", "x/y", "--escape"];
+    let said = fields(&edgeauth(&url).unwrap());
+    assert_eq!((said[1].1.as_str(), said[2].1.as_str(), said.len()), ("alice", "x%2fy", 4));
+    let salted = edgeauth(&[&url[..], &["--salt", &salt]].concat()).unwrap();
+    assert!(!salted.contains("salt") && fields(&salted)[3].1.len() == 64, "{salted}");
+    let open = put("open.key", &format!("1 {secret}\n"), 0o644);
+    let broken = put("broken.key", &secret, 0o600);
+    for bad in [open, broken, "/nowhere/edgeauth.key".to_owned()] {
+        let complaint = edgeauth(&["--key", &bad, "--ttl", "60", "--acl", "/a"]).unwrap_err();
+        assert!(complaint.contains(&bad) && !complaint.contains(&secret), "{complaint}");
+    }
+    for odd in [&["--key", &key, "--ttl", "60"][..], &["--key", &key, "--ttl", "0", "--acl", "/a"]] {
+        assert!(edgeauth(odd).is_err(), "{odd:?}");
+    }
+}

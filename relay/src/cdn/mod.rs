@@ -6,8 +6,8 @@
 //!         variant: 0 the only one, 1 A, 2 B     kind: 0 ts, 1 video, 2 audio; 0x80 more: an init section, number its HEX16
 //! ```
 //!
-//! In: keys, what is named, playlists of all viewers, the CDN's URL. Out: names, what a name stands for, one viewer's playlist,
-//! the URL's origin. Pure.
+//! In: keys, what is named, playlists of all viewers, the CDN's URL. Out: names, what a name stands for, one viewer's playlist
+//! and token, the URL's origin. Pure.
 //!
 //! A viewer's playlist names one variant of each marked segment, by one symbol of their codeword (`Position::whole`); all
 //! who have the same symbol have the same name, so that a CDN keeps two files a segment at most. Whoever knows the one
@@ -15,7 +15,10 @@
 //! while keys change: players give up when the address of a number is another one.
 
 pub mod names;
+pub mod overflow;
 pub mod playlist;
+pub mod steering;
+pub mod token;
 
 pub use names::{Names, Variant};
 pub use playlist::{PREFIX, listed};

@@ -12,13 +12,14 @@ use releve_watermark::{Position, Symbol};
 /// What the names of such playlists begin with.
 pub const PREFIX: &str = "cdn-";
 
-/// The playlist with the addresses of one viewer. `base` is the CDN's URL without a slash at its end; `symbol` says which
-/// variant they get at a position under a code key, `None` when that key is not live.
+/// The playlist with the addresses of one viewer. `base` is the CDN's URL without a slash at its end, `query` what stands
+/// behind each address; `symbol` says which variant they get at a position under a code key, `None` when that key is not live.
 ///
 /// `None` when an address cannot be made: better no playlist than one with a hole.
 pub fn listed(
     playlist: &str,
     base: &str,
+    query: &str,
     stream: &StreamName,
     segments: &[Segment],
     names: &Names,
@@ -46,7 +47,7 @@ pub fn listed(
         match address.zip(uri.rsplit_once('.')) {
             Some((name, (stem, kind))) => {
                 let name = hex::encode(name);
-                out.extend([base, "/cdn/", stream.as_str(), "/", stem, "-", &name, ".", kind]);
+                out.extend([base, "/cdn/", stream.as_str(), "/", stem, "-", &name, ".", kind, query]);
             }
             None => whole = false,
         }

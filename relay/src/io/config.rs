@@ -58,6 +58,14 @@ pub struct Config {
     /// playlists of their own that name whole segments there. Without it no CDN is served.
     #[serde(default)]
     pub cdn_url: Option<String>,
+    /// Name of the parameter in which the CDN's edges ask for an EdgeAuth token (Akamai), such as `hdnts`. With it the addresses
+    /// there carry one, made with `edgeauth.key` of `keys_dir`.
+    #[serde(default)]
+    pub cdn_token: Option<String>,
+    /// For how many viewers' connections this relay has room before it steers some of them to the CDN; 0 for none: all go
+    /// there.
+    #[serde(default)]
+    pub cdn_overflow: u32,
     /// Base URLs of the ingest nodes, or of relays with `origin_listen`, as `http://host:port`.
     pub origins: Vec<String>,
     /// Folder of the key files `access.key`, `session.key`, `cluster.key`, `code.key` and `bias.key`.
@@ -174,9 +182,9 @@ impl Config {
             let key = key.to_ascii_lowercase();
             let value = match key.as_str() {
                 "name" | "listen" | "tls_listen" | "tls_certificate" | "tls_key" | "admin_listen"
-                | "origin_listen" | "witness_listen" | "public_url" | "cdn_url" | "keys_dir" | "state"
-                | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url" | "session_in"
-                | "sessions_when_full" | "log" => Value::String(value),
+                | "origin_listen" | "witness_listen" | "public_url" | "cdn_url" | "cdn_token"
+                | "keys_dir" | "state" | "jwt_keys" | "jwt_issuer" | "jwt_audience" | "webhook_url"
+                | "session_in" | "sessions_when_full" | "log" => Value::String(value),
                 "origins" | "trusted_proxies" | "session_bound_to" => {
                     Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
                 }
@@ -185,11 +193,13 @@ impl Config {
                         .parse()
                         .map_err(|_| ConfigError::Variable { name, why: "must be true or false" })?,
                 ),
-                "cache_mib" | "sessions_per_viewer" | "witness_id" | "witness_cluster" => Value::Integer(
-                    value
-                        .parse()
-                        .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
-                ),
+                "cache_mib" | "cdn_overflow" | "sessions_per_viewer" | "witness_id" | "witness_cluster" => {
+                    Value::Integer(
+                        value
+                            .parse()
+                            .map_err(|_| ConfigError::Variable { name, why: "must be a whole number" })?,
+                    )
+                }
                 _ => return Err(ConfigError::Variable { name, why: "names no key of the configuration" }),
             };
             table.insert(key, value);
@@ -215,6 +225,20 @@ impl Config {
                 "cdn_url",
                 "must be of the form https://host or https://host/path, without a query",
             );
+        }
+        if let Some(name) = &self.cdn_token {
+            if !crate::cdn::token::is_name(name) {
+                return wrong(
+                    "cdn_token",
+                    "must be 1 to 32 letters, digits and `_`, and no name that has a meaning here",
+                );
+            }
+            if self.cdn_url.as_deref().is_none_or(|url| url.contains('~')) {
+                return wrong("cdn_token", "needs `cdn_url`, and no `~` in that");
+            }
+        }
+        if self.cdn_overflow > 0 && self.cdn_url.is_none() {
+            return wrong("cdn_overflow", "needs `cdn_url`: that is where viewers are steered to");
         }
         if self.jwt_keys.is_none() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
             return wrong("jwt_keys", "is missing: without keys no JSON web token is taken");
@@ -353,6 +377,8 @@ mod tests {
                 ("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:0"),
                 ("RELEVE_RELAY_PUBLIC_URL", "https://tv.example.org"),
                 ("RELEVE_RELAY_CDN_URL", "https://cdn.example.org/tv/"),
+                ("RELEVE_RELAY_CDN_TOKEN", "hdnts"),
+                ("RELEVE_RELAY_CDN_OVERFLOW", "15000"),
                 ("RELEVE_RELAY_ORIGINS", "http://a:1, http://b:2"),
                 ("RELEVE_RELAY_KEYS_DIR", "k"),
                 ("RELEVE_RELAY_STATE", "s"),
@@ -412,6 +438,12 @@ mod tests {
             with("RELEVE_RELAY_ADMIN_LISTEN", "127.0.0.1:8080"),
             ConfigError::Value { key: "admin_listen", .. }
         ));
+        let alone = with("RELEVE_RELAY_CDN_TOKEN", "hdnts");
+        assert!(alone.to_string().contains("needs `cdn_url`"), "{alone}");
+        let nowhere = with("RELEVE_RELAY_CDN_OVERFLOW", "1000");
+        assert!(nowhere.to_string().contains("needs `cdn_url`"), "{nowhere}");
+        let taken = with("RELEVE_RELAY_CDN_TOKEN", "token");
+        assert!(taken.to_string().contains("no name that has a meaning"), "{taken}");
         let outside = with("RELEVE_RELAY_JWT_KEYS", "http://id.example.org/keys");
         assert!(matches!(outside, ConfigError::Value { key: "jwt_keys", .. }), "{outside}");
         let alone = with("RELEVE_RELAY_JWT_ISSUER", "me");

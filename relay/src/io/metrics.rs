@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 
 /// All metrics of one relay.
 pub struct Metrics {
@@ -39,6 +40,8 @@ pub struct Metrics {
     pub tls_certificate_refused: Counter,
     /// Viewers' connections open.
     pub connections: Gauge,
+    /// How much of the audience is steered to the CDN, 0 to 1.
+    pub cdn_share: Gauge<f64, AtomicU64>,
     /// Bytes of objects held.
     pub cache_bytes: Gauge,
     /// Objects held.
@@ -130,6 +133,7 @@ impl Metrics {
             bodies_cut: Counter::default(),
             connections_refused: Counter::default(),
             connections: Gauge::default(),
+            cdn_share: Gauge::default(),
             cache_bytes: Gauge::default(),
             cache_objects: Gauge::default(),
             flights_open: Gauge::default(),
@@ -176,6 +180,7 @@ impl Metrics {
             m.proxy_malformed.clone(),
         );
         r.register("connections", "Viewers' connections open", m.connections.clone());
+        r.register("cdn_share", "How much of the audience is steered to the CDN", m.cdn_share.clone());
         r.register("cache_bytes", "Bytes of objects held", m.cache_bytes.clone());
         r.register("cache_objects", "Objects held", m.cache_objects.clone());
         r.register("flights_open", "Flights under way", m.flights_open.clone());

@@ -1,8 +1,10 @@
-//! What a relay does at regular times: read revocations, announce itself, look whether its origins answer.
+//! What a relay does at regular times: read revocations, announce itself, look whether its origins answer and whether viewers
+//! go to the CDN.
 //!
 //! None of it is on the media path: when the coordinator is away, viewers go on, and readiness says so without turning
 //! false: a balancer that took every relay out would do more harm than stale news.
 
+use crate::cdn::overflow::{Overflow, WHOLE};
 use crate::node::{Node, now_unix_s};
 use releve_state::coordinator::{Error, NodeRecord, NodeRole};
 use std::sync::Arc;
@@ -81,6 +83,25 @@ pub(super) async fn read_revocations(node: Arc<Node>, signs: Arc<Signs>) {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Looks how many viewers there are and says how much of them goes to the CDN, until the node stops.
+pub(super) async fn steer(node: Arc<Node>, room: u32) {
+    let mut overflow = Overflow::new(room, node.limits.overflow_hold);
+    let mut tick = interval(node.limits.overflow_look);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = node.stopped() => return,
+        }
+        let viewers = u64::try_from(node.metrics.connections.get()).unwrap_or(0);
+        let share = overflow.look(viewers, node.now_ms());
+        if node.cdn_share.swap(share, Ordering::Relaxed) != share {
+            tracing::info!(viewers, share, of = WHOLE, "the share of viewers that goes to the CDN");
+            node.metrics.cdn_share.set(f64::from(share) / f64::from(WHOLE));
         }
     }
 }

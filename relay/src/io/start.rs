@@ -5,7 +5,7 @@ use super::config::Config;
 use super::jwks::{self, JwksError, Source};
 use super::key_files::{KeysError, read_keys};
 use super::origin::Origin;
-use super::regular::{Signs, announce, read_revocations};
+use super::regular::{Signs, announce, read_revocations, steer};
 use super::webhook::Webhook;
 use super::witness::{self, WitnessError};
 use super::{admin, sessions, tier, viewers};
@@ -78,11 +78,16 @@ pub async fn start_with(
         }
         None => None,
     };
+    if config.cdn_token.is_some() && keys.edge_auth.is_none() {
+        return Err(StartError::EdgeAuthKey);
+    }
     let seats = config.seats();
     let secure = config.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
     let (session_in, bound) = (config.session_in, config.session_bound_to);
     let cdn = config.cdn_url.as_ref().map(|url| url.trim_end_matches('/').into());
-    let limits = Limits { session_in, bound, secure, cdn, ..config.limits.clone() };
+    let cdn_token = config.cdn_token.as_deref().map(Box::from);
+    let overflow = (config.cdn_overflow > 0).then_some(config.cdn_overflow);
+    let limits = Limits { session_in, bound, secure, cdn, cdn_token, overflow, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;
@@ -150,6 +155,9 @@ pub async fn start_with(
         regular.push(tokio::spawn(sessions::report(node.clone(), limit)));
     }
     regular.push(tokio::spawn(sessions::recheck(node.clone())));
+    if let Some(room) = node.limits.overflow {
+        regular.push(tokio::spawn(steer(node.clone(), room)));
+    }
     if let Some((reader, rules)) = jwks {
         node.jwt.put(rules);
         regular.push(tokio::spawn(jwks::keep(node.clone(), reader)));
@@ -255,6 +263,9 @@ pub enum StartError {
     /// A webhook without a key.
     #[error("`webhook_url` needs webhook.key in `keys_dir`: the webhook must be able to tell who asks")]
     WebhookKey,
+    /// Tokens for a CDN's edges without a key.
+    #[error("`cdn_token` needs edgeauth.key in `keys_dir`: the tokens of the CDN's edges are made with it")]
+    EdgeAuthKey,
     /// The webhook.
     #[error("in `webhook_url`: {0}")]
     Webhook(String),

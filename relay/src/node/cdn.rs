@@ -1,4 +1,5 @@
-//! What CDN mode adds to the phases of a request: a viewer's own playlist, and files that their names open (`crate::cdn`).
+//! What CDN mode adds to the phases of a request: a viewer's own playlist, which pathway they take, and files that their
+//! names open (`crate::cdn`).
 //!
 //! In: a session and what is shown, or a name. Out: what there is, found like everything else. No waiting.
 
@@ -6,6 +7,7 @@ use super::Node;
 use super::answer::{Answer, CdnCopy, Reply};
 use super::respond::{Found, Park, RETRY_S, Whose, with_method};
 use crate::cdn::names::Name;
+use crate::cdn::steering::{self, Pathway};
 use crate::cdn::{self, Variant};
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Request};
@@ -18,6 +20,7 @@ use ingest_api::StreamName;
 use ingest_api::playlist::CONTENT_TYPE;
 use releve_watermark::Symbol;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Node {
     /// The playlist of one viewer, of files at the CDN; `None` while there is nothing to list.
@@ -29,11 +32,43 @@ impl Node {
         let (keys, base) = (self.keys(), self.limits.cdn.as_deref()?);
         let symbol =
             |code_key, position| Some(keys.codebook(code_key)?.symbol(session.watermark_id, position));
-        let listed = cdn::listed(&text, base, &session.stream, &shown.snapshot.segments, &keys.names, symbol);
+        let query = match &self.limits.cdn_token {
+            None => String::new(),
+            Some(name) => {
+                let Some(key) = keys.edge_auth.as_ref() else {
+                    tracing::error!(
+                        "`cdn_token` needs edgeauth.key: no playlist of files at the CDN is written"
+                    );
+                    return None;
+                };
+                let (key, id) = (key.current(), self.short(&session.id));
+                cdn::token::query(name, key, base, session, &id)
+                    .inspect_err(|error| tracing::error!(%error))
+                    .ok()?
+            }
+        };
+        let listed =
+            cdn::listed(&text, base, &query, &session.stream, &shown.snapshot.segments, &keys.names, symbol);
         if listed.is_none() {
             tracing::error!(stream = %session.stream, "a listed segment is marked with a code key that is not live here");
         }
         listed
+    }
+
+    /// The pathway of a session, now. `here`: that which its player is on, if it has begun.
+    pub(super) fn pathway(&self, session: &Session, shown: &Shown, here: Option<Pathway>) -> Pathway {
+        let parts = shown.snapshot.part_90k > 0;
+        Pathway::of(&session.id, self.cdn_share.load(Ordering::Relaxed), parts, here)
+    }
+
+    /// The steering manifest of a viewer; nobody else's, and none to keep.
+    pub(super) fn steering(&self, session: &Session, shown: &Shown, here: Option<Pathway>) -> Answer {
+        if self.limits.cdn.is_none() || self.limits.overflow.is_none() {
+            return Answer::bare(404);
+        }
+        let pathway = self.pathway(session, shown, here.or(Some(Pathway::Relay)));
+        let body = steering::manifest(pathway, self.limits.steer_every.as_secs());
+        Answer { of_session: true, ..Answer::content("application/json", "private, no-store", body.into()) }
     }
 
     /// A file for a CDN. The name comes before everything else that could be learned: it opens what it stands for, and the

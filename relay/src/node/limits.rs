@@ -71,6 +71,16 @@ pub struct Limits {
     pub secure: bool,
     /// Base URL of the CDN, without a slash at its end; without it CDN mode is off.
     pub cdn: Option<Box<str>>,
+    /// For how many viewers' connections there is room before some are steered to the CDN; without it all go there.
+    pub overflow: Option<u32>,
+    /// How often it is looked how many there are.
+    pub overflow_look: Duration,
+    /// How long fewer viewers must be enough before some come back from the CDN.
+    pub overflow_hold: Duration,
+    /// How often players ask which pathway to take: an answer costs little, a burst fills a relay in half a minute.
+    pub steer_every: Duration,
+    /// Name of the parameter that the CDN's edges look for a token in, if they do.
+    pub cdn_token: Option<Box<str>>,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -108,6 +118,11 @@ impl Default for Limits {
             bound: Binding::default(),
             secure: false,
             cdn: None,
+            overflow: None,
+            overflow_look: Duration::from_secs(1),
+            overflow_hold: Duration::from_secs(120),
+            steer_every: Duration::from_secs(15),
+            cdn_token: None,
             streams_max: 1024,
         }
     }

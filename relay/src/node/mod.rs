@@ -43,6 +43,7 @@ use releve_state::coordinator::Revocation;
 use releve_state::seats::{EndedSession, SeatLimit};
 use releve_state::{Coordinator, Ledger};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stream::Stream;
@@ -65,6 +66,8 @@ pub struct Node {
     pub seats: Option<SeatLimit>,
     /// Sessions that others want to hear of.
     pub watched: Watched,
+    /// How much of the audience goes to the CDN, in sixteenths, where not all of it does.
+    pub cdn_share: AtomicU8,
     keys: RwLock<Arc<Keys>>,
     revocations: RwLock<Revocations>,
     /// Moves whenever a revocation arrives: held requests and long bodies look again.
@@ -106,6 +109,7 @@ impl Node {
             webhook,
             seats,
             watched: Watched::default(),
+            cdn_share: AtomicU8::new(0),
             keys: RwLock::new(Arc::new(keys)),
             revocations: RwLock::default(),
             revoked: watch::Sender::new(0),
@@ -236,7 +240,7 @@ impl Node {
     }
 
     /// Milliseconds of a clock that only goes forward.
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

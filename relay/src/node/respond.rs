@@ -198,7 +198,9 @@ impl Node {
 
     /// The playlist below the session that a way in leads to.
     fn listing(&self, file: &'static str) -> &'static str {
-        if self.limits.cdn.is_some() && file == MPEG_TS { CDN_MPEG_TS } else { file }
+        // One playlist has one pathway: where there is room for viewers it is the relay's.
+        let all = self.limits.cdn.is_some() && self.limits.overflow.is_none();
+        if all && file == MPEG_TS { CDN_MPEG_TS } else { file }
     }
 
     fn watch(self: &Arc<Self>, request: &Request<'_>, stream: &StreamName, tokens: Tokens<'_>) -> Found {
@@ -284,11 +286,11 @@ impl Node {
                 let (grace, stall) = (ms(self.limits.offline_grace), ms(self.limits.stall));
                 let live = view.is_live(self.now_ms(), grace, stall);
                 let shown = view.shown().filter(|_| live);
-                if self.limits.cdn.is_none() {
-                    shown.and_then(|shown| shown.index())
-                } else {
-                    shown.and_then(|shown| shown.cdn_index())
-                }
+                shown.and_then(|shown| match (&self.limits.cdn, self.limits.overflow) {
+                    (None, _) => shown.index(),
+                    (Some(_), None) => shown.cdn_index(),
+                    (Some(_), Some(_)) => shown.steered_index(self.pathway(&session, shown, None)),
+                })
             }
             // The last good playlist, however old: a viewer who is watching is not thrown out by a gap.
             Wanted::Media(track) => match view.shown() {
@@ -306,6 +308,10 @@ impl Node {
                 },
             },
             Wanted::MpegTs => view.shown().and_then(|shown| shown.mpeg_ts()),
+            Wanted::Steering => {
+                let Some(shown) = view.shown() else { return Answer::not_now(RETRY_S).into() };
+                return self.steering(&session, shown, reload.here).into();
+            }
             Wanted::CdnMedia(_) | Wanted::CdnMpegTs if self.limits.cdn.is_none() => {
                 return Answer::bare(404).into();
             }

@@ -35,10 +35,10 @@ pub fn rewritten(playlist: &str, mut write: impl FnMut(&str, &mut String)) -> St
     text
 }
 
-/// A tag's line around its URI, if it has one.
+/// A tag's line around its URI, if it has one: `URI` or `SERVER-URI`.
 fn attribute(line: &str) -> Option<(&str, &str, &str)> {
-    let begin =
-        line.match_indices("URI=\"").find(|(at, _)| line[..*at].ends_with([':', ',']))?.0 + "URI=\"".len();
+    let begins = |before: &str| before.strip_suffix("SERVER-").unwrap_or(before).ends_with([':', ',']);
+    let begin = line.match_indices("URI=\"").find(|(at, _)| begins(&line[..*at]))?.0 + "URI=\"".len();
     let end = begin + line[begin..].find('"')?;
     Some((&line[..begin], &line[begin..end], &line[end..]))
 }
@@ -56,6 +56,9 @@ mod tests {
             #EXT-X-MAP:URI=\"video/init-0.mp4?s=C\"\n#EXTINF:2,\nvideo/1.m4s?s=C\n#EXT-X-PART:DURATION=0.3,URI=\"video/2.0.m4s?s=C\"\n\
             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video/2.1.m4s?s=C\"\nvideo.m3u8?x=1&s=C\n";
         assert_eq!(carried(playlist, "C"), expected);
+        let steering = "#EXT-X-CONTENT-STEERING:SERVER-URI=\"steering.json\",PATHWAY-ID=\"relay\"\n";
+        assert_eq!(carried(steering, "C"), steering.replace(".json", ".json?s=C"));
+        assert_eq!(carried("#X:A-URI=\"a\"\n", "C"), "#X:A-URI=\"a\"\n");
         assert_eq!(carried("", "C"), "");
         assert_eq!(carried("https://cdn.example.org/7.m4s\n", "C"), "https://cdn.example.org/7.m4s\n");
     }

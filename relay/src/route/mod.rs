@@ -12,6 +12,7 @@
 //! /q/index.m3u8?s=SESSION  /q/video/NUMBER.m4s?s=SESSION …       the same with the session in the query
 //! /c/STREAM/index.m3u8  /c/STREAM/video/NUMBER.m4s …             the same with the session in a cookie
 //! /v/SESSION/cdn-video.m3u8  cdn-audio.m3u8  cdn-ts.m3u8         one viewer's playlists, of files at a CDN
+//! /v/SESSION/steering.json                                       which of two pathways a viewer is to take
 //! /cdn/STREAM/video/NUMBER-HEX32.m4s  video/init-HEX16-HEX32.mp4 those files; audio alike, ts/NUMBER-HEX32.ts
 //! /assets/NAME                                        script and style of the page
 //! ```
@@ -243,6 +244,7 @@ mod tests {
             Wanted::CdnMedia(Track::Video),
             Wanted::CdnMedia(Track::Audio),
             Wanted::CdnMpegTs,
+            Wanted::Steering,
             Wanted::TsSegment(0),
             Wanted::Segment(Track::Video, 0),
             Wanted::Segment(Track::Audio, u64::MAX),

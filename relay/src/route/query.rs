@@ -4,6 +4,7 @@
 
 use super::wanted::decimal;
 use super::{Malformed, carried};
+use crate::cdn::steering::Pathway;
 
 const TOKEN: &str = "token";
 /// The name of the standard.
@@ -18,7 +19,7 @@ pub struct Tokens<'a> {
     pub cat: Option<&'a str>,
 }
 
-/// How a media playlist is asked for (RFC 8216bis §6.2.5): with nothing set, as it is.
+/// How a playlist is asked for (RFC 8216bis §6.2.5): with nothing set, as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reload {
     /// Not before this segment is listed …
@@ -27,6 +28,8 @@ pub struct Reload {
     pub part: Option<u64>,
     /// As a delta update.
     pub skip: bool,
+    /// By a player that is on this pathway (§7.1).
+    pub here: Option<Pathway>,
 }
 
 /// The one session of a query.
@@ -53,6 +56,7 @@ pub(super) fn asked(query: &str) -> Result<(Tokens<'_>, Reload), Malformed> {
             CAT => tokens.cat.replace(value).is_none() && !value.contains('%'),
             "_HLS_msn" => reload.msn.replace(decimal(value).ok_or(Malformed)?).is_none(),
             "_HLS_part" => reload.part.replace(decimal(value).ok_or(Malformed)?).is_none(),
+            "_HLS_pathway" => reload.here.replace(Pathway::told(value)).is_none(),
             "_HLS_skip" => !std::mem::replace(&mut reload.skip, true),
             _ => true,
         };

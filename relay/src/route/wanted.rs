@@ -4,6 +4,7 @@
 
 use crate::cdn::PREFIX;
 use crate::cdn::names::Name;
+use crate::cdn::steering::STEERING;
 use ingest_api::Track;
 use ingest_api::content_key::KeyId;
 use ingest_api::origin::is_init_name;
@@ -22,6 +23,8 @@ pub enum Wanted {
     CdnMedia(Track),
     /// The same of the segments as MPEG-TS.
     CdnMpegTs,
+    /// Which of the pathways a viewer is to take.
+    Steering,
     /// One track of one segment.
     Segment(Track, u64),
     /// One segment as MPEG-TS.
@@ -45,6 +48,7 @@ impl Wanted {
             Wanted::MpegTs => MPEG_TS.to_owned(),
             Wanted::CdnMedia(track) => format!("{PREFIX}{}", media_name(*track)),
             Wanted::CdnMpegTs => format!("{PREFIX}{MPEG_TS}"),
+            Wanted::Steering => STEERING.to_owned(),
             Wanted::TsSegment(number) => format!("ts/{number}.ts"),
             Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
             Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
@@ -59,6 +63,7 @@ impl Wanted {
         Some(match below {
             INDEX => Wanted::Index,
             MPEG_TS => Wanted::MpegTs,
+            STEERING => Wanted::Steering,
             below => match below.split_once('/') {
                 None => match below.strip_prefix(PREFIX) {
                     None => Wanted::Media(track_of(below)?),
@@ -98,6 +103,7 @@ impl Wanted {
         match self {
             Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => "playlist",
             Wanted::CdnMedia(_) | Wanted::CdnMpegTs => "playlist",
+            Wanted::Steering => "steering",
             Wanted::Segment(..) | Wanted::TsSegment(_) => "segment",
             Wanted::Part(..) => "part",
             Wanted::Init(..) => "init",

@@ -169,7 +169,7 @@ fn a_part_is_there_comes_soon_or_never() {
 #[test]
 fn a_reload_is_due_when_what_it_asks_for_is_listed() {
     let wait = Due::Within(Duration::from_secs(6));
-    let of = |next, count, msn, part| due(&snapshot(next, count), &Reload { msn, part, skip: false });
+    let of = |next, count, msn, part| due(&snapshot(next, count), &Reload { msn, part, ..Reload::default() });
     for (msn, part, expected) in [
         (None, None, Due::Now),
         (Some(11), None, Due::Now),
@@ -192,7 +192,7 @@ fn a_reload_is_due_when_what_it_asks_for_is_listed() {
     assert_eq!(of(12, 0, Some(12), Some(0)), wait);
     let mut without = snapshot(12, 0);
     without.part_90k = 0;
-    assert_eq!(due(&without, &Reload { msn: Some(99), part: None, skip: false }), Due::Now, "not promised");
+    assert_eq!(due(&without, &Reload { msn: Some(99), ..Reload::default() }), Due::Now, "not promised");
 }
 
 /// Players that do not know parts find nothing in a playlist without a segment.

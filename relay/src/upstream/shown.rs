@@ -3,6 +3,7 @@
 //! In: a snapshot. Out: its playlists as answers. Pure; the text is `ingest_api::playlist`.
 
 use crate::cdn::PREFIX;
+use crate::cdn::steering::{self, Pathway};
 use crate::http1::Rendered;
 use crate::route::carried;
 use flate2::Compression;
@@ -32,6 +33,7 @@ pub struct Shown {
 #[derive(Clone, Debug, Default)]
 struct Cdn {
     index: OnceLock<Option<Playlist>>,
+    steered: [OnceLock<Option<Playlist>>; 2],
     video: OnceLock<Option<String>>,
     audio: OnceLock<Option<String>>,
 }
@@ -119,6 +121,15 @@ impl Shown {
             Playlist::new(&carried::rewritten(&text, |uri, out| out.extend([PREFIX, uri])))
         };
         self.cdn.index.get_or_init(|| self.index().map(make)).as_ref()
+    }
+
+    /// The multivariant playlist of who is told which pathway to take; `first` is where they begin.
+    pub fn steered_index(&self, first: Pathway) -> Option<&Playlist> {
+        let make = |index: &Playlist| {
+            let text = String::from_utf8_lossy(index.plain.answer.shared_body());
+            Playlist::new(&steering::index(&text, first))
+        };
+        self.cdn.steered[usize::from(first == Pathway::Cdn)].get_or_init(|| self.index().map(make)).as_ref()
     }
 
     /// A track's playlist of whole segments, without parts: what a viewer's own is made of.

@@ -167,9 +167,12 @@ impl View {
                     Known::Soon
                 }
             }
-            Wanted::Index | Wanted::Media(_) | Wanted::MpegTs | Wanted::CdnMedia(_) | Wanted::CdnMpegTs => {
-                Known::Never
-            }
+            Wanted::Index
+            | Wanted::Media(_)
+            | Wanted::MpegTs
+            | Wanted::CdnMedia(_)
+            | Wanted::CdnMpegTs
+            | Wanted::Steering => Known::Never,
             Wanted::Key(_) | Wanted::Licence(_) => Known::Never,
         }
     }

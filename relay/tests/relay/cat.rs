@@ -303,12 +303,12 @@ async fn tokens_signed_in_python_are_taken() {
 
 #[tokio::test]
 async fn tokens_of_npm_are_taken() {
-    judged_of(eyevinn(Path::new("make.cjs"), &[]), 3, 13).await;
+    judged_of(npm(Path::new("make.cjs"), &[]), 3, 13).await;
 }
 
-/// What a script with npm's `@eyevinn/cat` prints; `None`, loudly, where there is no npm. It is installed once a lock file.
-pub(crate) fn eyevinn(script: &Path, arguments: &[String]) -> Option<Vec<u8>> {
-    // Both tests that ask may be the first.
+/// What a script with the libraries from npm prints; `None`, loudly, where there is no npm. It is installed once a lock file.
+pub(crate) fn npm(script: &Path, arguments: &[String]) -> Option<Vec<u8>> {
+    // Each test that asks may be the first.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cat");
@@ -316,7 +316,7 @@ pub(crate) fn eyevinn(script: &Path, arguments: &[String]) -> Option<Vec<u8>> {
     std::fs::create_dir_all(&work).unwrap();
     let read = |path: PathBuf| std::fs::read(path).ok();
     let installed = work.join("node_modules/.lock-installed");
-    for name in [".npmrc", "package.json", "package-lock.json", "make.cjs", "read.cjs"] {
+    for name in [".npmrc", "package.json", "package-lock.json", "make.cjs", "read.cjs", "edge.cjs"] {
         std::fs::copy(sources.join(name), work.join(name)).unwrap();
     }
     if read(installed.clone()) != read(sources.join("package-lock.json")) {

@@ -1,16 +1,21 @@
 //! CDN mode: what each viewer is told to fetch, what a CDN gets, and what nobody gets.
 
+use crate::cat::npm;
+use crate::common::http2::Viewer;
+use crate::common::stage::Stage;
 use crate::common::*;
 use crate::low_latency;
 use releve_relay::route::SessionIn;
-use releve_relay::{Config, Keys};
+use releve_relay::{Config, Keys, StartError};
 use releve_state::Coordinator;
 use releve_state::coordinator::Revocation;
 use releve_state::memory::Memory;
 use releve_watermark::{Key, KeyRing, Position, Symbol};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CDN: &str = "https://cdn.example.org/tv";
 
@@ -126,6 +131,34 @@ async fn a_cdn_gets_what_it_may_keep_and_can_ask_again() {
     assert_eq!(head.header("content-length"), Some(body.len().to_string().as_str()));
 }
 
+/// An edge may speak HTTP/2 to the relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_it_is_no_different() {
+    let stage = Stage::with(Show::sized("demo", 0..4, 3_000), |config| {
+        config.http2 = true;
+        config.cdn_url = Some(CDN.to_owned());
+    })
+    .await;
+    let viewer = Viewer::connect(stage.address()).await;
+    let entered = viewer.get(&format!("/live/demo/index.m3u8?token={}", token("demo", "alice"))).await;
+    let index = entered.header("location").unwrap();
+    let playlist = viewer.get(&index.replace("index.m3u8", "cdn-video.m3u8")).await;
+    assert_eq!((playlist.status, playlist.header("cache-control")), (200, Some("private, no-store")));
+    let path = at_cdn(&playlist.text()).into_iter().find(|path| path.contains("/video/2-")).unwrap();
+    let body = marked(2, 3_000).pieces(|_| symbol("alice", 2)).concat();
+    let whole = viewer.get(&path).await;
+    assert_eq!((whole.status, &whole.body), (200, &body));
+    let cache = Some("public, max-age=3600, stale-if-error=3600, immutable");
+    assert_eq!((whole.header("cache-control"), whole.header("content-type")), (cache, Some("video/mp4")));
+    let etag = whole.header("etag").unwrap();
+    let again = viewer.ask("GET", &path, &[("if-none-match", etag)]).await.unwrap();
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    let part = viewer.ask("GET", &path, &[("range", "bytes=2990-9000")]).await.unwrap();
+    assert_eq!((part.status, &part.body[..]), (206, &body[2_990..=9_000]));
+    let refused = viewer.get(&path.replace("/2-", "/1-")).await;
+    assert_eq!((refused.status, refused.header("cache-control")), (403, Some("no-store")));
+}
+
 /// Nothing but its own name opens a segment, and no refusal is kept or says whether there is a stream.
 #[tokio::test]
 async fn only_the_name_opens_a_segment() {
@@ -162,7 +195,9 @@ async fn only_the_name_opens_a_segment() {
 
 #[tokio::test]
 async fn what_is_not_there_is_waited_for_and_never_kept() {
-    let (relay, origin) = plain(Show::new("demo", 0..4)).await;
+    const HOLD: Duration = Duration::from_secs(1);
+    let hold = |config: &mut Config| config.limits.ahead_hold = HOLD;
+    let (relay, origin) = relay(Show::new("demo", 0..4), keys(), hold).await;
     let names = releve_relay::cdn::Names::new(&ring(4));
     let path = |number| {
         let wanted = releve_relay::route::Wanted::Segment(ingest_api::Track::Video, number);
@@ -175,9 +210,16 @@ async fn what_is_not_there_is_waited_for_and_never_kept() {
     assert_eq!(client.get(&path(2)).await.body, marked(2, 40).pieces(|_| Symbol::B).concat());
     let far = client.get(&path(99)).await;
     assert_eq!((far.status, far.header("cache-control")), (404, Some("no-store")));
+    // The next one may be listed elsewhere already: it is waited for before it is "not now".
+    let asked = Instant::now();
+    let early = client.get(&path(4)).await;
+    assert_eq!((early.status, early.header("cache-control")), (404, Some("no-store")));
+    assert!(asked.elapsed() >= HOLD, "answered after {:?}", asked.elapsed());
+    // It comes while somebody waits: nothing was said before, and then it is all there.
     let next = path(4);
     let early = tokio::spawn(async move { client.get(&next).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!early.is_finished());
     origin.put(Show::new("demo", 1..5));
     assert_eq!(early.await.unwrap().body, marked(4, 40).pieces(|_| Symbol::B).concat());
 }
@@ -283,4 +325,79 @@ async fn unmarked_segments_have_one_name_and_names_stay_while_keys_change() {
     relay.handle.rekey(Keys::new(ring(1), ring(2), ring(3), code.unwrap(), &ring(5)));
     assert_eq!(paths(&relay, "alice", "cdn-video.m3u8").await, alice);
     assert_eq!(relay.client().await.get(&alice[&2]).await.status, 200);
+}
+
+/// Each address at the CDN with the token that it carries.
+fn tokens(playlist: &str) -> Vec<(String, String)> {
+    let uris = playlist.split(['\n', '"']).filter_map(|uri| uri.strip_prefix(CDN));
+    uris.map(|uri| uri.split_once("?hdnts=").unwrap_or((uri, "")))
+        .map(|(path, token)| (path.to_owned(), token.to_owned()))
+        .collect()
+}
+
+/// Akamai's edges check what their own library makes of the same fields.
+#[tokio::test]
+async fn addresses_carry_the_token_that_akamais_edges_ask_for() {
+    let mut keys = keys();
+    let (current, old) = (Key::new(2, [0xed; 32]), Key::new(1, [0xab; 32]));
+    keys.edge_auth = Some(KeyRing::parse(&format!("{}{}", current.to_line(), old.to_line())).unwrap());
+    let change = |config: &mut Config| config.cdn_token = Some("hdnts".to_owned());
+    let (relay, origin) = relay(Show::new("demo", 0..4), keys, change).await;
+    let mut client = relay.client().await;
+    let (mut said, mut made, mut listed) = (Vec::new(), Vec::new(), Vec::new());
+    for viewer in ["alice", "bob"] {
+        let session = relay.enter("demo", viewer).await;
+        let mut of_session = BTreeSet::new();
+        let mut of_number = BTreeMap::new();
+        for (file, count) in [("cdn-video.m3u8", 5), ("cdn-audio.m3u8", 5), ("cdn-ts.m3u8", 4)] {
+            let playlist = client.get(&format!("{session}/{file}")).await.text();
+            let addresses = tokens(&playlist);
+            assert_eq!(addresses.len(), count, "{playlist}");
+            for (path, token) in addresses {
+                // The relay behind the edge does not mind what the edge leaves in the query.
+                assert_eq!(client.get(&format!("{path}?hdnts={token}")).await.status, 200, "{path}");
+                of_session.insert(token.clone());
+                of_number.insert(path, token);
+            }
+        }
+        assert_eq!(of_session.len(), 1, "one token a session: {of_session:?}");
+        let token = of_session.into_iter().next().unwrap();
+        let fields: BTreeMap<&str, &str> =
+            token.split('~').filter_map(|field| field.split_once('=')).collect();
+        assert_eq!(fields.keys().copied().collect::<Vec<_>>(), ["acl", "exp", "hmac", "id"], "{token}");
+        assert_eq!(fields["acl"], "/tv/cdn/demo/*");
+        let until: u64 = fields["exp"].parse().unwrap();
+        assert!((until - now_unix_s()).abs_diff(12 * 3600) < 60, "as long as the viewer may watch: {until}");
+        said.push(json!({"endTime": until, "sessionId": fields["id"], "acl": fields["acl"]}).to_string());
+        made.push(token);
+        listed.push((session, of_number));
+    }
+    // What is listed stays as it is.
+    origin.put(Show::new("demo", 0..6));
+    for (session, before) in listed {
+        let mut later = Vec::new();
+        until("the next segments are listed", async || {
+            later = tokens(&client.get(&format!("{session}/cdn-video.m3u8")).await.text());
+            later.len() == 7
+        })
+        .await;
+        let same = later.iter().filter(|(path, token)| before.get(path) == Some(token)).count();
+        assert_eq!(same, 5, "{later:?}");
+    }
+    assert_ne!(made[0], made[1], "the CDN's log tells sessions apart");
+    let arguments = [vec!["ed".repeat(32)], said.clone()].concat();
+    if let Some(theirs) = npm(Path::new("edge.cjs"), &arguments) {
+        assert_eq!(serde_json::from_slice::<Vec<String>>(&theirs).unwrap(), made);
+    }
+}
+
+#[tokio::test]
+async fn tokens_for_edges_need_a_key() {
+    let origin = FakeOrigin::start().await;
+    let mut config = config(&[origin.url()]);
+    config.cdn_url = Some(CDN.to_owned());
+    config.cdn_token = Some("hdnts".to_owned());
+    let state = Arc::new(Memory::default());
+    let refused = releve_relay::start_with(config, keys(), state.clone(), state).await.err();
+    assert_eq!(refused, Some(StartError::EdgeAuthKey));
 }

@@ -1,6 +1,6 @@
 //! Watermark tokens that `relevectl` makes (`ingest/api/vectors`): relays take them, and so do readers that others wrote.
 
-use crate::cat::{eyevinn, taking};
+use crate::cat::{npm, taking};
 use crate::common::*;
 use crate::jwt::python;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -74,7 +74,7 @@ fn others_read_what_they_say() {
     }
     let secret = URL_SAFE_NO_PAD.decode(vectors[0]["private"]["k"].as_str().unwrap()).unwrap();
     let arguments = [hex(&secret), vectors[0]["cwt"].as_str().unwrap().to_owned()];
-    if let Some(read) = eyevinn(Path::new("read.cjs"), &arguments) {
+    if let Some(read) = npm(Path::new("read.cjs"), &arguments) {
         let read: Value = serde_json::from_slice(&read).unwrap();
         // This library has no names for labels that are text.
         let claims = [

@@ -29,6 +29,7 @@ mod refusing;
 mod revoking;
 mod running;
 mod seats;
+mod steering;
 mod tls;
 mod watching;
 mod webhook;
