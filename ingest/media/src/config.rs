@@ -1,4 +1,4 @@
-//! What a decoder must know first: `VideoConfig` of an `avcC`, `AudioConfig` of an `AudioSpecificConfig`.
+//! What a decoder must know first: `VideoConfig` of an `avcC` or `hvcC`, `AudioConfig` of an `AudioSpecificConfig`.
 //!
 //! In: the bytes of a publisher's sequence headers. Out: checked values, or an error that names the byte. Pure, total.
 //! ISO/IEC 14496-15 §5.3.3.1 (avcC), ITU-T H.264 §7.3.2.1 (SPS), ISO/IEC 14496-3 §1.6.2.1 (ASC).
@@ -6,10 +6,11 @@
 //! The avcC and SPS are read here and not by scuffle-h264: its Exp-Golomb and scaling-list arithmetic overflows on a
 //! hostile SPS, and our programs stop on overflow. It is the oracle of the tests instead.
 
+mod hevc;
 mod sps;
 
 use crate::bits::Bits;
-use crate::unit::{AudioConfig, VideoConfig};
+use crate::unit::{AudioConfig, VideoCoding, VideoConfig};
 use bytes::Bytes;
 use mp4_atom::{Atom, Avcc};
 use scuffle_aac::{AudioObjectType, PartialAudioSpecificConfig};
@@ -51,6 +52,19 @@ pub enum ConfigError {
         /// Its length, in bytes.
         len: usize,
     },
+}
+
+impl VideoConfig {
+    /// Reads the record of this coding.
+    ///
+    /// # Errors
+    /// As `of_avcc` and `of_hvcc`.
+    pub fn of(coding: VideoCoding, record: Bytes) -> Result<VideoConfig, ConfigError> {
+        match coding {
+            VideoCoding::H264 => VideoConfig::of_avcc(record),
+            VideoCoding::Hevc => VideoConfig::of_hvcc(record),
+        }
+    }
 }
 
 const AVCC: &str = "avcC";
@@ -103,7 +117,8 @@ impl VideoConfig {
         let picture = sps::Picture::of_sps(sps).map_err(|why| field(sps_at, why))?;
         let codec = format!("avc1.{:02x}{:02x}{:02x}", sps[1], sps[2], sps[3]);
         let (width, height, millihertz) = (picture.width, picture.height, picture.millihertz);
-        Ok(VideoConfig { avcc, codec, width, height, millihertz, length_size })
+        let (coding, record) = (VideoCoding::H264, avcc);
+        Ok(VideoConfig { coding, record, codec, width, height, millihertz, length_size })
     }
 }
 

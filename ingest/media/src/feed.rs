@@ -7,14 +7,15 @@
 //! configuration that is the first IDR picture, and audio from before it is dropped; without one it is the first audio
 //! frame, once `ALONE_MS` of audio came alone. That unit lands on the tick the feed was given, whatever its timestamp.
 //!
-//! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag. After an error, a changed configuration or a
+//! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag; of HEVC every picture that decoding may begin
+//! with counts as one, as it does to those who write such streams. After an error, a changed configuration or a
 //! missing start the feed waits for the next IDR picture, since the ones between refer to what is not there.
 
 use crate::config::ConfigError;
 use crate::flv::{Audio, FlvError, Video};
 use crate::saved::{self, SavedError};
 use crate::timeline::{Event, Timeline};
-use crate::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
+use crate::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoCoding, VideoConfig};
 use bytes::Bytes;
 use ingest_api::Track;
 use serde::{Deserialize, Serialize};
@@ -207,18 +208,20 @@ impl Feed {
 
     fn video(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
         match Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })? {
-            Video::Config(avcc) => {
-                if self.video.as_ref().is_some_and(|now| now.avcc == avcc) {
+            Video::Config { coding, record } => {
+                if self.video.as_ref().is_some_and(|now| now.coding == coding && now.record == record) {
                     return Ok(Vec::new());
                 }
-                let config = VideoConfig::of_avcc(avcc)
+                let config = VideoConfig::of(coding, record)
                     .map_err(|source| FeedError::Config { timestamp_ms, source })?;
                 let config = Arc::new(config);
                 self.video = Some(config.clone());
                 self.needs_idr = true;
                 Ok(vec![Unit::VideoConfig(config)])
             }
-            Video::Frame { composition_ms, data, .. } => self.picture(timestamp_ms, composition_ms, data),
+            Video::Frame { coding, composition_ms, data, .. } => {
+                self.picture(timestamp_ms, coding, composition_ms, data)
+            }
             Video::End | Video::Ignored(_) => {
                 self.counts.ignored += 1;
                 Ok(Vec::new())
@@ -229,21 +232,19 @@ impl Feed {
     fn picture(
         &mut self,
         timestamp_ms: u32,
+        coding: VideoCoding,
         composition_ms: i32,
         data: Bytes,
     ) -> Result<Vec<Unit>, FeedError> {
-        let Some(config) = &self.video else {
+        let Some(config) = self.video.as_ref().filter(|config| config.coding == coding) else {
             self.counts.dropped += 1;
             return Ok(Vec::new());
         };
         if data.len() > ACCESS_UNIT_BYTES_MAX {
             return Err(FeedError::Large { track: Track::Video, timestamp_ms, len: data.len() });
         }
-        let picture = nal_units(&data, config.length_size).map_err(|(offset, why)| FeedError::Nal {
-            timestamp_ms,
-            offset,
-            why,
-        })?;
+        let picture = nal_units(&data, coding, config.length_size)
+            .map_err(|(offset, why)| FeedError::Nal { timestamp_ms, offset, why })?;
         let idr = match picture {
             Picture::None => {
                 self.counts.ignored += 1;
@@ -361,7 +362,7 @@ enum Picture {
 }
 
 /// Walks length-prefixed NAL units (ISO/IEC 14496-15 §5.3.2); a fault comes with its byte.
-fn nal_units(data: &[u8], length_size: u8) -> Result<Picture, (usize, NalFault)> {
+fn nal_units(data: &[u8], coding: VideoCoding, length_size: u8) -> Result<Picture, (usize, NalFault)> {
     let size = usize::from(length_size);
     let (mut at, mut picture) = (0, Picture::None);
     while at < data.len() {
@@ -373,9 +374,14 @@ fn nal_units(data: &[u8], length_size: u8) -> Result<Picture, (usize, NalFault)>
         if head & 0x80 != 0 {
             return Err((at + size, NalFault::Head));
         }
-        match head & 0x1f {
-            5 => picture = Picture::Idr,
-            1..=4 if matches!(picture, Picture::None) => picture = Picture::Other,
+        let (starts, goes_on) = match coding {
+            VideoCoding::H264 => (head & 0x1f == 5, matches!(head & 0x1f, 1..=4)),
+            // H.265 table 7-1: random access pictures, of which some are IDR; all other slices.
+            VideoCoding::Hevc => (matches!(head >> 1, 16..=21), head >> 1 < 32),
+        };
+        match picture {
+            _ if starts => picture = Picture::Idr,
+            Picture::None if goes_on => picture = Picture::Other,
             _ => {}
         }
         at += size + nal.len();

@@ -25,11 +25,23 @@ pub enum Unit {
     Audio(AudioFrame),
 }
 
-/// What a decoder must know before the first picture (ISO/IEC 14496-15 §5.3.3.1).
+/// How pictures are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VideoCoding {
+    /// H.264: can be marked.
+    H264,
+    /// HEVC: goes on as it comes.
+    Hevc,
+}
+
+/// What a decoder must know before the first picture (ISO/IEC 14496-15 §5.3.3.1, §8.3.3.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoConfig {
-    /// The `AVCDecoderConfigurationRecord`; the marker may have added its own PPS.
-    pub avcc: Bytes,
+    /// The coding of the pictures.
+    pub coding: VideoCoding,
+    /// The `AVCDecoderConfigurationRecord`, where the marker may have added its own PPS; of HEVC the
+    /// `HEVCDecoderConfigurationRecord`.
+    pub record: Bytes,
     /// RFC 6381 name, as `avc1.64001f`.
     pub codec: String,
     /// Width after cropping, in samples.
@@ -74,7 +86,7 @@ pub struct AccessUnit {
     pub dts_90k: i64,
     /// Presentation time minus decode time, as received.
     pub composition_90k: i32,
-    /// Whether it is an IDR picture.
+    /// Whether it is an IDR picture; of HEVC any that decoding may begin with.
     pub idr: bool,
     /// The record of the GOP it starts; set by the marker on IDR pictures, `None` otherwise and before.
     pub gop: Option<Gop>,

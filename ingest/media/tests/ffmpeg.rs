@@ -10,6 +10,7 @@ use media::cbcs::Seal;
 use media::feed::{Feed, Kind};
 use media::segment::{DropCause, Output, Report, Segmenter};
 use media::window::Window;
+use mp4_atom::{Atom, Codec, Decode, Header, Mdat, Moof, Moov};
 use releve_watermark::Key;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,9 +101,9 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
             }
             Output::Segment { record, video, audio } => {
                 records.push(record.clone());
-                let object = window.mpeg_ts(record.number).unwrap();
-                assert_eq!(record.mpeg_ts, Some(Rendition::of(&object)));
-                muxed.extend_from_slice(&object.a);
+                let object = window.mpeg_ts(record.number);
+                assert_eq!(record.mpeg_ts, object.as_ref().map(Rendition::of));
+                muxed.extend(object.iter().flat_map(|object| object.a.iter()));
                 for (file, object) in files.iter_mut().zip([video, audio]) {
                     file.extend(object.iter().flat_map(|object| object.a.iter()));
                 }
@@ -401,5 +402,86 @@ fn silent_frames_are_silence() {
         let samples = std::fs::read(raw).unwrap();
         assert_eq!(samples.len(), 20 * 1_024 * 2 * usize::from(channels));
         assert!(samples.iter().all(|byte| *byte == 0));
+    }
+}
+
+/// The pictures of an MP4 file with a fragment a picture, as an encoder that speaks Enhanced RTMP says them, at 25 a second.
+fn enhanced(mp4: &[u8]) -> Vec<(Kind, u32, Bytes)> {
+    let mut rest = mp4;
+    let (mut messages, mut fragment) = (Vec::new(), None::<Moof>);
+    while let Ok(head) = Header::decode(&mut rest) {
+        let (body, after) = rest.split_at(head.size.unwrap());
+        if head.kind == Moov::KIND {
+            let moov = Moov::decode_body(&mut &body[..]).unwrap();
+            assert_eq!(moov.trak[0].mdia.mdhd.timescale, 12_800);
+            let Codec::Hvc1(hvc1) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("no hvc1") };
+            let mut record = b"\x90hvc1".to_vec();
+            hvc1.hvcc.encode_body(&mut record).unwrap();
+            messages.push((Kind::Video, 0, record.into()));
+        } else if head.kind == Moof::KIND {
+            fragment = Some(Moof::decode_body(&mut &body[..]).unwrap());
+        } else if let Some(fragment) = fragment.take_if(|_| head.kind == Mdat::KIND) {
+            let traf = &fragment.traf[0];
+            let (mut time, mut at) = (traf.tfdt.as_ref().unwrap().base_media_decode_time, 0);
+            for sample in traf.trun.iter().flat_map(|run| run.samples.iter()) {
+                let end = at + sample.size.or(traf.tfhd.default_sample_size).unwrap() as usize;
+                let flags = sample.flags.or(traf.tfhd.default_sample_flags).unwrap();
+                let composition = (sample.cts.unwrap_or(0) * 1_000 / 12_800) as i32;
+                let frame = if flags & 0x0001_0000 == 0 { 1u8 } else { 2 };
+                // Without a composition time where there is none, as encoders do.
+                let packet = if composition == 0 { 3 } else { 1 };
+                let mut payload = vec![0x80 | frame << 4 | packet];
+                payload.extend(b"hvc1");
+                if packet == 1 {
+                    payload.extend(&composition.to_be_bytes()[1..]);
+                }
+                payload.extend(&body[at..end]);
+                messages.push((Kind::Video, (time * 1_000 / 12_800) as u32, payload.into()));
+                time += u64::from(sample.duration.or(traf.tfhd.default_sample_duration).unwrap());
+                at = end;
+            }
+            assert_eq!(at, body.len());
+        }
+        rest = after;
+    }
+    messages
+}
+
+/// HEVC in Enhanced RTMP beside AAC: whatever its GOPs are like, pictures and sound are what they were.
+#[test]
+fn hevc_comes_out_as_it_went_in() {
+    if !tools() {
+        return;
+    }
+    for (gops, b_frames) in
+        [("open-gop=0", "bframes=0"), ("open-gop=0", "bframes=3"), ("open-gop=1", "bframes=3")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source.mp4");
+        let params = format!("keyint=25:min-keyint=25:scenecut=0:{gops}:{b_frames}:log-level=none");
+        let mut args =
+            vec!["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=7"];
+        args.extend(["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", &params, "-tag:v", "hvc1"]);
+        args.extend(["-movflags", "frag_every_frame+empty_moov+default_base_moof", source.to_str().unwrap()]);
+        quiet("ffmpeg", &args);
+        let mut all = enhanced(&std::fs::read(&source).unwrap());
+        assert_eq!(all.len(), 1 + 175);
+        let sound = make_flv(folder.path(), &[]);
+        let sound = messages(&std::fs::read(sound).unwrap().into());
+        all.extend(sound.into_iter().filter(|(kind, ..)| *kind == Kind::Audio));
+        all.sort_by_key(|(_, time, _)| *time);
+        let files = publish(&all);
+        assert_eq!(hashes(&files.path("video.mp4"), "0:v"), hashes(&source, "0:v"), "{params}");
+        assert!(files.records.len() >= 3 && files.records[..3].iter().all(|r| r.duration_90k == 180_000));
+        let info = files.outputs.iter().find_map(|output| match output {
+            Output::Init { track: Track::Video, info, .. } => Some(info.clone()),
+            _ => None,
+        });
+        let info = info.unwrap();
+        assert_eq!((info.codec.as_str(), info.width, info.height), ("hvc1.1.6.L60.90", 320, 180));
+        // Not as MPEG-TS, and that is said, for each segment.
+        assert!(files.records.iter().all(|record| record.mpeg_ts.is_none()));
+        let said = files.reports.iter().filter(|report| matches!(report, Report::NoMpegTs { .. })).count();
+        assert_eq!(said, files.records.len());
     }
 }

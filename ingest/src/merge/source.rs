@@ -47,8 +47,8 @@ impl What {
     }
 }
 
-/// Whether it begins a GOP.
-pub(super) fn is_idr(message: &Message) -> bool {
+/// Whether it begins a GOP, as its head says.
+pub fn is_idr(message: &Message) -> bool {
     let first = message.payload.first().copied().unwrap_or_default();
     What::of(message) == What::Media(0) && (first >> 4) & 7 == 1
 }

@@ -22,7 +22,7 @@ use releve_state::{KeyHash, StreamKey};
 use releve_watermark::KeyRing;
 use rtmp::amf::Value;
 use rtmp::chunk::{Writer, kind};
-use rtmp::{Event, Message, Session};
+use rtmp::{Event, MediaKind, Message, Session};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -241,9 +241,34 @@ pub fn capture() -> Vec<Message> {
     }
 }
 
+/// The same second with other pictures: HEVC of libx265 in ffmpeg 5.1 with B-frames, in Enhanced RTMP as encoders say it. The file
+/// holds time in milliseconds, length and payload of each message; the configuration is the first.
+fn hevc() -> Vec<Message> {
+    let mut rest = include_bytes!("hevc.messages").as_slice();
+    let mut messages = Vec::new();
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
+        let number = |at: usize| u32::from_be_bytes(*head[at..].first_chunk().unwrap());
+        let (payload, after) = after.split_at(number(4) as usize);
+        let payload = bytes::Bytes::from_static(payload);
+        messages.push(Message { kind: MediaKind::Video, timestamp: number(0), payload });
+        rest = after;
+    }
+    messages.extend(capture().into_iter().filter(|message| message.kind == MediaKind::Audio));
+    messages.sort_by_key(|message| message.timestamp);
+    messages
+}
+
+/// Some seconds of HEVC.
+pub fn hevc_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    again(&hevc(), of)
+}
+
 /// Some seconds of it: each begins with an IDR picture, the codec configurations are in front.
 pub fn seconds(of: std::ops::Range<u32>) -> Vec<Message> {
-    let capture = capture();
+    again(&capture(), of)
+}
+
+fn again(capture: &[Message], of: std::ops::Range<u32>) -> Vec<Message> {
     of.flat_map(|second| {
         capture.iter().map(move |message| Message {
             timestamp: (message.timestamp + second * 1_000).min(second * 1_000 + 999),

@@ -10,20 +10,20 @@
 //!   ├ trak                                   │   ├ tfhd default-base-is-moof
 //!   │ ├ tkhd                                 │   ├ tfdt 64-bit decode time
 //!   │ └ mdia mdhd hdlr minf                  │   └ trun version 1: signed composition offsets
-//!   │   └ stbl stsd avc1/avcC or mp4a/esds   └ mdat
+//!   │   └ stbl stsd avc1, hvc1 or mp4a       └ mdat
 //!   └ mvex trex                                  the samples
 //! ```
 //!
 //! There is no edit list: composition offsets go as received, so audio and video keep the distance the publisher gave
 //! them. Creation times are 0: nothing here may differ between two nodes.
 
-use crate::unit::{AudioConfig, VideoConfig};
+use crate::unit::{AudioConfig, VideoCoding, VideoConfig};
 use bytes::{BufMut, Bytes, BytesMut};
 use ingest_api::Track;
 use mp4_atom::{
-    Audio, Avc1, Avcc, Codec, Decode, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Mfhd,
-    Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun,
-    TrunEntry, TrunSamples, Visual, Vmhd, esds,
+    Atom, Audio, Avc1, Avcc, Codec, Decode, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Hvc1, Hvcc,
+    Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf,
+    Trak, Trex, Trun, TrunEntry, TrunSamples, Visual, Vmhd, esds,
 };
 use thiserror::Error;
 
@@ -60,17 +60,26 @@ pub struct Sample {
 /// The init section of a video track.
 ///
 /// # Errors
-/// An avcC that its own parser took but the box writer does not.
+/// A record that its own parser took but the box writer does not.
 pub fn video_init(config: &VideoConfig) -> Result<Bytes, InitError> {
     // The writer wants the record as fields; the marker's PPS may be among them.
-    let avcc = <Avcc as mp4_atom::Atom>::decode_body(&mut &config.avcc[..]).map_err(failed)?;
+    let mut record = &config.record[..];
     let side = |side: u32| u16::try_from(side).map_err(|_| InitError(format!("a side of {side} samples")));
     let (width, height) = (side(config.width)?, side(config.height)?);
     let visual = Visual { data_reference_index: 1, width, height, ..Visual::default() };
-    let avc1 =
-        Avc1 { visual, avcc, btrt: None, colr: None, pasp: None, taic: None, fiel: None, spatial: None };
+    let codec = match config.coding {
+        VideoCoding::H264 => {
+            let avcc = Avcc::decode_body(&mut record).map_err(failed)?;
+            let (btrt, colr, pasp, taic, fiel, spatial) = (None, None, None, None, None, None);
+            Codec::Avc1(Avc1 { visual, avcc, btrt, colr, pasp, taic, fiel, spatial })
+        }
+        VideoCoding::Hevc => {
+            let hvcc = Hvcc::decode_body(&mut record).map_err(failed)?;
+            Codec::Hvc1(Hvc1 { visual, hvcc, ..Hvc1::default() })
+        }
+    };
     let tkhd = Tkhd { width: width.into(), height: height.into(), ..track_head(Track::Video) };
-    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(Codec::Avc1(avc1)) };
+    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(codec) };
     init(tkhd, VIDEO_TIMESCALE, b"vide", minf)
 }
 

@@ -3,8 +3,8 @@
 //! In: the payload of an RTMP audio or video message. Out: a `Video` or an `Audio` that shares the payload's bytes, or an
 //! error that names the codec or the byte. Pure. Adobe FLV 10.1 Annex E.4; Enhanced RTMP v2 (FourCC packets).
 //!
-//! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets. Every other codec is refused by name: a
-//! publisher must hear why, not watch a stream that never appears.
+//! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets, and HEVC as `hvc1` packets. Every other codec is
+//! refused by name: a publisher must hear why, not watch a stream that never appears.
 
 mod audio;
 mod video;
@@ -37,8 +37,8 @@ pub enum FlvError {
         /// Bytes there are.
         len: usize,
     },
-    /// A video codec other than H.264.
-    #[error("video codec {0} is not supported: publish H.264 (AVC)")]
+    /// A video codec other than H.264 and HEVC.
+    #[error("video codec {0} is not supported: publish H.264 (AVC) or HEVC as Enhanced RTMP (hvc1)")]
     VideoCodec(String),
     /// An audio codec other than AAC.
     #[error("audio codec {0} is not supported: publish AAC")]

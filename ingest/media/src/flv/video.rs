@@ -1,15 +1,23 @@
 //! Video tag bodies (FLV 10.1 §E.4.3, Enhanced RTMP v2 "Enhanced Video").
 
 use super::{FlvError, Head, Ignored, fourcc_text};
+use crate::unit::VideoCoding;
 use bytes::Bytes;
 
 /// What a video message holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Video {
-    /// An `AVCDecoderConfigurationRecord`.
-    Config(Bytes),
+    /// A decoder configuration record.
+    Config {
+        /// Of which coding.
+        coding: VideoCoding,
+        /// The record.
+        record: Bytes,
+    },
     /// Length-prefixed NAL units of one access unit.
     Frame {
+        /// How they are coded.
+        coding: VideoCoding,
         /// What the FLV head says; the NAL units have the last word.
         key: bool,
         /// Presentation minus decode time, in milliseconds.
@@ -60,9 +68,10 @@ fn legacy(first: u8, mut head: Head) -> Result<Video, FlvError> {
     }
     let packet = head.byte()?;
     let composition_ms = signed_24(head.take()?);
+    let coding = VideoCoding::H264;
     Ok(match packet {
-        0 => Video::Config(head.rest()),
-        1 => Video::Frame { key: is_key(frame), composition_ms, data: head.rest() },
+        0 => Video::Config { coding, record: head.rest() },
+        1 => Video::Frame { coding, key: is_key(frame), composition_ms, data: head.rest() },
         2 => Video::End,
         other => Video::Ignored(Ignored::PacketType(other)),
     })
@@ -77,26 +86,25 @@ fn enhanced(first: u8, mut head: Head) -> Result<Video, FlvError> {
     if frame == COMMAND && packet != 4 {
         return Ok(Video::Ignored(Ignored::Command));
     }
-    let fourcc = head.take::<4>()?;
-    if &fourcc != b"avc1" {
-        let name = match &fourcc {
-            b"hvc1" => "HEVC (hvc1)".to_owned(),
-            b"av01" => "AV1 (av01)".to_owned(),
-            b"vp09" => "VP9 (vp09)".to_owned(),
-            b"vp08" => "VP8 (vp08)".to_owned(),
-            b"vvc1" => "VVC (vvc1)".to_owned(),
-            other => fourcc_text(*other),
-        };
-        return Err(FlvError::VideoCodec(name));
-    }
+    let unsupported = |name: &str| Err(FlvError::VideoCodec(name.to_owned()));
+    let coding = match &head.take::<4>()? {
+        b"avc1" => VideoCoding::H264,
+        b"hvc1" => VideoCoding::Hevc,
+        b"av01" => return unsupported("AV1 (av01)"),
+        b"vp09" => return unsupported("VP9 (vp09)"),
+        b"vp08" => return unsupported("VP8 (vp08)"),
+        b"vvc1" => return unsupported("VVC (vvc1)"),
+        other => return unsupported(&fourcc_text(*other)),
+    };
+    let key = is_key(frame);
     Ok(match packet {
-        0 => Video::Config(head.rest()),
+        0 => Video::Config { coding, record: head.rest() },
         1 => {
             let composition_ms = signed_24(head.take()?);
-            Video::Frame { key: is_key(frame), composition_ms, data: head.rest() }
+            Video::Frame { coding, key, composition_ms, data: head.rest() }
         }
         2 => Video::End,
-        3 => Video::Frame { key: is_key(frame), composition_ms: 0, data: head.rest() },
+        3 => Video::Frame { coding, key, composition_ms: 0, data: head.rest() },
         4 => Video::Ignored(Ignored::Metadata),
         other => Video::Ignored(Ignored::PacketType(other)),
     })
@@ -125,9 +133,11 @@ mod tests {
 
     #[test]
     fn old_heads() {
-        assert_eq!(parse(&[0x17, 0, 0, 0, 0, 1, 2]), Ok(Video::Config(Bytes::from_static(&[1, 2]))));
-        let frame =
-            |key, composition_ms| Video::Frame { key, composition_ms, data: Bytes::from_static(&[9]) };
+        let coding = VideoCoding::H264;
+        let config = Video::Config { coding, record: Bytes::from_static(&[1, 2]) };
+        assert_eq!(parse(&[0x17, 0, 0, 0, 0, 1, 2]), Ok(config));
+        let data = Bytes::from_static(&[9]);
+        let frame = |key, composition_ms| Video::Frame { coding, key, composition_ms, data: data.clone() };
         assert_eq!(parse(&[0x17, 1, 0, 0, 67, 9]), Ok(frame(true, 67)));
         assert_eq!(parse(&[0x27, 1, 0xff, 0xff, 0xdf, 9]), Ok(frame(false, -33)));
         assert_eq!(parse(&[0x17, 2, 0, 0, 0]), Ok(Video::End));
@@ -138,18 +148,28 @@ mod tests {
 
     #[test]
     fn fourcc_heads() {
-        assert_eq!(parse(b"\x90avc1cfg"), Ok(Video::Config(Bytes::from_static(b"cfg"))));
-        let frame =
-            |key, composition_ms| Video::Frame { key, composition_ms, data: Bytes::from_static(b"nal") };
-        assert_eq!(parse(b"\x91avc1\0\0\x21nal"), Ok(frame(true, 33)));
-        assert_eq!(parse(b"\xa3avc1nal"), Ok(frame(false, 0)));
+        for (fourcc, coding) in [(b"avc1", VideoCoding::H264), (b"hvc1", VideoCoding::Hevc)] {
+            let parse = |head: u8, rest: &[u8]| parse(&[&[head], &fourcc[..], rest].concat());
+            let record = Bytes::from_static(b"cfg");
+            assert_eq!(parse(0x90, b"cfg"), Ok(Video::Config { coding, record }));
+            let data = Bytes::from_static(b"nal");
+            let frame =
+                |key, composition_ms| Video::Frame { coding, key, composition_ms, data: data.clone() };
+            assert_eq!(parse(0x91, b"\0\0\x21nal"), Ok(frame(true, 33)));
+            assert_eq!(parse(0xa1, b"\xff\xff\xdfnal"), Ok(frame(false, -33)));
+            assert_eq!(parse(0xa3, b"nal"), Ok(frame(false, 0)));
+            assert_eq!(parse(0x92, b""), Ok(Video::End));
+            assert_eq!(parse(0x94, b"colour"), Ok(Video::Ignored(Ignored::Metadata)));
+        }
+        let (coding, data) = (VideoCoding::H264, Bytes::from_static(b"nal"));
+        let frame = |key, composition_ms| Video::Frame { coding, key, composition_ms, data: data.clone() };
         assert_eq!(parse(b"\x97\x02\0\0\0\x03avc1nal"), Ok(frame(true, 0)), "a nanosecond offset is skipped");
     }
 
     #[test]
     fn other_codecs_are_named() {
         for (bytes, name) in [
-            (&b"\x90hvc1"[..], "HEVC"),
+            (&b"\x90vvc1"[..], "VVC"),
             (b"\x90av01", "AV1"),
             (b"\x90vp09", "VP9"),
             (b"\x1c\0\0\0\0", "HEVC"),

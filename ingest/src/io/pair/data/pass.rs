@@ -29,7 +29,7 @@ pub fn unit(chain: &mut Option<Chain>, station: Station, unit: &Unit) {
         chain.add(station, bytes);
     };
     match unit {
-        Unit::VideoConfig(config) => add(0, &[], &config.avcc),
+        Unit::VideoConfig(config) => add(0, &[], &config.record),
         Unit::AudioConfig(config) => add(1, &[], &config.asc),
         Unit::Audio(frame) => add(2, &[frame.time_90k], &frame.data),
         Unit::Video(picture) => {
