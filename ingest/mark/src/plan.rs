@@ -114,6 +114,7 @@ impl Plan {
         match config.coding {
             VideoCoding::H264 => Plan::avoiding(&config.record, taken),
             VideoCoding::Hevc => Err(Misfit::Coding("HEVC")),
+            VideoCoding::Av1 => Err(Misfit::Coding("AV1")),
         }
     }
 

@@ -1,4 +1,5 @@
-//! What a decoder must know first: `VideoConfig` of an `avcC` or `hvcC`, `AudioConfig` of an `AudioSpecificConfig`.
+//! What a decoder must know first: `VideoConfig` of an `avcC`, `hvcC` or `av1C`, `AudioConfig` of an `AudioSpecificConfig`
+//! or an Opus identification header.
 //!
 //! In: the bytes of a publisher's sequence headers. Out: checked values, or an error that names the byte. Pure, total.
 //! ISO/IEC 14496-15 §5.3.3.1 (avcC), ITU-T H.264 §7.3.2.1 (SPS), ISO/IEC 14496-3 §1.6.2.1 (ASC).
@@ -6,11 +7,15 @@
 //! The avcC and SPS are read here and not by scuffle-h264: its Exp-Golomb and scaling-list arithmetic overflows on a
 //! hostile SPS, and our programs stop on overflow. It is the oracle of the tests instead.
 
+mod av1;
 mod hevc;
+mod opus;
 mod sps;
 
+pub(crate) use opus::dops;
+
 use crate::bits::Bits;
-use crate::unit::{AudioConfig, VideoCoding, VideoConfig};
+use crate::unit::{AudioCoding, AudioConfig, VideoCoding, VideoConfig};
 use bytes::Bytes;
 use mp4_atom::{Atom, Avcc};
 use scuffle_aac::{AudioObjectType, PartialAudioSpecificConfig};
@@ -58,11 +63,12 @@ impl VideoConfig {
     /// Reads the record of this coding.
     ///
     /// # Errors
-    /// As `of_avcc` and `of_hvcc`.
+    /// As `of_avcc`, `of_hvcc` and `of_av1c`.
     pub fn of(coding: VideoCoding, record: Bytes) -> Result<VideoConfig, ConfigError> {
         match coding {
             VideoCoding::H264 => VideoConfig::of_avcc(record),
             VideoCoding::Hevc => VideoConfig::of_hvcc(record),
+            VideoCoding::Av1 => VideoConfig::of_av1c(record),
         }
     }
 }
@@ -147,6 +153,17 @@ fn slice<'a>(
 }
 
 impl AudioConfig {
+    /// Reads the record of this coding.
+    ///
+    /// # Errors
+    /// As `of_asc` and `of_opus`.
+    pub fn of(coding: AudioCoding, record: Bytes) -> Result<AudioConfig, ConfigError> {
+        match coding {
+            AudioCoding::Aac => AudioConfig::of_asc(record),
+            AudioCoding::Opus => AudioConfig::of_opus(record),
+        }
+    }
+
     /// Reads an `AudioSpecificConfig` of AAC-LC, alone or as the core of explicitly signalled SBR or PS.
     ///
     /// Implicit SBR is invisible here and plays as AAC-LC until the decoder finds it, as everywhere.
@@ -184,7 +201,8 @@ impl AudioConfig {
             return Err(field(1, "frames of 960 samples".to_owned()));
         }
         let codec = format!("mp4a.40.{object_type}");
-        Ok(AudioConfig { asc, codec, sample_rate: head.sampling_frequency, channels })
+        let (coding, record) = (AudioCoding::Aac, asc);
+        Ok(AudioConfig { coding, record, codec, sample_rate: head.sampling_frequency, channels })
     }
 }
 

@@ -141,6 +141,22 @@ fn pictures_of_another_coding_are_dropped() {
 }
 
 #[test]
+fn further_tracks_are_counted_and_noted_once() {
+    let (mut feed, _) =
+        feed(0, &[(Video, 0, video_config()), (Audio, 0, audio_config()), (Video, 0, picture(0x65, true))]);
+    feed.take_notes();
+    for ms in [20, 40] {
+        let other = Bytes::from_static(b"\x95\x01mp4a\x01abc");
+        assert_eq!(feed.push(Audio, ms, other), Ok(vec![]));
+        let both = Bytes::from_static(b"\x95\x11mp4a\x01\0\0\x01x\0\0\0\x03abc");
+        let units = feed.push(Audio, ms, both).unwrap();
+        assert!(matches!(&units[..], [Unit::Audio(frame)] if frame.data == "abc"));
+    }
+    assert_eq!((feed.counts().further_audio, feed.counts().further_video), (4, 0));
+    assert_eq!(feed.take_notes(), [Note::FurtherTracks(Track::Audio)]);
+}
+
+#[test]
 fn jumps_are_noted() {
     let (mut feed, units) = feed(
         0,

@@ -135,7 +135,7 @@ impl Door {
 
 /// How a publisher's session is set up.
 pub(crate) fn settings() -> rtmp::Config {
-    let fourcc_offer = [b"avc1", b"hvc1", b"mp4a"].map(|name| FourCc(*name)).to_vec();
+    let fourcc_offer = [b"avc1", b"hvc1", b"av01", b"mp4a", b"Opus"].map(|name| FourCc(*name)).to_vec();
     rtmp::Config { fourcc_offer, ..rtmp::Config::default() }
 }
 

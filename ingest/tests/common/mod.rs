@@ -241,26 +241,41 @@ pub fn capture() -> Vec<Message> {
     }
 }
 
-/// The same second with other pictures: HEVC of libx265 in ffmpeg 5.1 with B-frames, in Enhanced RTMP as encoders say it. The file
-/// holds time in milliseconds, length and payload of each message; the configuration is the first.
-fn hevc() -> Vec<Message> {
-    let mut rest = include_bytes!("hevc.messages").as_slice();
+/// What a file holds: time in milliseconds, length and payload of each message; the configuration is the first.
+fn kept(kind: MediaKind, mut rest: &'static [u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Some((head, after)) = rest.split_first_chunk::<8>() {
         let number = |at: usize| u32::from_be_bytes(*head[at..].first_chunk().unwrap());
         let (payload, after) = after.split_at(number(4) as usize);
         let payload = bytes::Bytes::from_static(payload);
-        messages.push(Message { kind: MediaKind::Video, timestamp: number(0), payload });
+        messages.push(Message { kind, timestamp: number(0), payload });
         rest = after;
     }
-    messages.extend(capture().into_iter().filter(|message| message.kind == MediaKind::Audio));
-    messages.sort_by_key(|message| message.timestamp);
     messages
 }
 
-/// Some seconds of HEVC.
+/// The same second with other pictures: HEVC of libx265 in ffmpeg 5.1 with B-frames, in Enhanced RTMP as encoders say it.
 pub fn hevc_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
-    again(&hevc(), of)
+    let mut messages = kept(MediaKind::Video, include_bytes!("hevc.messages"));
+    messages.extend(capture().into_iter().filter(|message| message.kind == MediaKind::Audio));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
+/// The same second with other sound: Opus.
+pub fn opus_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = kept(MediaKind::Audio, include_bytes!("opus.messages"));
+    messages.extend(capture().into_iter().filter(|message| message.kind == MediaKind::Video));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
+/// A second of AV1 of libaom beside Opus of libopus, both in ffmpeg 5.1.
+pub fn av1_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = kept(MediaKind::Video, include_bytes!("av1.messages"));
+    messages.extend(kept(MediaKind::Audio, include_bytes!("opus.messages")));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
 }
 
 /// Some seconds of it: each begins with an IDR picture, the codec configurations are in front.

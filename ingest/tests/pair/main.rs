@@ -9,7 +9,7 @@ mod harness;
 mod rejoin;
 mod through_tls;
 
-use common::{Encoder, Lab, alone, hashes, hevc_seconds, new_key, seconds, soon, stream};
+use common::{Encoder, Lab, alone, av1_seconds, hashes, hevc_seconds, new_key, seconds, soon, stream};
 use failover::Gate;
 use harness::{Cable, Pair, Side, free_address, settled, survivors};
 use ingest_api::window::Marking;
@@ -55,9 +55,17 @@ async fn both_nodes_list_the_same_segments() {
 /// Pictures that cannot be marked go on as they come, on both nodes and through a handover.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_nodes_list_the_same_hevc() {
+    unmarkable(hevc_seconds(0..6), ["hvc1.1.6.L30.90", "mp4a.40.2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_list_the_same_av1_and_opus() {
+    unmarkable(av1_seconds(0..6), ["av01.0.00M.08", "Opus"]).await;
+}
+
+async fn unmarkable(media: Vec<rtmp::Message>, codecs: [&str; 2]) {
     let mut pair = Pair::new(MarkPolicy::Prefer, Protect::Commit).await;
     let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
-    let media = hevc_seconds(0..6);
     let (before, after) = media.split_at(media.len() * 5 / 12);
     encoder.send(before).await;
     pair.alike(0, 2).await;
@@ -70,7 +78,7 @@ async fn both_nodes_list_the_same_hevc() {
     assert_eq!(segments.iter().map(|one| one.gops.len()).sum::<usize>(), 6);
     assert!(segments.iter().all(|one| (one.run, one.discontinuity) == (segments[0].run, 0)));
     let listed = pair.standby.lab.ended(&pair.standby.node).await;
-    assert_eq!(listed.tracks[0].codec, "hvc1.1.6.L30.90");
+    assert!(listed.tracks.iter().map(|info| info.codec.as_str()).eq(codecs));
     pair.stop().await;
 }
 
