@@ -25,13 +25,13 @@ mod likeness;
 mod source;
 
 pub use confluence::Confluence;
-pub use source::Source;
+pub use source::{Source, is_idr};
 
 use bytes::Bytes;
 use likeness::{Lately, Likeness};
 use rtmp::Message;
 use serde::{Deserialize, Serialize};
-use source::{Place, Said, What, is_idr};
+use source::{Place, Said, What};
 
 /// Timestamps further apart than this are of two clocks, in milliseconds: twice the buffer of a slow encoder.
 pub const SKEW_MAX_MS: u32 = 10_000;

@@ -8,6 +8,7 @@ use crate::h264::pps::OwnPps;
 use crate::h264::{Malformed, Pps, Sps};
 use bytes::Bytes;
 use codec::{Entropy, IntraConfig};
+use media::unit::{VideoCoding, VideoConfig};
 use thiserror::Error;
 
 /// Slices of a marked IDR, where the picture has that many rows of macroblocks: 8 symbols a GOP for about 1.7 % more
@@ -65,6 +66,9 @@ pub enum Misfit {
     /// Not exactly one SPS, or a PPS for another one.
     #[error("the codec configuration has {0}; exactly one SPS and its PPS are needed")]
     Sets(&'static str),
+    /// Pictures that are not H.264.
+    #[error("its pictures are {0}, and only H.264 can be marked")]
+    Coding(&'static str),
     /// No PPS id left for ours.
     #[error("the stream uses every picture parameter set id up to {OWN_PPS_ID_MAX}")]
     PpsIdsExhausted,
@@ -100,6 +104,18 @@ impl Plan {
     /// Says what does not fit.
     pub fn of(avcc: &Bytes) -> Result<Plan, Misfit> {
         Plan::avoiding(avcc, &[])
+    }
+
+    /// The plan for a configuration of any coding, where the stream was seen to use these PPS ids too.
+    ///
+    /// # Errors
+    /// As `of`.
+    pub fn of_config(config: &VideoConfig, taken: &[u32]) -> Result<Plan, Misfit> {
+        match config.coding {
+            VideoCoding::H264 => Plan::avoiding(&config.record, taken),
+            VideoCoding::Hevc => Err(Misfit::Coding("HEVC")),
+            VideoCoding::Av1 => Err(Misfit::Coding("AV1")),
+        }
     }
 
     /// The same, where the stream was seen to use these PPS ids too.

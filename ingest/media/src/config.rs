@@ -1,4 +1,5 @@
-//! What a decoder must know first: `VideoConfig` of an `avcC`, `AudioConfig` of an `AudioSpecificConfig`.
+//! What a decoder must know first: `VideoConfig` of an `avcC`, `hvcC` or `av1C`, `AudioConfig` of an `AudioSpecificConfig`
+//! or an Opus identification header.
 //!
 //! In: the bytes of a publisher's sequence headers. Out: checked values, or an error that names the byte. Pure, total.
 //! ISO/IEC 14496-15 §5.3.3.1 (avcC), ITU-T H.264 §7.3.2.1 (SPS), ISO/IEC 14496-3 §1.6.2.1 (ASC).
@@ -6,10 +7,15 @@
 //! The avcC and SPS are read here and not by scuffle-h264: its Exp-Golomb and scaling-list arithmetic overflows on a
 //! hostile SPS, and our programs stop on overflow. It is the oracle of the tests instead.
 
+mod av1;
+mod hevc;
+mod opus;
 mod sps;
 
+pub(crate) use opus::dops;
+
 use crate::bits::Bits;
-use crate::unit::{AudioConfig, VideoConfig};
+use crate::unit::{AudioCoding, AudioConfig, VideoCoding, VideoConfig};
 use bytes::Bytes;
 use mp4_atom::{Atom, Avcc};
 use scuffle_aac::{AudioObjectType, PartialAudioSpecificConfig};
@@ -51,6 +57,20 @@ pub enum ConfigError {
         /// Its length, in bytes.
         len: usize,
     },
+}
+
+impl VideoConfig {
+    /// Reads the record of this coding.
+    ///
+    /// # Errors
+    /// As `of_avcc`, `of_hvcc` and `of_av1c`.
+    pub fn of(coding: VideoCoding, record: Bytes) -> Result<VideoConfig, ConfigError> {
+        match coding {
+            VideoCoding::H264 => VideoConfig::of_avcc(record),
+            VideoCoding::Hevc => VideoConfig::of_hvcc(record),
+            VideoCoding::Av1 => VideoConfig::of_av1c(record),
+        }
+    }
 }
 
 const AVCC: &str = "avcC";
@@ -103,7 +123,8 @@ impl VideoConfig {
         let picture = sps::Picture::of_sps(sps).map_err(|why| field(sps_at, why))?;
         let codec = format!("avc1.{:02x}{:02x}{:02x}", sps[1], sps[2], sps[3]);
         let (width, height, millihertz) = (picture.width, picture.height, picture.millihertz);
-        Ok(VideoConfig { avcc, codec, width, height, millihertz, length_size })
+        let (coding, record) = (VideoCoding::H264, avcc);
+        Ok(VideoConfig { coding, record, codec, width, height, millihertz, length_size })
     }
 }
 
@@ -132,6 +153,17 @@ fn slice<'a>(
 }
 
 impl AudioConfig {
+    /// Reads the record of this coding.
+    ///
+    /// # Errors
+    /// As `of_asc` and `of_opus`.
+    pub fn of(coding: AudioCoding, record: Bytes) -> Result<AudioConfig, ConfigError> {
+        match coding {
+            AudioCoding::Aac => AudioConfig::of_asc(record),
+            AudioCoding::Opus => AudioConfig::of_opus(record),
+        }
+    }
+
     /// Reads an `AudioSpecificConfig` of AAC-LC, alone or as the core of explicitly signalled SBR or PS.
     ///
     /// Implicit SBR is invisible here and plays as AAC-LC until the decoder finds it, as everywhere.
@@ -169,7 +201,8 @@ impl AudioConfig {
             return Err(field(1, "frames of 960 samples".to_owned()));
         }
         let codec = format!("mp4a.40.{object_type}");
-        Ok(AudioConfig { asc, codec, sample_rate: head.sampling_frequency, channels })
+        let (coding, record) = (AudioCoding::Aac, asc);
+        Ok(AudioConfig { coding, record, codec, sample_rate: head.sampling_frequency, channels })
     }
 }
 

@@ -7,26 +7,33 @@
 //! configuration that is the first IDR picture, and audio from before it is dropped; without one it is the first audio
 //! frame, once `ALONE_MS` of audio came alone. That unit lands on the tick the feed was given, whatever its timestamp.
 //!
-//! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag. After an error, a changed configuration or a
+//! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag; of HEVC every picture that decoding may begin
+//! with counts as one, as it does to those who write such streams, and of AV1 a key frame that is shown. After an error, a changed configuration or a
 //! missing start the feed waits for the next IDR picture, since the ones between refer to what is not there.
+
+mod walk;
+
+pub use walk::NalFault;
 
 use crate::config::ConfigError;
 use crate::flv::{Audio, FlvError, Video};
 use crate::saved::{self, SavedError};
 use crate::timeline::{Event, Timeline};
-use crate::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
+use crate::unit::{AccessUnit, AudioCoding, AudioConfig, AudioFrame, Piece, Unit, VideoCoding, VideoConfig};
 use bytes::Bytes;
 use ingest_api::Track;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
+use walk::Picture;
 
 /// Audio without any video configuration for this long is a stream without video.
 pub const ALONE_MS: i32 = 1_000;
 /// The largest access unit, in bytes: an uncompressed-looking 4K IDR is under 8 MB.
 pub const ACCESS_UNIT_BYTES_MAX: usize = 16 << 20;
-/// The largest audio frame, in bytes: AAC ends at 768 bytes a channel (ISO/IEC 14496-3 §4.5.3).
+/// The largest audio frame, in bytes: AAC ends at 768 bytes a channel (ISO/IEC 14496-3 §4.5.3), Opus at 7,656 a stream of
+/// 120 ms (RFC 6716 §3.2.5).
 pub const AUDIO_FRAME_BYTES_MAX: usize = 16 << 10;
 /// Audio frames that wait for the start: over 2 s at 96 kHz. The oldest is dropped and counted.
 pub const WAITING_FRAMES_MAX: usize = 256;
@@ -63,8 +70,8 @@ pub enum FeedError {
         /// What is wrong.
         source: ConfigError,
     },
-    /// The NAL units of a picture.
-    #[error("picture at {timestamp_ms} ms, byte {offset} of its NAL units: {why}")]
+    /// The NAL units or OBUs of a picture.
+    #[error("picture at {timestamp_ms} ms, byte {offset} of its units: {why}")]
     Nal {
         /// RTMP timestamp.
         timestamp_ms: u32,
@@ -85,28 +92,6 @@ pub enum FeedError {
     },
 }
 
-/// What is wrong with length-prefixed NAL units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NalFault {
-    /// The length prefix is cut.
-    #[error("the length prefix is cut")]
-    Prefix,
-    /// The NAL unit is longer than what is left.
-    #[error("a NAL unit of {len} bytes where {left} are left")]
-    Length {
-        /// What its prefix says.
-        len: u32,
-        /// What there is.
-        left: usize,
-    },
-    /// A NAL unit without a byte.
-    #[error("an empty NAL unit")]
-    Empty,
-    /// `forbidden_zero_bit` is set.
-    #[error("this is no NAL unit head")]
-    Head,
-}
-
 /// Something worth a metric or a log line that is no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Note {
@@ -114,6 +99,8 @@ pub enum Note {
     Time(Event),
     /// The feed began: which track landed on the start tick.
     Started(Track),
+    /// The publisher sends more than one track of a kind; the first goes on.
+    FurtherTracks(Track),
 }
 
 /// How often what happened; only ever grows.
@@ -127,6 +114,10 @@ pub struct Counts {
     pub dropped: u64,
     /// Messages without use here.
     pub ignored: u64,
+    /// Units of video tracks beyond the first.
+    pub further_video: u64,
+    /// The same of audio tracks.
+    pub further_audio: u64,
 }
 
 /// One publisher connection.
@@ -199,26 +190,33 @@ impl Feed {
         if feed.waiting.len() > WAITING_FRAMES_MAX || feed.notes.len() > NOTES_MAX {
             return fault("a queue is longer than it may be");
         }
-        if feed.video.as_ref().is_some_and(|video| !matches!(video.length_size, 1 | 2 | 4)) {
+        let sane = |video: &Arc<VideoConfig>| match video.coding {
+            VideoCoding::H264 | VideoCoding::Hevc => matches!(video.length_size, 1 | 2 | 4),
+            VideoCoding::Av1 => video.length_size == 0,
+        };
+        if !feed.video.as_ref().is_none_or(sane) {
             return fault("a NAL length size");
         }
         Ok(feed)
     }
 
     fn video(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
-        match Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })? {
-            Video::Config(avcc) => {
-                if self.video.as_ref().is_some_and(|now| now.avcc == avcc) {
+        let parsed = Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })?;
+        match self.first_of(Track::Video, parsed) {
+            Video::Config { coding, record } => {
+                if self.video.as_ref().is_some_and(|now| now.coding == coding && now.record == record) {
                     return Ok(Vec::new());
                 }
-                let config = VideoConfig::of_avcc(avcc)
+                let config = VideoConfig::of(coding, record)
                     .map_err(|source| FeedError::Config { timestamp_ms, source })?;
                 let config = Arc::new(config);
                 self.video = Some(config.clone());
                 self.needs_idr = true;
                 Ok(vec![Unit::VideoConfig(config)])
             }
-            Video::Frame { composition_ms, data, .. } => self.picture(timestamp_ms, composition_ms, data),
+            Video::Frame { coding, composition_ms, data, .. } => {
+                self.picture(timestamp_ms, coding, composition_ms, data)
+            }
             Video::End | Video::Ignored(_) => {
                 self.counts.ignored += 1;
                 Ok(Vec::new())
@@ -226,24 +224,36 @@ impl Feed {
         }
     }
 
+    /// What is read of a message, with further tracks counted and noted once a kind.
+    fn first_of<T>(&mut self, track: Track, (read, further): (T, u64)) -> T {
+        let count = match track {
+            Track::Video => &mut self.counts.further_video,
+            Track::Audio => &mut self.counts.further_audio,
+        };
+        let is_new = *count == 0 && further > 0;
+        *count += further;
+        if is_new {
+            self.note(Note::FurtherTracks(track));
+        }
+        read
+    }
+
     fn picture(
         &mut self,
         timestamp_ms: u32,
+        coding: VideoCoding,
         composition_ms: i32,
         data: Bytes,
     ) -> Result<Vec<Unit>, FeedError> {
-        let Some(config) = &self.video else {
+        let Some(config) = self.video.as_ref().filter(|config| config.coding == coding) else {
             self.counts.dropped += 1;
             return Ok(Vec::new());
         };
         if data.len() > ACCESS_UNIT_BYTES_MAX {
             return Err(FeedError::Large { track: Track::Video, timestamp_ms, len: data.len() });
         }
-        let picture = nal_units(&data, config.length_size).map_err(|(offset, why)| FeedError::Nal {
-            timestamp_ms,
-            offset,
-            why,
-        })?;
+        let (data, picture) = walk::picture(data, coding, config.length_size)
+            .map_err(|(offset, why)| FeedError::Nal { timestamp_ms, offset, why })?;
         let idr = match picture {
             Picture::None => {
                 self.counts.ignored += 1;
@@ -276,20 +286,21 @@ impl Feed {
     }
 
     fn audio(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
-        match Audio::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })? {
-            Audio::Config(asc) => {
-                if self.audio.as_ref().is_some_and(|now| now.asc == asc) {
+        let parsed = Audio::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })?;
+        match self.first_of(Track::Audio, parsed) {
+            Audio::Config { coding, record } => {
+                if self.audio.as_ref().is_some_and(|now| now.coding == coding && now.record == record) {
                     return Ok(Vec::new());
                 }
-                let config =
-                    AudioConfig::of_asc(asc).map_err(|source| FeedError::Config { timestamp_ms, source })?;
+                let config = AudioConfig::of(coding, record)
+                    .map_err(|source| FeedError::Config { timestamp_ms, source })?;
                 let config = Arc::new(config);
                 self.audio = Some(config.clone());
                 self.counts.dropped += self.waiting.len() as u64;
                 self.waiting.clear();
                 Ok(vec![Unit::AudioConfig(config)])
             }
-            Audio::Frame(data) => self.sound(timestamp_ms, data),
+            Audio::Frame { coding, data } => self.sound(timestamp_ms, coding, data),
             Audio::Ignored(_) => {
                 self.counts.ignored += 1;
                 Ok(Vec::new())
@@ -297,8 +308,9 @@ impl Feed {
         }
     }
 
-    fn sound(&mut self, timestamp_ms: u32, data: Bytes) -> Result<Vec<Unit>, FeedError> {
-        if self.audio.is_none() || data.is_empty() {
+    fn sound(&mut self, timestamp_ms: u32, coding: AudioCoding, data: Bytes) -> Result<Vec<Unit>, FeedError> {
+        let config = self.audio.as_ref().filter(|config| config.coding == coding);
+        if data.is_empty() || config.is_none_or(|config| config.samples(&data).is_none()) {
             self.counts.dropped += 1;
             return Ok(Vec::new());
         }
@@ -350,35 +362,4 @@ impl Feed {
             self.notes.push(note);
         }
     }
-}
-
-/// What the NAL units of a message make.
-enum Picture {
-    /// No slice: parameter sets, SEI, or nothing.
-    None,
-    Idr,
-    Other,
-}
-
-/// Walks length-prefixed NAL units (ISO/IEC 14496-15 §5.3.2); a fault comes with its byte.
-fn nal_units(data: &[u8], length_size: u8) -> Result<Picture, (usize, NalFault)> {
-    let size = usize::from(length_size);
-    let (mut at, mut picture) = (0, Picture::None);
-    while at < data.len() {
-        let prefix = data.get(at..at + size).ok_or((at, NalFault::Prefix))?;
-        let len = prefix.iter().fold(0u32, |len, byte| len << 8 | u32::from(*byte));
-        let body = &data[at + size..];
-        let nal = body.get(..len as usize).ok_or((at, NalFault::Length { len, left: body.len() }))?;
-        let head = *nal.first().ok_or((at, NalFault::Empty))?;
-        if head & 0x80 != 0 {
-            return Err((at + size, NalFault::Head));
-        }
-        match head & 0x1f {
-            5 => picture = Picture::Idr,
-            1..=4 if matches!(picture, Picture::None) => picture = Picture::Other,
-            _ => {}
-        }
-        at += size + nal.len();
-    }
-    Ok(picture)
 }

@@ -110,8 +110,26 @@ pub fn avcc(data: &[u8]) {
         let init = crate::container::cmaf::video_init(&config);
         assert!(init.is_ok_and(|init| !init.is_empty()), "an accepted avcC makes no init section");
     }
+    if let Ok(config) = VideoConfig::of_hvcc(bytes.clone()) {
+        assert!(config.width > 0 && config.height > 0 && matches!(config.length_size, 1 | 2 | 4));
+        assert!(
+            crate::container::cmaf::video_init(&config).is_ok(),
+            "an accepted hvcC makes no init section"
+        );
+    }
+    if let Ok(config) = VideoConfig::of_av1c(bytes.clone()) {
+        assert!(config.width > 0 && config.height > 0);
+        assert!(
+            crate::container::cmaf::video_init(&config).is_ok(),
+            "an accepted av1C makes no init section"
+        );
+    }
     if let Ok(config) = AudioConfig::of_asc(bytes.clone()) {
         assert!(config.channels > 0 && config.sample_rate >= 7_350);
+        assert!(crate::container::cmaf::audio_init(&config).is_ok());
+    }
+    if let Ok(config) = AudioConfig::of_opus(bytes.clone()) {
+        assert!((1..=8).contains(&config.channels) && config.sample_rate == 48_000);
         assert!(crate::container::cmaf::audio_init(&config).is_ok());
     }
     let _ = Feed::restore(&bytes);

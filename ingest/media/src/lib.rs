@@ -14,6 +14,7 @@ pub mod container;
 pub mod feed;
 pub mod flv;
 pub mod fuzzing;
+mod obu;
 pub mod saved;
 pub mod segment;
 pub mod timeline;

@@ -127,8 +127,33 @@ fn faults_name_time_and_byte_and_the_feed_goes_on() {
     }
     assert_eq!(feed.push(Video, 50, picture(0x41, false)), Ok(vec![]), "it refers to what was refused");
     assert_eq!(shape(&feed.push(Video, 67, picture(0x65, false)).unwrap()), [('i', 67)]);
-    let error = feed.push(Video, 80, Bytes::from_static(b"\x91hvc1\0\0\0x")).unwrap_err().to_string();
-    assert!(error.contains("HEVC") && error.contains("80 ms"), "{error}");
+    let error = feed.push(Video, 80, Bytes::from_static(b"\x91vp09\0\0\0x")).unwrap_err().to_string();
+    assert!(error.contains("VP9") && error.contains("80 ms"), "{error}");
+}
+
+/// Pictures are of the coding that the configuration names, or of none.
+#[test]
+fn pictures_of_another_coding_are_dropped() {
+    let (mut feed, _) = feed(0, &[(Video, 0, video_config()), (Video, 0, picture(0x65, true))]);
+    let hevc = Bytes::from_static(b"\x93hvc1\0\0\0\x03\x26\x01\xaf");
+    assert_eq!(feed.push(Video, 40, hevc), Ok(vec![]));
+    assert_eq!(feed.counts().dropped, 1);
+}
+
+#[test]
+fn further_tracks_are_counted_and_noted_once() {
+    let (mut feed, _) =
+        feed(0, &[(Video, 0, video_config()), (Audio, 0, audio_config()), (Video, 0, picture(0x65, true))]);
+    feed.take_notes();
+    for ms in [20, 40] {
+        let other = Bytes::from_static(b"\x95\x01mp4a\x01abc");
+        assert_eq!(feed.push(Audio, ms, other), Ok(vec![]));
+        let both = Bytes::from_static(b"\x95\x11mp4a\x01\0\0\x01x\0\0\0\x03abc");
+        let units = feed.push(Audio, ms, both).unwrap();
+        assert!(matches!(&units[..], [Unit::Audio(frame)] if frame.data == "abc"));
+    }
+    assert_eq!((feed.counts().further_audio, feed.counts().further_video), (4, 0));
+    assert_eq!(feed.take_notes(), [Note::FurtherTracks(Track::Audio)]);
 }
 
 #[test]

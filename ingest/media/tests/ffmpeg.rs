@@ -10,6 +10,7 @@ use media::cbcs::Seal;
 use media::feed::{Feed, Kind};
 use media::segment::{DropCause, Output, Report, Segmenter};
 use media::window::Window;
+use mp4_atom::{Atom, Codec, Decode, Header, Mdat, Moof, Moov};
 use releve_watermark::Key;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +29,8 @@ fn tools() -> bool {
 
 /// Runs a tool; it must succeed and say nothing on standard error. Gives its standard output.
 fn quiet(tool: &str, args: &[&str]) -> String {
-    let output = Command::new(tool).args(args).output().unwrap();
+    // The variable keeps SVT-AV1 from telling of itself.
+    let output = Command::new(tool).args(args).env("SVT_LOG", "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.trim().is_empty(), "{tool} {args:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
@@ -100,9 +102,9 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
             }
             Output::Segment { record, video, audio } => {
                 records.push(record.clone());
-                let object = window.mpeg_ts(record.number).unwrap();
-                assert_eq!(record.mpeg_ts, Some(Rendition::of(&object)));
-                muxed.extend_from_slice(&object.a);
+                let object = window.mpeg_ts(record.number);
+                assert_eq!(record.mpeg_ts, object.as_ref().map(Rendition::of));
+                muxed.extend(object.iter().flat_map(|object| object.a.iter()));
                 for (file, object) in files.iter_mut().zip([video, audio]) {
                     file.extend(object.iter().flat_map(|object| object.a.iter()));
                 }
@@ -133,19 +135,14 @@ fn make_flv(folder: &Path, extra: &[&str]) -> PathBuf {
 }
 
 fn hashes(path: &Path, stream: &str) -> Vec<String> {
-    let args = [
-        "-v",
-        "error",
-        "-i",
-        path.to_str().unwrap(),
-        "-map",
-        stream,
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "framemd5",
-        "-",
-    ];
+    hashes_of(path, stream, &[])
+}
+
+/// With these words about the codec: `-c copy` gives what is coded, none the pictures or the sound of it.
+fn hashes_of(path: &Path, stream: &str, codec: &[&str]) -> Vec<String> {
+    let mut args = vec!["-v", "error", "-i", path.to_str().unwrap(), "-map", stream];
+    args.extend(codec);
+    args.extend(["-fps_mode", "passthrough", "-f", "framemd5", "-"]);
     let text = quiet("ffmpeg", &args);
     let rows = text.lines().filter(|line| !line.starts_with('#'));
     rows.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
@@ -401,5 +398,227 @@ fn silent_frames_are_silence() {
         let samples = std::fs::read(raw).unwrap();
         assert_eq!(samples.len(), 20 * 1_024 * 2 * usize::from(channels));
         assert!(samples.iter().all(|byte| *byte == 0));
+    }
+}
+
+/// What is in an MP4 file with a fragment a sample, as an encoder that speaks Enhanced RTMP says it.
+fn enhanced(mp4: &[u8], fourcc: &[u8; 4]) -> Vec<(Kind, u32, Bytes)> {
+    let mut rest = mp4;
+    let (mut messages, mut fragment, mut scale) = (Vec::new(), None::<Moof>, 0u64);
+    let kind = if fourcc == b"Opus" { Kind::Audio } else { Kind::Video };
+    while let Ok(head) = Header::decode(&mut rest) {
+        let (body, after) = rest.split_at(head.size.unwrap());
+        if head.kind == Moov::KIND {
+            let moov = Moov::decode_body(&mut &body[..]).unwrap();
+            scale = moov.trak[0].mdia.mdhd.timescale.into();
+            let mut record = vec![0x90];
+            record.extend(fourcc);
+            match &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] {
+                Codec::Hvc1(hvc1) => hvc1.hvcc.encode_body(&mut record).unwrap(),
+                Codec::Av01(av01) => av01.av1c.encode_body(&mut record).unwrap(),
+                Codec::Opus(opus) => {
+                    record.extend(b"OpusHead\x01");
+                    record.push(opus.dops.output_channel_count);
+                    record.extend(opus.dops.pre_skip.to_le_bytes());
+                    record.extend(opus.dops.input_sample_rate.to_le_bytes());
+                    record.extend([0; 3]);
+                }
+                _ => panic!("another codec"),
+            }
+            messages.push((kind, 0, record.into()));
+        } else if head.kind == Moof::KIND {
+            fragment = Some(Moof::decode_body(&mut &body[..]).unwrap());
+        } else if let Some(fragment) = fragment.take_if(|_| head.kind == Mdat::KIND) {
+            let traf = &fragment.traf[0];
+            let (mut time, mut at) = (traf.tfdt.as_ref().unwrap().base_media_decode_time, 0);
+            for sample in traf.trun.iter().flat_map(|run| run.samples.iter()) {
+                let end = at + sample.size.or(traf.tfhd.default_sample_size).unwrap() as usize;
+                let flags = sample.flags.or(traf.tfhd.default_sample_flags).unwrap();
+                let composition = (sample.cts.unwrap_or(0) * 1_000 / scale as i64) as i32;
+                let frame = if flags & 0x0001_0000 == 0 { 1u8 } else { 2 };
+                // Without a composition time where there is none, as encoders do; AV1 has never one.
+                let bare = fourcc != b"hvc1";
+                assert!(!bare || composition == 0);
+                let packet = if composition == 0 && !bare { 3 } else { 1 };
+                let head = if kind == Kind::Audio { 0x90 } else { 0x80 | frame << 4 };
+                let mut payload = vec![head | packet];
+                payload.extend(fourcc);
+                if packet == 1 && !bare {
+                    payload.extend(&composition.to_be_bytes()[1..]);
+                }
+                payload.extend(&body[at..end]);
+                messages.push((kind, (time * 1_000 / scale) as u32, payload.into()));
+                time += u64::from(sample.duration.or(traf.tfhd.default_sample_duration).unwrap());
+                at = end;
+            }
+            assert_eq!(at, body.len());
+        }
+        rest = after;
+    }
+    messages
+}
+
+/// HEVC in Enhanced RTMP beside AAC: whatever its GOPs are like, pictures and sound are what they were.
+#[test]
+fn hevc_comes_out_as_it_went_in() {
+    if !tools() {
+        return;
+    }
+    for (gops, b_frames) in
+        [("open-gop=0", "bframes=0"), ("open-gop=0", "bframes=3"), ("open-gop=1", "bframes=3")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source.mp4");
+        let params = format!("keyint=25:min-keyint=25:scenecut=0:{gops}:{b_frames}:log-level=none");
+        let mut args =
+            vec!["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=7"];
+        args.extend(["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", &params, "-tag:v", "hvc1"]);
+        args.extend(["-movflags", "frag_every_frame+empty_moov+default_base_moof", source.to_str().unwrap()]);
+        quiet("ffmpeg", &args);
+        let mut all = enhanced(&std::fs::read(&source).unwrap(), b"hvc1");
+        assert_eq!(all.len(), 1 + 175);
+        let sound = make_flv(folder.path(), &[]);
+        let sound = messages(&std::fs::read(sound).unwrap().into());
+        all.extend(sound.into_iter().filter(|(kind, ..)| *kind == Kind::Audio));
+        all.sort_by_key(|(_, time, _)| *time);
+        let files = publish(&all);
+        assert_eq!(hashes(&files.path("video.mp4"), "0:v"), hashes(&source, "0:v"), "{params}");
+        assert!(files.records.len() >= 3 && files.records[..3].iter().all(|r| r.duration_90k == 180_000));
+        let info = files.outputs.iter().find_map(|output| match output {
+            Output::Init { track: Track::Video, info, .. } => Some(info.clone()),
+            _ => None,
+        });
+        let info = info.unwrap();
+        assert_eq!((info.codec.as_str(), info.width, info.height), ("hvc1.1.6.L60.90", 320, 180));
+        // Not as MPEG-TS, and that is said, for each segment.
+        assert!(files.records.iter().all(|record| record.mpeg_ts.is_none()));
+        let said = files.reports.iter().filter(|report| matches!(report, Report::NoMpegTs { .. })).count();
+        assert_eq!(said, files.records.len());
+    }
+}
+
+/// AV1 in Enhanced RTMP alone, of both encoders that Debian's ffmpeg has, with temporal delimiters as some encoders leave them.
+#[test]
+fn av1_comes_out_as_it_went_in() {
+    if !tools() {
+        return;
+    }
+    let svt = [
+        "libsvtav1",
+        "-preset",
+        "12",
+        "-svtav1-params",
+        "keyint=25",
+        "-movflags",
+        "frag_every_frame+empty_moov+default_base_moof",
+    ];
+    let aom = [
+        "libaom-av1",
+        "-cpu-used",
+        "8",
+        "-usage",
+        "realtime",
+        "-g",
+        "25",
+        "-movflags",
+        "frag_every_frame+delay_moov+default_base_moof",
+    ];
+    for (encoder, codec) in [(&svt[..], "av01.0.00M.08"), (&aom, "av01.0.00M.08")] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source.mp4");
+        let mut args = vec![
+            "-v",
+            "error",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x180:rate=25:duration=7",
+            "-c:v",
+        ];
+        args.extend(encoder);
+        args.push(source.to_str().unwrap());
+        quiet("ffmpeg", &args);
+        let mut all = enhanced(&std::fs::read(&source).unwrap(), b"av01");
+        assert_eq!(all.len(), 1 + 175);
+        let plain = publish(&all);
+        assert_eq!(hashes(&plain.path("video.mp4"), "0:v"), hashes(&source, "0:v"), "{}", encoder[0]);
+        assert!(
+            plain.records.len() >= 3
+                && plain.records[..3].iter().all(|r| r.duration_90k == 180_000 && r.independent)
+        );
+        let info = plain.outputs.iter().find_map(|output| match output {
+            Output::Init { track: Track::Video, info, .. } => Some(info.clone()),
+            _ => None,
+        });
+        let info = info.unwrap();
+        assert_eq!((info.codec.as_str(), info.width, info.height), (codec, 320, 180));
+        assert!(plain.records.iter().all(|record| record.mpeg_ts.is_none()));
+        for (.., payload) in &mut all[1..] {
+            *payload = [&payload[..5], &[0x12, 0], &payload[5..]].concat().into();
+        }
+        assert!(publish(&all).outputs == plain.outputs, "a temporal delimiter went on");
+    }
+}
+
+/// Opus in Enhanced RTMP beside H.264: the packets are what they were, of 20 ms and of 60, and the clock is that of its samples.
+#[test]
+fn opus_comes_out_as_it_went_in() {
+    if !tools() {
+        return;
+    }
+    for (frame, count) in [("20", 350), ("60", 117)] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source.mp4");
+        let mut args = vec![
+            "-v",
+            "error",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440:sample_rate=48000:duration=6.99",
+        ];
+        args.extend(["-ac", "2", "-c:a", "libopus", "-b:a", "64k", "-frame_duration", frame]);
+        args.extend(["-movflags", "frag_every_frame+delay_moov+default_base_moof", source.to_str().unwrap()]);
+        quiet("ffmpeg", &args);
+        let mut all = enhanced(&std::fs::read(&source).unwrap(), b"Opus");
+        assert_eq!(all.len(), 1 + count);
+        let film = make_flv(folder.path(), &[]);
+        let film = messages(&std::fs::read(film).unwrap().into());
+        all.extend(film.into_iter().filter(|(kind, ..)| *kind == Kind::Video));
+        all.sort_by_key(|(_, time, _)| *time);
+        let files = publish(&all);
+        let (ours, theirs) = (files.path("audio.mp4"), source);
+        let copy = |path| hashes_of(path, "0:a", &["-c", "copy"]);
+        let (came, went) = (copy(&theirs), copy(&ours));
+        assert!(came.len() - went.len() <= 1 && came.starts_with(&went), "{} of {}", went.len(), came.len());
+        // What a decoder makes of it is whole, and no frame was moved.
+        assert!(hashes(&ours, "0:a").len() == went.len());
+        assert!(
+            !files
+                .reports
+                .iter()
+                .any(|report| matches!(report, Report::AudioReanchored { .. } | Report::NoMpegTs { .. }))
+        );
+        let end = files.records.iter().rev().find_map(|record| record.sound_end).unwrap();
+        assert_eq!(
+            (end.rate, end.sample),
+            (48_000, went.len() as u64 * if count == 350 { 960 } else { 2_880 })
+        );
+        let info = files.outputs.iter().find_map(|output| match output {
+            Output::Init { track: Track::Audio, info, .. } => Some(info.clone()),
+            _ => None,
+        });
+        assert_eq!(info.map(|info| (info.codec, info.channels)), Some(("Opus".to_owned(), 2)));
+        // MPEG-TS has the pictures alone.
+        assert_eq!(
+            hashes(&files.path("muxed.ts"), "0:v").len(),
+            hashes(&files.path("video.mp4"), "0:v").len()
+        );
+        let args = ["-v", "error", "-show_entries", "stream=codec_type", "-of", "csv=p=0"];
+        let muxed = files.path("muxed.ts");
+        let kinds = quiet("ffprobe", &[&args[..], &[muxed.to_str().unwrap()]].concat());
+        assert!(kinds.contains("video") && !kinds.contains("audio"), "{kinds}");
     }
 }

@@ -187,7 +187,7 @@ impl Marking {
     pub fn restore(&mut self, saved: Saved) {
         self.restart(saved.policy);
         self.plan = match &saved.config {
-            Some(config) if saved.planned => Plan::avoiding(&config.avcc, &saved.taken).ok(),
+            Some(config) if saved.planned => Plan::of_config(config, &saved.taken).ok(),
             _ => None,
         };
         self.config = saved.config.map(Arc::new);
@@ -261,9 +261,9 @@ impl Marking {
         if self.policy == MarkPolicy::Off {
             return Ok(Unit::VideoConfig(config));
         }
-        match Plan::avoiding(&config.avcc, &self.taken) {
+        match Plan::of_config(&config, &self.taken) {
             Ok(plan) => {
-                let published = VideoConfig { avcc: plan.avcc().clone(), ..(*config).clone() };
+                let published = VideoConfig { record: plan.avcc().clone(), ..(*config).clone() };
                 self.plan = Some(plan);
                 Ok(Unit::VideoConfig(Arc::new(published)))
             }

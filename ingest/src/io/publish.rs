@@ -536,6 +536,12 @@ impl Stream {
     fn note(&mut self, note: Note) {
         match note {
             Note::Started(_) => {}
+            Note::FurtherTracks(track) => {
+                let text = format!(
+                    "the publisher sends several {track:?} tracks: the first goes on, the others do not"
+                );
+                self.report("further-tracks", &text);
+            }
             Note::Time(Event::Jump { .. }) => self.report("time-jump", &format!("{note:?}")),
             Note::Time(Event::Bump { .. }) => self.report("time-bump", &format!("{note:?}")),
         }

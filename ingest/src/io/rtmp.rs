@@ -11,7 +11,7 @@ use crate::log::Gate;
 use crate::metrics::{Because, Metrics};
 use crate::slot::Push;
 use ring::rand::{SecureRandom, SystemRandom};
-use rtmp::{Event, Reject, Session};
+use rtmp::{Event, FourCc, Reject, Session};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,6 +133,12 @@ impl Door {
     }
 }
 
+/// How a publisher's session is set up.
+pub(crate) fn settings() -> rtmp::Config {
+    let fourcc_offer = [b"avc1", b"hvc1", b"av01", b"mp4a", b"Opus"].map(|name| FourCc(*name)).to_vec();
+    rtmp::Config { fourcc_offer, ..rtmp::Config::default() }
+}
+
 /// How a connection ended.
 pub(crate) enum End {
     /// The peer closed, or stopped publishing and left.
@@ -161,7 +167,7 @@ async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door:
     let (end, published) = match SystemRandom::new().fill(&mut random) {
         Ok(()) => {
             let start = Instant::now();
-            let session = Session::new(rtmp::Config::default(), 0, random);
+            let session = Session::new(settings(), 0, random);
             let (pass, claim) = (Some(pass), None);
             let connection =
                 Connection { session, start, peer, pass, claim, ended: false, parting: false, door: &door };

@@ -3,6 +3,7 @@
 //! In: its messages. Out: their places, and what waits, in order. Pure.
 
 use bytes::Bytes;
+use media::flv::{Audio, Video};
 use rtmp::{MediaKind, Message};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::collections::VecDeque;
@@ -25,30 +26,25 @@ pub(super) enum What {
 
 impl What {
     pub(super) fn of(message: &Message) -> What {
-        let (first, second) = (message.payload.first().copied(), message.payload.get(1).copied());
-        match (message.kind, first, second) {
-            // FourCC packets: the type is in the low bits.
-            (MediaKind::Video, Some(first), _) if first & 0x80 != 0 => match first & 0x0f {
-                0 => What::Config(0),
-                1 | 3 => What::Media(0),
-                _ => What::Other,
+        let payload = message.payload.clone();
+        match message.kind {
+            MediaKind::Video => match Video::parse(payload) {
+                Ok((Video::Config { .. }, _)) => What::Config(0),
+                Ok((Video::Frame { .. }, _)) => What::Media(0),
+                Ok((Video::End | Video::Ignored(_), _)) | Err(_) => What::Other,
             },
-            (MediaKind::Audio, Some(first), _) if first >> 4 == 9 => match first & 0x0f {
-                0 => What::Config(1),
-                1 => What::Media(1),
-                _ => What::Other,
+            MediaKind::Audio => match Audio::parse(payload) {
+                Ok((Audio::Config { .. }, _)) => What::Config(1),
+                Ok((Audio::Frame { .. }, _)) => What::Media(1),
+                Ok((Audio::Ignored(_), _)) | Err(_) => What::Other,
             },
-            (MediaKind::Video, Some(_), Some(0)) => What::Config(0),
-            (MediaKind::Video, Some(_), Some(1)) => What::Media(0),
-            (MediaKind::Audio, Some(first), Some(0)) if first >> 4 == 10 => What::Config(1),
-            (MediaKind::Audio, Some(_), Some(_)) => What::Media(1),
-            _ => What::Other,
+            MediaKind::Data => What::Other,
         }
     }
 }
 
-/// Whether it begins a GOP.
-pub(super) fn is_idr(message: &Message) -> bool {
+/// Whether it begins a GOP, as its head says.
+pub fn is_idr(message: &Message) -> bool {
     let first = message.payload.first().copied().unwrap_or_default();
     What::of(message) == What::Media(0) && (first >> 4) & 7 == 1
 }

@@ -204,6 +204,15 @@ fn a_copy_that_becomes_another_encode_leaves_and_a_lost_message_or_three_do_not_
     assert_eq!((lab.out.as_slice(), lab.anew), (all.as_slice(), 0));
 }
 
+#[test]
+fn a_gop_begins_under_either_head() {
+    let video = |payload: &[u8]| is_idr(&message(MediaKind::Video, 0, payload));
+    assert!(video(&[0x17, 1, 0, 0, 0, 1]) && video(b"\x91hvc1\0\0\0") && video(b"\x93hvc1"));
+    assert!(!video(&[0x17, 0, 0, 0, 0, 1]) && !video(&[0x27, 1, 0, 0, 0, 1]) && !video(&[]));
+    assert!(!video(b"\x90hvc1") && !video(b"\xa1hvc1\0\0\0") && !video(b"\x94hvc1"));
+    assert!(!is_idr(&message(MediaKind::Audio, 0, &[0x17, 1, 0, 0, 0, 1])));
+}
+
 proptest! {
     /// Two connections with the same feed, each seen whole or lost at some moment, but never both; one may be lost and come
     /// back. What goes on is the feed: nothing is missing, nothing twice, nothing out of order. Where both were written in

@@ -22,7 +22,7 @@ use releve_state::{KeyHash, StreamKey};
 use releve_watermark::KeyRing;
 use rtmp::amf::Value;
 use rtmp::chunk::{Writer, kind};
-use rtmp::{Event, Message, Session};
+use rtmp::{Event, MediaKind, Message, Session};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -241,9 +241,49 @@ pub fn capture() -> Vec<Message> {
     }
 }
 
+/// What a file holds: time in milliseconds, length and payload of each message; the configuration is the first.
+fn kept(kind: MediaKind, mut rest: &'static [u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
+        let number = |at: usize| u32::from_be_bytes(*head[at..].first_chunk().unwrap());
+        let (payload, after) = after.split_at(number(4) as usize);
+        let payload = bytes::Bytes::from_static(payload);
+        messages.push(Message { kind, timestamp: number(0), payload });
+        rest = after;
+    }
+    messages
+}
+
+/// The same second with other pictures: HEVC of libx265 in ffmpeg 5.1 with B-frames, in Enhanced RTMP as encoders say it.
+pub fn hevc_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = kept(MediaKind::Video, include_bytes!("hevc.messages"));
+    messages.extend(capture().into_iter().filter(|message| message.kind == MediaKind::Audio));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
+/// The same second with other sound: Opus.
+pub fn opus_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = kept(MediaKind::Audio, include_bytes!("opus.messages"));
+    messages.extend(capture().into_iter().filter(|message| message.kind == MediaKind::Video));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
+/// A second of AV1 of libaom beside Opus of libopus, both in ffmpeg 5.1.
+pub fn av1_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = kept(MediaKind::Video, include_bytes!("av1.messages"));
+    messages.extend(kept(MediaKind::Audio, include_bytes!("opus.messages")));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
 /// Some seconds of it: each begins with an IDR picture, the codec configurations are in front.
 pub fn seconds(of: std::ops::Range<u32>) -> Vec<Message> {
-    let capture = capture();
+    again(&capture(), of)
+}
+
+fn again(capture: &[Message], of: std::ops::Range<u32>) -> Vec<Message> {
     of.flat_map(|second| {
         capture.iter().map(move |message| Message {
             timestamp: (message.timestamp + second * 1_000).min(second * 1_000 + 999),

@@ -9,7 +9,7 @@ mod harness;
 mod rejoin;
 mod through_tls;
 
-use common::{Encoder, Lab, alone, hashes, new_key, seconds, soon, stream};
+use common::{Encoder, Lab, alone, av1_seconds, hashes, hevc_seconds, new_key, seconds, soon, stream};
 use failover::Gate;
 use harness::{Cable, Pair, Side, free_address, settled, survivors};
 use ingest_api::window::Marking;
@@ -49,6 +49,36 @@ async fn both_nodes_list_the_same_segments() {
     pair.alike(0, 5).await;
     let theirs = pair.standby.lab.state.last_segment(&stream()).await.unwrap();
     assert_eq!(theirs, pair.holder.lab.state.last_segment(&stream()).await.unwrap());
+    pair.stop().await;
+}
+
+/// Pictures that cannot be marked go on as they come, on both nodes and through a handover.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_list_the_same_hevc() {
+    unmarkable(hevc_seconds(0..6), ["hvc1.1.6.L30.90", "mp4a.40.2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_list_the_same_av1_and_opus() {
+    unmarkable(av1_seconds(0..6), ["av01.0.00M.08", "Opus"]).await;
+}
+
+async fn unmarkable(media: Vec<rtmp::Message>, codecs: [&str; 2]) {
+    let mut pair = Pair::new(MarkPolicy::Prefer, Protect::Commit).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    let (before, after) = media.split_at(media.len() * 5 / 12);
+    encoder.send(before).await;
+    pair.alike(0, 2).await;
+    pair.hand_over().await;
+    encoder.send(after).await;
+    pair.join().await;
+    encoder.leaves().await;
+    let segments = pair.alike(0, 6).await;
+    assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Unmarked));
+    assert_eq!(segments.iter().map(|one| one.gops.len()).sum::<usize>(), 6);
+    assert!(segments.iter().all(|one| (one.run, one.discontinuity) == (segments[0].run, 0)));
+    let listed = pair.standby.lab.ended(&pair.standby.node).await;
+    assert!(listed.tracks.iter().map(|info| info.codec.as_str()).eq(codecs));
     pair.stop().await;
 }
 

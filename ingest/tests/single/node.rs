@@ -1,6 +1,8 @@
 //! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
 
-use crate::common::{Encoder, Lab, get, new_key, seconds, soon, stream};
+use crate::common::{
+    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, opus_seconds, seconds, soon, stream,
+};
 use ingest_api::node_auth::AUTH_HEADER;
 use ingest_api::origin::Route;
 use ingest_api::window::{Marking, Segment, Sha256};
@@ -9,6 +11,7 @@ use releve_ingest::io::publish::GRACE;
 use releve_state::Coordinator;
 use releve_state::coordinator::MarkPolicy;
 use rtmp::amf::Value;
+use rtmp::{MediaKind, Message};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn numbers(snapshot: &Snapshot) -> Vec<u64> {
@@ -355,4 +358,107 @@ async fn of_two_nodes_on_one_state_only_the_newer_holder_records() {
     let snapshot = lab.window(&old, |now| !now.live && now.segments.len() == 2).await;
     assert_eq!((snapshot.epoch, numbers(&snapshot)), (before.epoch + 2, vec![3, 4]));
     tokio::join!(soon(old.stop()), soon(new.stop()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hevc_goes_out_unmarked_and_as_cmaf_alone() {
+    let lab = Lab::new(MarkPolicy::Prefer).await;
+    let node = lab.node_with(GRACE, "normalise = \"auto\"\n").await;
+    let codecs = ["vp09", "hvc1"].map(Value::text).to_vec();
+    let mut encoder =
+        Encoder::publish_with(node.rtmp, &lab.key, &[("fourCcList", Value::StrictArray(codecs))]).await;
+    encoder.hears("NetStream.Publish.Start").await;
+    assert!(encoder.has_heard("fourCcList") && encoder.has_heard("hvc1") && !encoder.has_heard("vp09"));
+    encoder.send(&hevc_seconds(0..3)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    let codecs: Vec<_> = snapshot.tracks.iter().map(|info| info.codec.as_str()).collect();
+    assert_eq!(codecs, ["hvc1.1.6.L30.90", "mp4a.40.2"]);
+    assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_none() && one.independent));
+    let gops: Vec<_> = snapshot.segments.iter().flat_map(|one| &one.gops).collect();
+    assert!(gops.len() == 3 && gops.iter().all(|gop| gop.marking == Marking::Unmarked));
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("reports_total{stream=\"demo\",kind=\"unmarkable\"} 1"), "{page}");
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn av1_and_opus_go_out_as_they_came() {
+    let lab = Lab::new(MarkPolicy::Prefer).await;
+    let node = lab.node_with(GRACE, "normalise = \"auto\"\n").await;
+    let codecs = ["av01", "Opus", "vp09"].map(Value::text).to_vec();
+    let mut encoder =
+        Encoder::publish_with(node.rtmp, &lab.key, &[("fourCcList", Value::StrictArray(codecs))]).await;
+    encoder.hears("NetStream.Publish.Start").await;
+    assert!(encoder.has_heard("av01") && encoder.has_heard("Opus") && !encoder.has_heard("vp09"));
+    encoder.send(&av1_seconds(0..3)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    let codecs: Vec<_> = snapshot.tracks.iter().map(|info| info.codec.as_str()).collect();
+    assert_eq!(codecs, ["av01.0.00M.08", "Opus"]);
+    assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_none() && one.independent));
+    let gops: Vec<_> = snapshot.segments.iter().flat_map(|one| &one.gops).collect();
+    assert!(gops.len() == 3 && gops.iter().all(|gop| gop.marking == Marking::Unmarked));
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_requires_marks_takes_no_hevc() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&hevc_seconds(0..1)).await;
+    encoder.hears("the media cannot be published").await;
+    encoder.closed().await;
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_encrypted_takes_h264_and_aac_alone() {
+    for media in [hevc_seconds(0..3), av1_seconds(0..3), opus_seconds(0..3)] {
+        let lab = Lab::new(MarkPolicy::Off).await.encrypted().await;
+        let node = lab.node(GRACE).await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&media).await;
+        encoder.hears("the media cannot be published").await;
+        encoder.closed().await;
+        let none = lab.window(&node, |snapshot| !snapshot.live).await;
+        assert!(none.segments.is_empty(), "in the clear");
+        soon(node.stop()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opus_goes_out_beside_marked_pictures_and_further_tracks_are_said_once() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    let mut media = opus_seconds(0..3);
+    // The same sound once more as a second track, as encoders that speak Enhanced RTMP v2 send it.
+    let is_sound = |message: &&Message| message.kind == MediaKind::Audio;
+    let again = |message: &Message| {
+        let payload =
+            [&[0x95, message.payload[0] & 0x0f], &message.payload[1..5], &[1], &message.payload[5..]]
+                .concat();
+        Message { payload: payload.into(), ..message.clone() }
+    };
+    let further: Vec<_> = media.iter().filter(is_sound).map(again).collect();
+    media.extend(further);
+    media.sort_by_key(|message| message.timestamp);
+    encoder.send(&media).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    assert!(snapshot.tracks[0].codec.starts_with("avc1.") && snapshot.tracks[1].codec == "Opus");
+    assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_some() && one.tracks.len() == 2));
+    assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
+    let end = snapshot.segments[2].sound_end.unwrap();
+    assert_eq!((end.rate, end.sample), (48_000, 144_000));
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("reports_total{stream=\"demo\",kind=\"further-tracks\"} 1"), "{page}");
+    soon(node.stop()).await;
 }

@@ -204,7 +204,7 @@ impl Normaliser {
 
     fn config(&mut self, config: Arc<VideoConfig>, out: &mut Vec<Do>) {
         self.settle(out);
-        match Plan::of(&config.avcc) {
+        match Plan::of_config(&config, &[]) {
             Ok(plan) => {
                 self.host = Some(Arc::new(plan));
                 if !self.is_coding() {

@@ -105,7 +105,7 @@ fn pictures(units: &[Unit]) -> Vec<&AccessUnit> {
 
 fn configs(units: &[Unit]) -> Vec<Bytes> {
     let config = |unit: &Unit| match unit {
-        Unit::VideoConfig(config) => Some(config.avcc.clone()),
+        Unit::VideoConfig(config) => Some(config.record.clone()),
         _ => None,
     };
     units.iter().filter_map(config).collect()
@@ -182,8 +182,8 @@ fn what_does_not_fit_is_the_same_film_in_closed_gops() {
         let (before, after) = (bytes(&came), bytes(&went));
         let sum = |pictures: &[Vec<u8>]| pictures.iter().map(Vec::len).sum::<usize>();
         let (source, film) = (
-            decoded(&format!("{name}-host"), &host.avcc, &before),
-            decoded(&format!("{name}-ours"), &ours.avcc, &after),
+            decoded(&format!("{name}-host"), &host.record, &before),
+            decoded(&format!("{name}-ours"), &ours.record, &after),
         );
         assert_eq!(source.len(), film.len(), "{name}: no picture is missing");
         let one = source.len() / came.len();
@@ -195,7 +195,7 @@ fn what_does_not_fit_is_the_same_film_in_closed_gops() {
         );
         assert!(worst > 30.0 && grown < 1.6, "{name}: {worst} dB, {grown} of the bytes");
 
-        marks(name, &ours.avcc, &went, &film);
+        marks(name, &ours.record, &went, &film);
         if name == "open" {
             assert_eq!(normalised(&units), out, "{name}: the same again");
         }

@@ -10,27 +10,26 @@
 //!   ├ trak                                   │   ├ tfhd default-base-is-moof
 //!   │ ├ tkhd                                 │   ├ tfdt 64-bit decode time
 //!   │ └ mdia mdhd hdlr minf                  │   └ trun version 1: signed composition offsets
-//!   │   └ stbl stsd avc1/avcC or mp4a/esds   └ mdat
+//!   │   └ stbl stsd what the codec says      └ mdat
 //!   └ mvex trex                                  the samples
 //! ```
 //!
 //! There is no edit list: composition offsets go as received, so audio and video keep the distance the publisher gave
 //! them. Creation times are 0: nothing here may differ between two nodes.
 
-use crate::unit::{AudioConfig, VideoConfig};
+use crate::config::dops;
+use crate::unit::{AAC_FRAME_SAMPLES, AudioCoding, AudioConfig, VideoCoding, VideoConfig};
 use bytes::{BufMut, Bytes, BytesMut};
 use ingest_api::Track;
 use mp4_atom::{
-    Audio, Avc1, Avcc, Codec, Decode, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Mfhd,
-    Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun,
-    TrunEntry, TrunSamples, Visual, Vmhd, esds,
+    Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Decode, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr,
+    Hvc1, Hvcc, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Opus, Smhd, Stbl, Stco, Stsd, Tfdt,
+    Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, TrunSamples, Visual, Vmhd, esds,
 };
 use thiserror::Error;
 
 /// Ticks in a second of a video track.
 pub const VIDEO_TIMESCALE: u32 = 90_000;
-/// Samples of an AAC frame.
-pub const AUDIO_FRAME_SAMPLES: u32 = 1_024;
 
 /// Track id in every file: each holds one track.
 const TRACK_ID: u32 = 1;
@@ -60,41 +59,63 @@ pub struct Sample {
 /// The init section of a video track.
 ///
 /// # Errors
-/// An avcC that its own parser took but the box writer does not.
+/// A record that its own parser took but the box writer does not.
 pub fn video_init(config: &VideoConfig) -> Result<Bytes, InitError> {
     // The writer wants the record as fields; the marker's PPS may be among them.
-    let avcc = <Avcc as mp4_atom::Atom>::decode_body(&mut &config.avcc[..]).map_err(failed)?;
+    let mut record = &config.record[..];
     let side = |side: u32| u16::try_from(side).map_err(|_| InitError(format!("a side of {side} samples")));
     let (width, height) = (side(config.width)?, side(config.height)?);
     let visual = Visual { data_reference_index: 1, width, height, ..Visual::default() };
-    let avc1 =
-        Avc1 { visual, avcc, btrt: None, colr: None, pasp: None, taic: None, fiel: None, spatial: None };
+    let codec = match config.coding {
+        VideoCoding::H264 => {
+            let avcc = Avcc::decode_body(&mut record).map_err(failed)?;
+            let (btrt, colr, pasp, taic, fiel, spatial) = (None, None, None, None, None, None);
+            Codec::Avc1(Avc1 { visual, avcc, btrt, colr, pasp, taic, fiel, spatial })
+        }
+        VideoCoding::Hevc => {
+            let hvcc = Hvcc::decode_body(&mut record).map_err(failed)?;
+            Codec::Hvc1(Hvc1 { visual, hvcc, ..Hvc1::default() })
+        }
+        VideoCoding::Av1 => {
+            let av1c = Av1c::decode_body(&mut record).map_err(failed)?;
+            Codec::Av01(Av01 { visual, av1c, ..Av01::default() })
+        }
+    };
     let tkhd = Tkhd { width: width.into(), height: height.into(), ..track_head(Track::Video) };
-    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(Codec::Avc1(avc1)) };
+    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(codec) };
     init(tkhd, VIDEO_TIMESCALE, b"vide", minf)
 }
 
 /// The init section of an audio track.
 ///
 /// # Errors
-/// Values that no box can hold; `AudioConfig::of_asc` lets none through.
+/// Values that no box can hold; `AudioConfig::of` lets none through.
 pub fn audio_init(config: &AudioConfig) -> Result<Bytes, InitError> {
+    let channel_count = u16::try_from(config.channels).map_err(failed)?;
+    // 16 bits hold no rate over 65,535 Hz; 0 sends readers to the timescale, as ffmpeg writes it too.
+    let sample_rate = u16::try_from(config.sample_rate).unwrap_or(0).into();
+    let audio = Audio { data_reference_index: 1, channel_count, sample_size: 16, sample_rate };
+    let codec = match config.coding {
+        AudioCoding::Aac => Codec::Mp4a(Mp4a { audio, esds: aac(config), btrt: None, taic: None }),
+        AudioCoding::Opus => {
+            let dops = dops(&config.record).map_err(failed)?;
+            Codec::Opus(Opus { audio, dops, btrt: None })
+        }
+    };
+    let minf = Minf { smhd: Some(Smhd::default()), ..media(codec) };
+    init(track_head(Track::Audio), config.sample_rate, b"soun", minf)
+}
+
+fn aac(config: &AudioConfig) -> esds::Esds {
     let specific =
-        esds::DecoderSpecific { profile: 0, freq_index: 0, chan_conf: 0, raw: config.asc.to_vec() };
+        esds::DecoderSpecific { profile: 0, freq_index: 0, chan_conf: 0, raw: config.record.to_vec() };
     let dec_config = esds::DecoderConfig {
         object_type_indication: 0x40,
         stream_type: 5,
         dec_specific: Some(specific),
         ..esds::DecoderConfig::default()
     };
-    let es_desc = esds::EsDescriptor { es_id: 0, dec_config, ..esds::EsDescriptor::default() };
-    let channel_count = u16::try_from(config.channels).map_err(failed)?;
-    // 16 bits hold no rate over 65,535 Hz; 0 sends readers to the timescale, as ffmpeg writes it too.
-    let sample_rate = u16::try_from(config.sample_rate).unwrap_or(0).into();
-    let audio = Audio { data_reference_index: 1, channel_count, sample_size: 16, sample_rate };
-    let mp4a = Mp4a { audio, esds: esds::Esds { es_desc }, btrt: None, taic: None };
-    let minf = Minf { smhd: Some(Smhd::default()), ..media(Codec::Mp4a(mp4a)) };
-    init(track_head(Track::Audio), config.sample_rate, b"soun", minf)
+    esds::Esds { es_desc: esds::EsDescriptor { es_id: 0, dec_config, ..esds::EsDescriptor::default() } }
 }
 
 fn track_head(track: Track) -> Tkhd {
@@ -161,9 +182,11 @@ pub fn fragment_head(track: Track, sequence: u32, decode_time: u64, samples: &[S
 }
 
 fn moof(track: Track, sequence: u32, decode_time: u64, samples: &[Sample], offset: i32) -> Vec<u8> {
-    let usual = track == Track::Audio && samples.iter().all(|sample| sample.duration == AUDIO_FRAME_SAMPLES);
+    let first = samples.first().map_or(AAC_FRAME_SAMPLES, |sample| sample.duration);
+    let alike = samples.iter().all(|sample| sample.duration == first);
+    let usual = (track == Track::Audio && alike).then_some(first);
     let entry = |sample: &Sample| TrunEntry {
-        duration: (!usual).then_some(sample.duration),
+        duration: usual.is_none().then_some(sample.duration),
         size: Some(sample.size),
         flags: (track == Track::Video).then_some(if sample.sync { IDR_FLAGS } else { INTER_FLAGS }),
         cts: (track == Track::Video).then_some(i64::from(sample.composition)),
@@ -172,7 +195,7 @@ fn moof(track: Track, sequence: u32, decode_time: u64, samples: &[Sample], offse
     let run = Trun { data_offset: Some(offset), samples: TrunSamples::Explicit(entries) };
     let tfhd = Tfhd {
         track_id: TRACK_ID,
-        default_sample_duration: usual.then_some(AUDIO_FRAME_SAMPLES),
+        default_sample_duration: usual,
         default_sample_flags: (track == Track::Audio).then_some(IDR_FLAGS),
         default_base_is_moof: true,
         ..Tfhd::default()

@@ -1,41 +1,49 @@
 //! Audio tag bodies (FLV 10.1 §E.4.2, Enhanced RTMP v2 "Enhanced Audio").
 
-use super::{FlvError, Head, Ignored, fourcc_text};
+use super::{FirstTrack, FlvError, Head, Ignored, fourcc_text};
+use crate::unit::AudioCoding;
 use bytes::Bytes;
 
 /// What an audio message holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audio {
-    /// An `AudioSpecificConfig`.
-    Config(Bytes),
-    /// One raw AAC frame.
-    Frame(Bytes),
+    /// What a decoder must know first.
+    Config {
+        /// Of which coding.
+        coding: AudioCoding,
+        /// An `AudioSpecificConfig`, or an Opus identification header.
+        record: Bytes,
+    },
+    /// One raw AAC frame, or one Opus packet.
+    Frame {
+        /// How it is coded.
+        coding: AudioCoding,
+        /// Its bytes.
+        data: Bytes,
+    },
     /// Nothing to do.
     Ignored(Ignored),
 }
 
 const EX_HEADER: u8 = 9;
+const MULTITRACK: u8 = 5;
 const AAC: u8 = 10;
 
 impl Audio {
-    /// Reads the payload of an RTMP audio message.
+    /// Reads the payload of an RTMP audio message; and how many further tracks it has.
     ///
     /// # Errors
-    /// A cut head, another codec, several tracks.
-    pub fn parse(payload: Bytes) -> Result<Audio, FlvError> {
+    /// A cut head, another codec.
+    pub fn parse(payload: Bytes) -> Result<(Audio, u64), FlvError> {
         let mut head = Head { bytes: payload, at: 0 };
         if head.bytes.is_empty() {
-            return Ok(Audio::Ignored(Ignored::Empty));
+            return Ok((Audio::Ignored(Ignored::Empty), 0));
         }
         let first = head.byte()?;
         match first >> 4 {
             AAC => {
                 let packet = head.byte()?;
-                Ok(match packet {
-                    0 => Audio::Config(head.rest()),
-                    1 => Audio::Frame(head.rest()),
-                    other => Audio::Ignored(Ignored::PacketType(other)),
-                })
+                Ok((of_packet(packet, AudioCoding::Aac, head), 0))
             }
             EX_HEADER => enhanced(first & 0x0f, head),
             other => Err(FlvError::AudioCodec(legacy_name(other))),
@@ -43,28 +51,39 @@ impl Audio {
     }
 }
 
-fn enhanced(packet: u8, mut head: Head) -> Result<Audio, FlvError> {
+fn enhanced(packet: u8, mut head: Head) -> Result<(Audio, u64), FlvError> {
     let packet = head.after_modifiers(packet)?;
-    if packet == 5 {
-        return Err(FlvError::Multitrack("audio"));
+    if packet != MULTITRACK {
+        let coding = coding(head.take()?)?;
+        return Ok((of_packet(packet, coding, head), 0));
     }
-    let fourcc = head.take::<4>()?;
-    if &fourcc != b"mp4a" {
-        let name = match &fourcc {
-            b"Opus" => "Opus".to_owned(),
-            b"fLaC" => "FLAC".to_owned(),
-            b"ac-3" => "AC-3".to_owned(),
-            b"ec-3" => "E-AC-3".to_owned(),
-            b".mp3" => "MP3".to_owned(),
-            other => fourcc_text(*other),
-        };
-        return Err(FlvError::AudioCodec(name));
+    match head.first_track()? {
+        (Some(FirstTrack { packet, fourcc, head }), further) => {
+            Ok((of_packet(packet, coding(fourcc)?, head), further))
+        }
+        (None, further) => Ok((Audio::Ignored(Ignored::Tracks), further)),
     }
-    Ok(match packet {
-        0 => Audio::Config(head.rest()),
-        1 => Audio::Frame(head.rest()),
+}
+
+fn of_packet(packet: u8, coding: AudioCoding, head: Head) -> Audio {
+    match packet {
+        0 => Audio::Config { coding, record: head.rest() },
+        1 => Audio::Frame { coding, data: head.rest() },
         other => Audio::Ignored(Ignored::PacketType(other)),
-    })
+    }
+}
+
+fn coding(fourcc: [u8; 4]) -> Result<AudioCoding, FlvError> {
+    let unsupported = |name: &str| Err(FlvError::AudioCodec(name.to_owned()));
+    match &fourcc {
+        b"mp4a" => Ok(AudioCoding::Aac),
+        b"Opus" => Ok(AudioCoding::Opus),
+        b"fLaC" => unsupported("FLAC"),
+        b"ac-3" => unsupported("AC-3"),
+        b"ec-3" => unsupported("E-AC-3"),
+        b".mp3" => unsupported("MP3"),
+        other => unsupported(&fourcc_text(*other)),
+    }
 }
 
 fn legacy_name(format: u8) -> String {
@@ -92,20 +111,41 @@ mod tests {
     };
 
     fn parse(bytes: &[u8]) -> Result<Audio, FlvError> {
-        Audio::parse(Bytes::copy_from_slice(bytes))
+        Audio::parse(Bytes::copy_from_slice(bytes)).map(|(audio, further)| {
+            assert_eq!(further, 0);
+            audio
+        })
     }
 
     #[test]
     fn heads() {
-        assert_eq!(parse(&[0xaf, 0, 0x12, 0x10]), Ok(Audio::Config(Bytes::from_static(&[0x12, 0x10]))));
-        assert_eq!(parse(&[0xaf, 1, 7]), Ok(Audio::Frame(Bytes::from_static(&[7]))));
-        assert_eq!(parse(b"\x91mp4aabc"), Ok(Audio::Frame(Bytes::from_static(b"abc"))));
-        assert_eq!(parse(b"\x90mp4aabc"), Ok(Audio::Config(Bytes::from_static(b"abc"))));
+        let config = |coding, record| Ok(Audio::Config { coding, record: Bytes::from_static(record) });
+        let frame = |coding, data| Ok(Audio::Frame { coding, data: Bytes::from_static(data) });
+        use AudioCoding::{Aac, Opus};
+        assert_eq!(parse(&[0xaf, 0, 0x12, 0x10]), config(Aac, &[0x12, 0x10]));
+        assert_eq!(parse(&[0xaf, 1, 7]), frame(Aac, &[7]));
+        assert_eq!(parse(b"\x91mp4aabc"), frame(Aac, b"abc"));
+        assert_eq!(parse(b"\x90mp4aabc"), config(Aac, b"abc"));
+        assert_eq!(parse(b"\x91Opusabc"), frame(Opus, b"abc"));
+        assert_eq!(parse(b"\x90Opusabc"), config(Opus, b"abc"));
+        assert_eq!(parse(b"\x94Opusabc"), Ok(Audio::Ignored(Ignored::PacketType(4))), "channel order");
         assert_eq!(parse(&[]), Ok(Audio::Ignored(Ignored::Empty)));
         assert_eq!(parse(&[0xaf]), Err(FlvError::Short { len: 1 }));
         assert_eq!(parse(&[0x2f, 1]), Err(FlvError::AudioCodec("MP3".to_owned())));
-        assert_eq!(parse(b"\x90Opusx"), Err(FlvError::AudioCodec("Opus".to_owned())));
-        assert_eq!(parse(b"\x95\0mp4a"), Err(FlvError::Multitrack("audio")));
+        assert_eq!(parse(b"\x90fLaCx"), Err(FlvError::AudioCodec("FLAC".to_owned())));
+    }
+
+    #[test]
+    fn of_several_tracks_the_first_is_read() {
+        let parse = |bytes: &'static [u8]| Audio::parse(Bytes::from_static(bytes));
+        let frame = |coding, data| Audio::Frame { coding, data: Bytes::from_static(data) };
+        use AudioCoding::{Aac, Opus};
+        assert_eq!(parse(b"\x95\x01mp4a\0abc"), Ok((frame(Aac, b"abc"), 0)));
+        assert_eq!(parse(b"\x95\x01mp4a\x02abc"), Ok((Audio::Ignored(Ignored::Tracks), 1)));
+        let two = b"\x95\x21Opus\0\0\0\x01amp4a\x01\0\0\x01b";
+        assert_eq!(parse(two), Ok((frame(Opus, b"a"), 1)));
+        assert!(parse(b"\x95\x01fLaC\0x").unwrap_err().to_string().contains("FLAC"));
+        assert_eq!(parse(b"\x95\x11mp4a\0\0\0\x09abc"), Err(FlvError::Short { len: 13 }));
     }
 
     proptest! {
@@ -114,9 +154,9 @@ mod tests {
             let payload: Bytes = [&[0xaf][..], &rest].concat().into();
             let oracle = AudioData::demux(&mut std::io::Cursor::new(payload.clone())).unwrap();
             let AudioTagBody::Legacy(LegacyAudioTagBody::Aac(oracle)) = oracle.body else { panic!() };
-            match (Audio::parse(payload).unwrap(), oracle) {
-                (Audio::Config(ours), AacAudioData::SequenceHeader(theirs)) => prop_assert_eq!(ours, theirs),
-                (Audio::Frame(ours), AacAudioData::Raw(theirs)) => prop_assert_eq!(ours, theirs),
+            match (Audio::parse(payload).unwrap().0, oracle) {
+                (Audio::Config { record, .. }, AacAudioData::SequenceHeader(theirs)) => prop_assert_eq!(record, theirs),
+                (Audio::Frame { data, .. }, AacAudioData::Raw(theirs)) => prop_assert_eq!(data, theirs),
                 (Audio::Ignored(_), AacAudioData::Unknown { .. }) => {}
                 (ours, theirs) => panic!("{ours:?} against {theirs:?}"),
             }
@@ -124,7 +164,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = parse(&bytes);
+            let _ = Audio::parse(bytes.into());
         }
     }
 }

@@ -3,8 +3,9 @@
 //! In: the payload of an RTMP audio or video message. Out: a `Video` or an `Audio` that shares the payload's bytes, or an
 //! error that names the codec or the byte. Pure. Adobe FLV 10.1 Annex E.4; Enhanced RTMP v2 (FourCC packets).
 //!
-//! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets. Every other codec is refused by name: a
-//! publisher must hear why, not watch a stream that never appears.
+//! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets, HEVC, AV1 and Opus as `hvc1`, `av01` and `Opus` packets. Every
+//! other codec is refused by name: a publisher must hear why, not watch a stream that never appears. Of several tracks in one publish the
+//! first (id 0) is read, alone or inside multitrack messages; further ones are counted.
 
 mod audio;
 mod video;
@@ -26,6 +27,8 @@ pub enum Ignored {
     Metadata,
     /// A packet type without use here.
     PacketType(u8),
+    /// Further tracks, and nothing of the first.
+    Tracks,
 }
 
 /// Why a payload is refused.
@@ -37,15 +40,17 @@ pub enum FlvError {
         /// Bytes there are.
         len: usize,
     },
-    /// A video codec other than H.264.
-    #[error("video codec {0} is not supported: publish H.264 (AVC)")]
+    /// A video codec other than H.264, HEVC and AV1.
+    #[error(
+        "video codec {0} is not supported: publish H.264 (AVC), or HEVC or AV1 as Enhanced RTMP (hvc1, av01)"
+    )]
     VideoCodec(String),
-    /// An audio codec other than AAC.
-    #[error("audio codec {0} is not supported: publish AAC")]
+    /// An audio codec other than AAC and Opus.
+    #[error("audio codec {0} is not supported: publish AAC, or Opus as Enhanced RTMP")]
     AudioCodec(String),
-    /// Several tracks in one message.
-    #[error("Enhanced RTMP multitrack packets are not supported: publish one {0} track")]
-    Multitrack(&'static str),
+    /// A form of multitrack message that there is not.
+    #[error("Enhanced RTMP multitrack type {0} is unknown")]
+    Multitrack(u8),
 }
 
 /// A payload that is read from the front.
@@ -93,13 +98,58 @@ impl Head {
         Ok(packet)
     }
 
+    /// Behind a multitrack head: the first track (id 0) as if it had come alone, with its packet type and FourCC, and how
+    /// many further ones the message has (Enhanced RTMP v2, "Multitrack").
+    fn first_track(mut self) -> Result<(Option<FirstTrack>, u64), FlvError> {
+        let kind = self.byte()?;
+        let (form, packet) = (kind >> 4, kind & 0x0f);
+        if form > MANY_CODECS {
+            return Err(FlvError::Multitrack(form));
+        }
+        let shared = if form == MANY_CODECS { None } else { Some(self.take()?) };
+        let (mut first, mut further) = (None, 0);
+        while self.at < self.bytes.len() {
+            let fourcc = match shared {
+                Some(fourcc) => fourcc,
+                None => self.take()?,
+            };
+            let id = self.byte()?;
+            let len = match form {
+                ONE_TRACK => self.bytes.len() - self.at,
+                _ => {
+                    let [a, b, c] = self.take()?;
+                    u32::from_be_bytes([0, a, b, c]) as usize
+                }
+            };
+            let from = self.at;
+            self.skip(len)?;
+            if id == 0 && first.is_none() {
+                let head = Head { bytes: self.bytes.slice(from..self.at), at: 0 };
+                first = Some(FirstTrack { packet, fourcc, head });
+            } else {
+                further += 1;
+            }
+        }
+        Ok((first, further))
+    }
+
     /// Everything not yet read, shared.
     fn rest(self) -> Bytes {
         self.bytes.slice(self.at..)
     }
 }
 
+/// A track of a multitrack message.
+struct FirstTrack {
+    packet: u8,
+    fourcc: [u8; 4],
+    head: Head,
+}
+
 const MOD_EX: u8 = 7;
+/// Forms of multitrack messages: one track, many of one codec, many of their own.
+const ONE_TRACK: u8 = 0;
+const MANY_CODECS: u8 = 2;
 
 /// A FourCC as text that cannot hurt a log.
 fn fourcc_text(fourcc: [u8; 4]) -> String {

@@ -1,20 +1,28 @@
 //! Video tag bodies (FLV 10.1 §E.4.3, Enhanced RTMP v2 "Enhanced Video").
 
-use super::{FlvError, Head, Ignored, fourcc_text};
+use super::{FirstTrack, FlvError, Head, Ignored, fourcc_text};
+use crate::unit::VideoCoding;
 use bytes::Bytes;
 
 /// What a video message holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Video {
-    /// An `AVCDecoderConfigurationRecord`.
-    Config(Bytes),
-    /// Length-prefixed NAL units of one access unit.
+    /// A decoder configuration record.
+    Config {
+        /// Of which coding.
+        coding: VideoCoding,
+        /// The record.
+        record: Bytes,
+    },
+    /// Length-prefixed NAL units of one access unit, or the OBUs of a temporal unit.
     Frame {
-        /// What the FLV head says; the NAL units have the last word.
+        /// How they are coded.
+        coding: VideoCoding,
+        /// What the FLV head says; the units have the last word.
         key: bool,
         /// Presentation minus decode time, in milliseconds.
         composition_ms: i32,
-        /// The NAL units.
+        /// The units.
         data: Bytes,
     },
     /// The publisher's end mark.
@@ -25,20 +33,21 @@ pub enum Video {
 
 const ENHANCED: u8 = 0x80;
 const COMMAND: u8 = 5;
+const MULTITRACK: u8 = 6;
 const AVC: u8 = 7;
 
 impl Video {
-    /// Reads the payload of an RTMP video message.
+    /// Reads the payload of an RTMP video message; and how many further tracks it has.
     ///
     /// # Errors
-    /// A cut head, another codec, several tracks.
-    pub fn parse(payload: Bytes) -> Result<Video, FlvError> {
+    /// A cut head, another codec.
+    pub fn parse(payload: Bytes) -> Result<(Video, u64), FlvError> {
         let mut head = Head { bytes: payload, at: 0 };
         if head.bytes.is_empty() {
-            return Ok(Video::Ignored(Ignored::Empty));
+            return Ok((Video::Ignored(Ignored::Empty), 0));
         }
         let first = head.byte()?;
-        if first & ENHANCED != 0 { enhanced(first, head) } else { legacy(first, head) }
+        if first & ENHANCED != 0 { enhanced(first, head) } else { Ok((legacy(first, head)?, 0)) }
     }
 }
 
@@ -60,43 +69,54 @@ fn legacy(first: u8, mut head: Head) -> Result<Video, FlvError> {
     }
     let packet = head.byte()?;
     let composition_ms = signed_24(head.take()?);
+    let coding = VideoCoding::H264;
     Ok(match packet {
-        0 => Video::Config(head.rest()),
-        1 => Video::Frame { key: is_key(frame), composition_ms, data: head.rest() },
+        0 => Video::Config { coding, record: head.rest() },
+        1 => Video::Frame { coding, key: is_key(frame), composition_ms, data: head.rest() },
         2 => Video::End,
         other => Video::Ignored(Ignored::PacketType(other)),
     })
 }
 
-fn enhanced(first: u8, mut head: Head) -> Result<Video, FlvError> {
+fn enhanced(first: u8, mut head: Head) -> Result<(Video, u64), FlvError> {
     let frame = first >> 4 & 0x07;
     let packet = head.after_modifiers(first & 0x0f)?;
-    if packet == 6 {
-        return Err(FlvError::Multitrack("video"));
-    }
     if frame == COMMAND && packet != 4 {
-        return Ok(Video::Ignored(Ignored::Command));
+        return Ok((Video::Ignored(Ignored::Command), 0));
     }
-    let fourcc = head.take::<4>()?;
-    if &fourcc != b"avc1" {
-        let name = match &fourcc {
-            b"hvc1" => "HEVC (hvc1)".to_owned(),
-            b"av01" => "AV1 (av01)".to_owned(),
-            b"vp09" => "VP9 (vp09)".to_owned(),
-            b"vp08" => "VP8 (vp08)".to_owned(),
-            b"vvc1" => "VVC (vvc1)".to_owned(),
-            other => fourcc_text(*other),
-        };
-        return Err(FlvError::VideoCodec(name));
+    if packet != MULTITRACK {
+        let fourcc = head.take()?;
+        return Ok((of_track(frame, packet, fourcc, head)?, 0));
     }
+    match head.first_track()? {
+        (Some(FirstTrack { packet, fourcc, head }), further) => {
+            Ok((of_track(frame, packet, fourcc, head)?, further))
+        }
+        (None, further) => Ok((Video::Ignored(Ignored::Tracks), further)),
+    }
+}
+
+fn of_track(frame: u8, packet: u8, fourcc: [u8; 4], mut head: Head) -> Result<Video, FlvError> {
+    let unsupported = |name: &str| Err(FlvError::VideoCodec(name.to_owned()));
+    let coding = match &fourcc {
+        b"avc1" => VideoCoding::H264,
+        b"hvc1" => VideoCoding::Hevc,
+        b"av01" => VideoCoding::Av1,
+        b"vp09" => return unsupported("VP9 (vp09)"),
+        b"vp08" => return unsupported("VP8 (vp08)"),
+        b"vvc1" => return unsupported("VVC (vvc1)"),
+        other => return unsupported(&fourcc_text(*other)),
+    };
+    let key = is_key(frame);
     Ok(match packet {
-        0 => Video::Config(head.rest()),
-        1 => {
+        0 => Video::Config { coding, record: head.rest() },
+        1 if coding != VideoCoding::Av1 => {
             let composition_ms = signed_24(head.take()?);
-            Video::Frame { key: is_key(frame), composition_ms, data: head.rest() }
+            Video::Frame { coding, key, composition_ms, data: head.rest() }
         }
         2 => Video::End,
-        3 => Video::Frame { key: is_key(frame), composition_ms: 0, data: head.rest() },
+        // Of AV1 both mean this: its frames come in the order in which they are shown.
+        1 | 3 => Video::Frame { coding, key, composition_ms: 0, data: head.rest() },
         4 => Video::Ignored(Ignored::Metadata),
         other => Video::Ignored(Ignored::PacketType(other)),
     })
@@ -120,14 +140,19 @@ mod tests {
     use scuffle_flv::video::header::{VideoTagHeaderData, legacy as oracle};
 
     fn parse(bytes: &[u8]) -> Result<Video, FlvError> {
-        Video::parse(Bytes::copy_from_slice(bytes))
+        Video::parse(Bytes::copy_from_slice(bytes)).map(|(video, further)| {
+            assert_eq!(further, 0);
+            video
+        })
     }
 
     #[test]
     fn old_heads() {
-        assert_eq!(parse(&[0x17, 0, 0, 0, 0, 1, 2]), Ok(Video::Config(Bytes::from_static(&[1, 2]))));
-        let frame =
-            |key, composition_ms| Video::Frame { key, composition_ms, data: Bytes::from_static(&[9]) };
+        let coding = VideoCoding::H264;
+        let config = Video::Config { coding, record: Bytes::from_static(&[1, 2]) };
+        assert_eq!(parse(&[0x17, 0, 0, 0, 0, 1, 2]), Ok(config));
+        let data = Bytes::from_static(&[9]);
+        let frame = |key, composition_ms| Video::Frame { coding, key, composition_ms, data: data.clone() };
         assert_eq!(parse(&[0x17, 1, 0, 0, 67, 9]), Ok(frame(true, 67)));
         assert_eq!(parse(&[0x27, 1, 0xff, 0xff, 0xdf, 9]), Ok(frame(false, -33)));
         assert_eq!(parse(&[0x17, 2, 0, 0, 0]), Ok(Video::End));
@@ -138,19 +163,34 @@ mod tests {
 
     #[test]
     fn fourcc_heads() {
-        assert_eq!(parse(b"\x90avc1cfg"), Ok(Video::Config(Bytes::from_static(b"cfg"))));
-        let frame =
-            |key, composition_ms| Video::Frame { key, composition_ms, data: Bytes::from_static(b"nal") };
-        assert_eq!(parse(b"\x91avc1\0\0\x21nal"), Ok(frame(true, 33)));
-        assert_eq!(parse(b"\xa3avc1nal"), Ok(frame(false, 0)));
+        for (fourcc, coding) in [(b"avc1", VideoCoding::H264), (b"hvc1", VideoCoding::Hevc)] {
+            let parse = |head: u8, rest: &[u8]| parse(&[&[head], &fourcc[..], rest].concat());
+            let record = Bytes::from_static(b"cfg");
+            assert_eq!(parse(0x90, b"cfg"), Ok(Video::Config { coding, record }));
+            let data = Bytes::from_static(b"nal");
+            let frame =
+                |key, composition_ms| Video::Frame { coding, key, composition_ms, data: data.clone() };
+            assert_eq!(parse(0x91, b"\0\0\x21nal"), Ok(frame(true, 33)));
+            assert_eq!(parse(0xa1, b"\xff\xff\xdfnal"), Ok(frame(false, -33)));
+            assert_eq!(parse(0xa3, b"nal"), Ok(frame(false, 0)));
+            assert_eq!(parse(0x92, b""), Ok(Video::End));
+            assert_eq!(parse(0x94, b"colour"), Ok(Video::Ignored(Ignored::Metadata)));
+        }
+        let data = Bytes::from_static(b"obu");
+        let av1 = |key| Video::Frame { coding: VideoCoding::Av1, key, composition_ms: 0, data: data.clone() };
+        assert_eq!(parse(b"\x91av01obu"), Ok(av1(true)), "AV1 has no composition time");
+        assert_eq!(parse(b"\xa3av01obu"), Ok(av1(false)));
+        let record = Bytes::from_static(b"cfg");
+        assert_eq!(parse(b"\x90av01cfg"), Ok(Video::Config { coding: VideoCoding::Av1, record }));
+        let (coding, data) = (VideoCoding::H264, Bytes::from_static(b"nal"));
+        let frame = |key, composition_ms| Video::Frame { coding, key, composition_ms, data: data.clone() };
         assert_eq!(parse(b"\x97\x02\0\0\0\x03avc1nal"), Ok(frame(true, 0)), "a nanosecond offset is skipped");
     }
 
     #[test]
     fn other_codecs_are_named() {
         for (bytes, name) in [
-            (&b"\x90hvc1"[..], "HEVC"),
-            (b"\x90av01", "AV1"),
+            (&b"\x90vvc1"[..], "VVC"),
             (b"\x90vp09", "VP9"),
             (b"\x1c\0\0\0\0", "HEVC"),
             (b"\x22", "H.263"),
@@ -159,7 +199,35 @@ mod tests {
             let error = parse(bytes).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
-        assert_eq!(parse(b"\x96\x00avc1"), Err(FlvError::Multitrack("video")));
+    }
+
+    #[test]
+    fn of_several_tracks_the_first_is_read() {
+        let parse = |bytes: &'static [u8]| Video::parse(Bytes::from_static(bytes));
+        let frame = |coding, data| Video::Frame {
+            coding,
+            key: true,
+            composition_ms: 0,
+            data: Bytes::from_static(data),
+        };
+        let (hevc, av1) = (VideoCoding::Hevc, VideoCoding::Av1);
+        assert_eq!(parse(b"\x96\x03hvc1\0nal"), Ok((frame(hevc, b"nal"), 0)), "one track");
+        assert_eq!(parse(b"\x96\x03hvc1\x01nal"), Ok((Video::Ignored(Ignored::Tracks), 1)));
+        let two = b"\x96\x13hvc1\x01\0\0\x02xx\0\0\0\x03nal";
+        assert_eq!(parse(two), Ok((frame(hevc, b"nal"), 1)), "many of one codec");
+        let three = b"\x96\x21av01\0\0\0\x03obuhvc1\x01\0\0\x01xvp09\x02\0\0\0";
+        assert_eq!(parse(three), Ok((frame(av1, b"obu"), 2)), "many of their own");
+        let timed = b"\x91hvc1\0\0\x21nal";
+        let inside = b"\x96\x11hvc1\0\0\0\x06\0\0\x21nal";
+        assert_eq!(parse(inside).unwrap().0, parse(timed).unwrap().0, "with its composition time");
+        for cut in 2..two.len() - 1 {
+            // At the end of a track there may be one less.
+            let whole = cut == 6 || cut == 12;
+            assert_eq!(Video::parse(Bytes::copy_from_slice(&two[..cut])).is_ok(), whole, "cut at {cut}");
+        }
+        assert_eq!(parse(b"\x96\x33hvc1\0nal"), Err(FlvError::Multitrack(3)));
+        assert!(parse(b"\x96\x03vp09\0x").unwrap_err().to_string().contains("VP9"));
+        assert_eq!(parse(b"\x96\x06hvc1\0x").unwrap().0, Video::Ignored(Ignored::PacketType(6)), "not again");
     }
 
     proptest! {
@@ -168,7 +236,7 @@ mod tests {
         fn agrees_with_scuffle_on_old_heads(first in any::<u8>(), rest in proptest::collection::vec(any::<u8>(), 4..40)) {
             let payload: Bytes = [&[first & 0x7f][..], &rest].concat().into();
             let oracle = VideoData::demux(&mut std::io::Cursor::new(payload.clone()));
-            let Ok(ours) = Video::parse(payload) else { return Ok(()) };
+            let Ok((ours, _)) = Video::parse(payload) else { return Ok(()) };
             if let Video::Frame { composition_ms, data, .. } = ours {
                 let oracle = oracle.expect("scuffle-flv refuses a frame that we take");
                 let VideoTagBody::Legacy(LegacyVideoTagBody::Other { data: theirs }) = oracle.body else {
@@ -185,7 +253,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = parse(&bytes);
+            let _ = Video::parse(bytes.into());
         }
     }
 }

@@ -3,15 +3,14 @@
 //! In: frames with the times they came under. Out: the sample each starts with. Pure.
 //!
 //! Milliseconds jitter, samples do not: a frame starts where the last one ended. Only where its own time is off by more
-//! than a frame does that count: later leaves a gap, earlier is an overlap and the frame is dropped, since a decode time
+//! than an AAC frame does that count: later leaves a gap, earlier is an overlap and the frame is dropped, since a decode time
 //! never goes back.
 //!
 //! **Seam.** Where a publisher left and one comes back, sound and picture ended at different times, and begin at different
 //! times: up to a frame each. Those are filled with silent frames, so that the track has no hole at all.
 
 use super::report::{DropCause, Output, Report};
-use crate::container::cmaf::AUDIO_FRAME_SAMPLES;
-use crate::unit::AudioFrame;
+use crate::unit::{AAC_FRAME_SAMPLES, AudioConfig, AudioFrame};
 use bytes::Bytes;
 use ingest_api::Track;
 use ingest_api::window::SoundEnd;
@@ -29,7 +28,8 @@ const LATE_S: u64 = 3;
 /// Silent frames that a seam is filled with at most: two that such times explain, and one for rounding.
 const SEAM_FRAMES_MAX: u64 = 3;
 
-const FRAME: u64 = AUDIO_FRAME_SAMPLES as u64;
+/// A frame's own time may be off by so many samples.
+const SLACK: u64 = AAC_FRAME_SAMPLES as u64;
 const TICKS: u128 = ingest_api::window::TICKS_PER_SECOND as u128;
 
 /// The audio track's clock and the frames that wait for their part.
@@ -121,9 +121,9 @@ impl AudioClock {
         }
     }
 
-    /// Ticks of one frame, rounded up.
-    pub(super) fn frame_90k(&self) -> i64 {
-        (u128::from(FRAME) * TICKS).div_ceil(u128::from(self.rate)) as i64
+    /// Ticks of so many samples, rounded up.
+    pub(super) fn length_90k(&self, samples: u32) -> i64 {
+        (u128::from(samples) * TICKS).div_ceil(u128::from(self.rate)) as i64
     }
 
     /// Where the last frame ended, as a tick, rounded down.
@@ -156,44 +156,47 @@ impl AudioClock {
         }
     }
 
-    /// The next waiting frame before a tick that is of this generation, placed. `silence` is a frame of it, where one is
-    /// known.
+    /// The next waiting frame before a tick that is of this generation and configuration, placed: its first sample, how
+    /// many it has, its bytes.
     pub(super) fn next_before(
         &mut self,
         tick_90k: i64,
-        (generation, silence): (u64, Option<&'static [u8]>),
+        lane: Option<(u64, &AudioConfig)>,
         number: u64,
         out: &mut Vec<Output>,
-    ) -> Option<(u64, Bytes)> {
+    ) -> Option<(u64, u32, Bytes)> {
         while self.queue.front()?.time_90k < tick_90k {
             let frame = self.queue.pop_front()?;
             self.queue_bytes -= frame.data.len();
-            if frame.generation != generation {
+            let Some((_, config)) = lane.filter(|(generation, _)| *generation == frame.generation) else {
                 out.push(dropped(frame.time_90k, DropCause::OtherConfig));
                 continue;
-            }
-            if self.fill_seam(&frame, silence) {
+            };
+            if self.fill_seam(&frame, config) {
                 continue;
             }
-            if let Some(placed) = self.place(frame.time_90k, number, out) {
-                return Some((placed.sample, frame.data));
+            let Some(samples) = config.samples(&frame.data) else { continue }; // asked before it waited
+            if let Some(placed) = self.place(frame.time_90k, samples, number, out) {
+                return Some((placed.sample, samples, frame.data));
             }
         }
         None
     }
 
     /// Puts silent frames before the first one of a seam, and that one behind them. `false` where none are missing.
-    fn fill_seam(&mut self, frame: &Waiting, silence: Option<&'static [u8]>) -> bool {
-        let missing = (self.sample(frame.time_90k).saturating_sub(self.end) + FRAME / 2) / FRAME;
-        let (true, Some(silence), 1..=SEAM_FRAMES_MAX) = (self.seam && self.anchored, silence, missing)
-        else {
+    fn fill_seam(&mut self, frame: &Waiting, config: &AudioConfig) -> bool {
+        let silence =
+            config.silence().and_then(|silence| Some((silence, u64::from(config.samples(silence)?))));
+        let (true, Some((silence, samples))) = (self.seam && self.anchored, silence) else { return false };
+        let missing = (self.sample(frame.time_90k).saturating_sub(self.end) + samples / 2) / samples;
+        if !(1..=SEAM_FRAMES_MAX).contains(&missing) {
             return false;
-        };
+        }
         self.seam = false;
         self.queue_bytes += frame.data.len() + silence.len() * missing as usize;
         self.queue.push_front(frame.clone());
         for index in (0..missing).rev() {
-            let time_90k = self.tick(self.end + index * FRAME);
+            let time_90k = self.tick(self.end + index * samples);
             let data = Bytes::from_static(silence);
             self.queue.push_front(Waiting { generation: frame.generation, time_90k, data });
         }
@@ -201,13 +204,19 @@ impl AudioClock {
     }
 
     /// Counts a frame in; `None` where it would lie over the last one by more than a frame.
-    pub(super) fn place(&mut self, time_90k: i64, number: u64, out: &mut Vec<Output>) -> Option<Placed> {
+    pub(super) fn place(
+        &mut self,
+        time_90k: i64,
+        samples: u32,
+        number: u64,
+        out: &mut Vec<Output>,
+    ) -> Option<Placed> {
         let (own, before) = (self.sample(time_90k), self.end);
-        if own + FRAME < before {
+        if own + SLACK < before {
             out.push(dropped(time_90k, DropCause::Overlap));
             return None;
         }
-        let sample = if own > before + FRAME {
+        let sample = if own > before + SLACK {
             if self.anchored {
                 out.push(Output::Report(Report::AudioReanchored { number, samples: own - before }));
             }
@@ -218,7 +227,7 @@ impl AudioClock {
             own.max(before)
         };
         (self.anchored, self.seam) = (true, false);
-        self.end = sample + FRAME;
+        self.end = sample + u64::from(samples);
         Some(Placed { sample, tick_90k: self.tick(sample), before_90k: self.tick(before) })
     }
 
@@ -265,7 +274,7 @@ mod tests {
         let (mut clock, mut out) = (clock(44_100), Vec::new());
         for frame in 0u64..10_000 {
             let ms = (frame * 1_024 * 1_000 / 44_100) as i64;
-            assert_eq!(clock.place(ms * 90, 1, &mut out).unwrap().sample, frame * 1_024);
+            assert_eq!(clock.place(ms * 90, 1_024, 1, &mut out).unwrap().sample, frame * 1_024);
         }
         assert!(out.is_empty());
     }
@@ -273,20 +282,21 @@ mod tests {
     #[test]
     fn beyond_a_frame_a_gap_is_left_and_an_overlap_dropped() {
         let (mut clock, mut out) = (clock(48_000), Vec::new());
-        assert_eq!(clock.place(0, 1, &mut out).unwrap().sample, 0);
-        assert_eq!(clock.place(3_840, 1, &mut out).unwrap().sample, 1_024, "one frame late is jitter");
-        assert_eq!(clock.place(90_000, 1, &mut out).unwrap().sample, 48_000);
+        assert_eq!(clock.place(0, 1_024, 1, &mut out).unwrap().sample, 0);
+        assert_eq!(clock.place(3_840, 1_024, 1, &mut out).unwrap().sample, 1_024, "one frame late is jitter");
+        assert_eq!(clock.place(90_000, 1_024, 1, &mut out).unwrap().sample, 48_000);
         assert_eq!(out, [Output::Report(Report::AudioReanchored { number: 1, samples: 48_000 - 2_048 })]);
-        assert!(clock.place(80_000, 1, &mut out).is_none());
+        assert!(clock.place(80_000, 1_024, 1, &mut out).is_none());
         assert_eq!(out[1], dropped(80_000, DropCause::Overlap));
-        assert_eq!(clock.place(91_920, 1, &mut out).unwrap().sample, 49_024);
+        assert_eq!(clock.place(91_920, 1_024, 1, &mut out).unwrap().sample, 49_024);
     }
 
     /// What a drained queue gives: first sample and length of each frame.
     fn drained(clock: &mut AudioClock, out: &mut Vec<Output>) -> Vec<(u64, usize)> {
-        let lane = (clock.generation(), Some(&[0u8; 3][..]));
+        let config = AudioConfig::of_asc(Bytes::from_static(&[0x11, 0x90])).unwrap();
+        let lane = Some((clock.generation(), &config));
         let next = || clock.next_before(i64::MAX, lane, 1, out);
-        std::iter::from_fn(next).map(|(sample, data)| (sample, data.len())).collect()
+        std::iter::from_fn(next).map(|(sample, _, data)| (sample, data.len())).collect()
     }
 
     fn frame(time_90k: i64) -> AudioFrame {
@@ -298,7 +308,7 @@ mod tests {
         for (gap, silent) in [(-1_023, 0), (0, 0), (511, 0), (512, 1), (1_400, 1), (2_047, 2), (3_500, 3)] {
             for restarted in [false, true] {
                 let (mut clock, mut out) = (clock(48_000), Vec::new());
-                clock.place(0, 1, &mut out);
+                clock.place(0, 1_024, 1, &mut out);
                 if restarted {
                     clock = AudioClock::after(7, clock.sound_end());
                 } else {
@@ -310,13 +320,13 @@ mod tests {
                 let samples: Vec<u64> = frames.iter().map(|(sample, _)| *sample).collect();
                 let expected: Vec<u64> = (1..silent + 3).map(|index| index * 1_024).collect();
                 assert_eq!(samples, expected, "{gap} {restarted}");
-                assert_eq!(frames.iter().filter(|(_, len)| *len == 3).count() as u64, silent);
+                assert_eq!(frames.iter().filter(|(_, len)| *len == 6).count() as u64, silent);
                 assert!(out.is_empty() && clock.queue_bytes == 0);
             }
         }
         // A silence of the publisher's own is a gap, as is one that no seam explains.
         let (mut clock, mut out) = (clock(48_000), Vec::new());
-        clock.place(0, 1, &mut out);
+        clock.place(0, 1_024, 1, &mut out);
         clock.wait(frame(5_760), &mut out);
         assert_eq!(drained(&mut clock, &mut out), [(3_072, 9)]);
         clock.publisher_left(&mut out);
@@ -328,9 +338,9 @@ mod tests {
     #[test]
     fn another_rate_never_takes_the_end_back() {
         let (mut clock, mut out) = (clock(48_000), Vec::new());
-        clock.place(90_000, 1, &mut out);
+        clock.place(90_000, 1_024, 1, &mut out);
         clock.set_rate(44_100);
-        let placed = clock.place(90_000, 1, &mut out).unwrap();
+        let placed = clock.place(90_000, 1_024, 1, &mut out).unwrap();
         assert_eq!(placed.sample, (49_024u64 * 44_100).div_ceil(48_000));
     }
 }

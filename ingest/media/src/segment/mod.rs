@@ -258,6 +258,9 @@ impl Segmenter {
             return out.push(dropped(DropCause::Size));
         }
         let rate = config.config.sample_rate;
+        let Some(samples) = config.config.samples(&frame.data) else {
+            return out.push(dropped(DropCause::Size));
+        };
         match &self.open {
             Some(open) if open.has_video() => {
                 let time = frame.time_90k;
@@ -275,16 +278,17 @@ impl Segmenter {
                 }
             }
             None if self.video.is_some() => out.push(dropped(DropCause::BeforeStart)),
-            _ => self.sound_alone(frame, rate, out),
+            _ => self.sound_alone(frame, rate, samples, out),
         }
     }
 
     /// Audio without video drives the boundaries itself.
-    fn sound_alone(&mut self, frame: AudioFrame, rate: u32, out: &mut Vec<Output>) {
+    fn sound_alone(&mut self, frame: AudioFrame, rate: u32, samples: u32, out: &mut Vec<Output>) {
         let floor = self.open.as_ref().map(Open::start_90k).or(self.next_90k).unwrap_or(0);
         self.clock.set_rate(rate);
-        let Some(placed) = self.clock.place(frame.time_90k.max(floor), self.next_number, out) else { return };
-        let (tick, length) = (placed.tick_90k, self.clock.frame_90k());
+        let time_90k = frame.time_90k.max(floor);
+        let Some(placed) = self.clock.place(time_90k, samples, self.next_number, out) else { return };
+        let (tick, length) = (placed.tick_90k, self.clock.length_90k(samples));
         if let Some(open) = &self.open {
             let elapsed = tick - open.start_90k();
             let changed = !open.same_tracks(None, self.audio.as_ref());
@@ -306,7 +310,7 @@ impl Segmenter {
             return;
         }
         let open = self.open.as_mut().expect("opened above");
-        open.sound(placed.sample, frame.data);
+        open.sound(placed.sample, samples, frame.data);
     }
 
     /// Opens the next segment for a unit at `tick`; not where that lies before its start.

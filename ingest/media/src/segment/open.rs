@@ -5,7 +5,7 @@
 use super::audio::AudioClock;
 use super::report::{OfSegment, Output, Report};
 use super::{PART_BYTES_MAX, PART_SAMPLES_MAX};
-use crate::container::cmaf::{self, AUDIO_FRAME_SAMPLES, Sample};
+use crate::container::cmaf::{self, Sample};
 use crate::container::mpeg_ts::{self, Source};
 use crate::container::pieces::Pieces;
 use crate::unit::{AccessUnit, AudioConfig, Piece, VideoConfig};
@@ -76,6 +76,7 @@ struct Picture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Sound {
     sample: u64,
+    samples: u32,
     size: u32,
 }
 
@@ -213,8 +214,8 @@ impl Open {
     }
 
     /// Adds a placed audio frame.
-    pub(super) fn sound(&mut self, sample: u64, data: Bytes) {
-        self.part.sounds.push(Sound { sample, size: data.len() as u32 }); // at most UNIT_BYTES_MAX
+    pub(super) fn sound(&mut self, sample: u64, samples: u32, data: Bytes) {
+        self.part.sounds.push(Sound { sample, samples, size: data.len() as u32 }); // at most UNIT_BYTES_MAX
         self.part.audio.common(data);
     }
 
@@ -227,12 +228,13 @@ impl Open {
             Some(lane) => {
                 let config = &lane.prepared.config;
                 clock.set_rate(config.sample_rate);
-                (self.generation, config.silence())
+                Some((self.generation, config.clone()))
             }
-            None => (u64::MAX, None), // nobody's: dropped
+            None => None, // nobody's: dropped
         };
-        while let Some((sample, data)) = clock.next_before(end_90k, lane, self.number, out) {
-            self.sound(sample, data);
+        let lane = lane.as_ref().map(|(generation, config)| (*generation, &**config));
+        while let Some((sample, samples, data)) = clock.next_before(end_90k, lane, self.number, out) {
+            self.sound(sample, samples, data);
         }
     }
 
@@ -387,7 +389,7 @@ impl OpenPart {
         let next = self.sounds.iter().skip(1).map(|sound| Some(sound.sample)).chain([None]);
         let sample = |(sound, next): (&Sound, Option<u64>)| Sample {
             duration: next
-                .map_or(AUDIO_FRAME_SAMPLES, |next| u32::try_from(next - sound.sample).unwrap_or(u32::MAX)),
+                .map_or(sound.samples, |next| u32::try_from(next - sound.sample).unwrap_or(u32::MAX)),
             size: sound.size,
             composition: 0,
             sync: true,

@@ -51,10 +51,17 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The segment of these tracks; `None` where it would be larger than an object may be.
+/// The segment of these tracks; `None` where its pictures are not H.264, where nothing is left of it, and where it would be
+/// larger than an object may be.
 pub fn segment(video: Option<Source<'_>>, audio: Option<Source<'_>>) -> Option<Object> {
-    let video = video.and_then(|track| Some((Pictures::of_init(track.init)?, track.object)));
+    let video = match video {
+        Some(track) => Some((Pictures::of_init(track.init)?, track.object)),
+        None => None,
+    };
     let audio = audio.and_then(|track| Some((Sounds::of_init(track.init)?, track.object)));
+    if video.is_none() && audio.is_none() {
+        return None;
+    }
     let mut all: Vec<Pes> = Vec::new();
     if let Some((with, object)) = &video {
         all.extend(pes::pictures(with, object, &samples(&object.a)));

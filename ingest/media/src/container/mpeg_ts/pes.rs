@@ -6,7 +6,7 @@
 //! access unit delimiter, its own or ours; each IDR has the parameter sets behind it.
 
 use super::source::{Pictures, Sample, Sounds};
-use crate::container::cmaf::AUDIO_FRAME_SAMPLES;
+use crate::unit::AAC_FRAME_SAMPLES;
 use ingest_api::{Object, Track};
 use releve_watermark::Position;
 
@@ -98,7 +98,7 @@ pub(super) fn sounds<'a>(
     object: &'a Object,
     samples: &'a [Sample],
 ) -> impl Iterator<Item = Pes> + 'a {
-    let joined = |a: &Sample, b: &Sample| b.time == a.time + u64::from(AUDIO_FRAME_SAMPLES);
+    let joined = |a: &Sample, b: &Sample| b.time == a.time + u64::from(AAC_FRAME_SAMPLES);
     samples.chunk_by(joined).flat_map(|run| run.chunks(FRAMES_MAX)).map(move |frames| {
         let tick_90k = tick(frames[0].time, with.rate);
         let mut bytes = head(AUDIO_ID, tick_90k, 0);

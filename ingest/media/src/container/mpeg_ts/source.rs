@@ -4,7 +4,8 @@
 //! are this program's own bytes; where they do not parse, what was read until then is all there is.
 
 use crate::bits::Bits;
-use crate::container::cmaf::{AUDIO_FRAME_SAMPLES, IDR_FLAGS};
+use crate::container::cmaf::IDR_FLAGS;
+use crate::unit::AAC_FRAME_SAMPLES;
 use mp4_atom::{Codec, Decode, Ftyp, Moof, Moov, Trak};
 use std::ops::Range;
 
@@ -39,7 +40,7 @@ pub(super) fn samples(object: &[u8]) -> Vec<Sample> {
         rest = after;
         let Some(traf) = moof.traf.first() else { continue };
         let mut time = traf.tfdt.as_ref().map_or(0, |tfdt| tfdt.base_media_decode_time);
-        let usual = traf.tfhd.default_sample_duration.unwrap_or(AUDIO_FRAME_SAMPLES);
+        let usual = traf.tfhd.default_sample_duration.unwrap_or(AAC_FRAME_SAMPLES);
         let (mut at, end) = (head + 8, head + mdat.max(8));
         for entry in traf.trun.iter().flat_map(|run| run.samples.iter()) {
             let next = at.saturating_add(entry.size.unwrap_or(0) as usize);

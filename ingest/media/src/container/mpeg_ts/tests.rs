@@ -296,7 +296,12 @@ fn sound_that_adts_cannot_describe_is_left_out() {
         let sample = Sample { duration: 1_024, size: 4, composition: 0, sync: true };
         pieces.common(cmaf::fragment_head(Track::Audio, 1, 0, &[sample]));
         pieces.common(Bytes::from_static(&[7; 4]));
-        let found = demux(&muxed(None, Some(&(cmaf::audio_init(&config).unwrap(), pieces.freeze().0))).a);
+        let sound = (cmaf::audio_init(&config).unwrap(), pieces.freeze().0);
+        let source = Source { init: &sound.0, object: &sound.1 };
+        assert_eq!(segment(None, Some(source)).is_some(), tracks == 1, "{asc:x?}");
+        let picture = Picture { idr: true, composition: 0, units: vec![vec![0x65; 9]], pairs: 0 };
+        let pictures = video(90_000, &[picture]);
+        let found = demux(&muxed(Some(&pictures), Some(&sound)).a);
         assert_eq!(found.packets.keys().filter(|pid| **pid == 0x101).count(), tracks, "{asc:x?}");
     }
 }

@@ -16,11 +16,12 @@ use super::word::{Lead, LineState, Second};
 use crate::io::admission::Pass;
 use crate::io::rtmp::{Door, End, RECONNECT_MAX};
 use crate::io::streams::{Claim, Kick};
+use crate::merge::is_idr;
 use crate::slot::Push;
 use answer::BUSY_PAUSE;
 use bytes::{Buf, Bytes, BytesMut};
 use ingest_api::window::Gop;
-use rtmp::{Event, MediaKind, Session, Stage, StreamKeyText};
+use rtmp::{Event, Session, Stage, StreamKeyText};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -451,9 +452,7 @@ impl Line {
     }
 
     async fn media(&mut self, message: rtmp::Message) -> Result<(), Fate> {
-        let head = (message.payload.first().copied(), message.payload.get(1).copied());
-        let idr =
-            message.kind == MediaKind::Video && matches!(head, (Some(first), Some(1)) if first >> 4 == 1);
+        let idr = is_idr(&message);
         let Some(claim) = &mut self.claim else { return Ok(()) };
         if self.skip > 0 {
             self.skip -= 1;

@@ -29,8 +29,8 @@ pub fn unit(chain: &mut Option<Chain>, station: Station, unit: &Unit) {
         chain.add(station, bytes);
     };
     match unit {
-        Unit::VideoConfig(config) => add(0, &[], &config.avcc),
-        Unit::AudioConfig(config) => add(1, &[], &config.asc),
+        Unit::VideoConfig(config) => add(0, &[], &config.record),
+        Unit::AudioConfig(config) => add(1, &[], &config.record),
         Unit::Audio(frame) => add(2, &[frame.time_90k], &frame.data),
         Unit::Video(picture) => {
             let (time, idr) = ([picture.dts_90k, picture.composition_90k.into()], u8::from(picture.idr));

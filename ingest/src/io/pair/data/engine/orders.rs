@@ -12,7 +12,7 @@ use super::{Engine, Promise};
 use crate::io::admission::Pass;
 use crate::io::pair::orders::{Order, Report, Resumed, Socket};
 use crate::io::pair::outline::Outline;
-use crate::io::rtmp::Door;
+use crate::io::rtmp::{Door, settings};
 use bytes::Bytes;
 use failover::{Epoch, Gate};
 use mirror::{ConnectionId, Holder, Role, Survived};
@@ -347,7 +347,7 @@ impl Data {
     ) -> Result<ConnectionId, &'static str> {
         let mut random = [0; 1528];
         SystemRandom::new().fill(&mut random).map_err(|_| "the system gave no random bytes")?;
-        let session = Session::new(rtmp::Config::default(), 0, random);
+        let session = Session::new(settings(), 0, random);
         let state = LineState { session: session.snapshot().into(), output: 0, lead: None, joins: None };
         let mut guard = self.books();
         let books = &mut *guard;
