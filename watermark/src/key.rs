@@ -5,6 +5,7 @@
 //! A key file has one key a line, `VERSION HEX`, 64 hex digits (32 bytes). The first line is the current key, a second
 //! one is accepted beside it while keys are being changed. Lines that start with `#` are comments.
 
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 
@@ -12,17 +13,27 @@ use thiserror::Error;
 pub const LIVE_KEYS_MAX: usize = 2;
 
 /// One 32-byte secret and the version that credentials and records name it by.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Key {
     /// Names the key in tokens and GOP records; never 0.
     pub version: u32,
     secret: [u8; 32],
+    /// The secret as HMAC wants it, which costs as much to make as a MAC.
+    mac: hmac::Key,
 }
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        (self.version, self.secret) == (other.version, other.secret)
+    }
+}
+
+impl Eq for Key {}
 
 impl Key {
     /// A key from its parts.
     pub fn new(version: u32, secret: [u8; 32]) -> Key {
-        Key { version, secret }
+        Key { version, secret, mac: hmac::Key::new(hmac::HMAC_SHA256, &secret) }
     }
 
     /// A new secret from the system's random source.
@@ -32,12 +43,17 @@ impl Key {
     pub fn generate(version: u32) -> Result<Key, ring::error::Unspecified> {
         let mut secret = [0; 32];
         SystemRandom::new().fill(&mut secret)?;
-        Ok(Key { version, secret })
+        Ok(Key::new(version, secret))
     }
 
     /// The secret itself: for MACs and derivations, never for text.
     pub fn secret(&self) -> &[u8; 32] {
         &self.secret
+    }
+
+    /// The secret as a key for HMAC-SHA-256.
+    pub fn mac(&self) -> &hmac::Key {
+        &self.mac
     }
 
     /// The key in a line of a key file.

@@ -78,8 +78,7 @@ pub fn verify(keys: &KeyRing, token: &str, now_unix_s: u64) -> Result<Claims, Ac
     let version: u32 = version.parse().map_err(|_| AccessError::Malformed)?;
     let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| AccessError::Malformed)?;
     let key = keys.version(version).ok_or(AccessError::UnknownKey)?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret());
-    hmac::verify(&key, &labelled(signed), &mac).map_err(|_| AccessError::BadMac)?;
+    hmac::verify(key.mac(), &labelled(signed), &mac).map_err(|_| AccessError::BadMac)?;
     let json = URL_SAFE_NO_PAD.decode(claims).map_err(|_| AccessError::Malformed)?;
     let claims: Claims = serde_json::from_slice(&json).map_err(|_| AccessError::Malformed)?;
     if !is_viewer_name(&claims.viewer) {

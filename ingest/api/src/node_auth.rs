@@ -62,8 +62,7 @@ pub fn verify_request(
     hex::decode_to_slice(mac, &mut bytes).map_err(|_| NodeAuthError::Malformed)?;
     let key = keys.version(key_version).ok_or(NodeAuthError::UnknownKey)?;
     let message = request_message(method, path_and_query, seconds, nonce);
-    hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key.secret()), &message, &bytes)
-        .map_err(|_| NodeAuthError::BadMac)?;
+    hmac::verify(key.mac(), &message, &bytes).map_err(|_| NodeAuthError::BadMac)?;
     if seconds.abs_diff(now_unix_s) > SKEW_S_MAX {
         return Err(NodeAuthError::Skew { seconds: seconds.abs_diff(now_unix_s) });
     }
@@ -74,7 +73,7 @@ pub fn verify_request(
 pub fn sign_answer(keys: &KeyRing, request: &RequestMac, status: u16, body: &[u8]) -> Option<String> {
     let key = keys.version(request.key_version)?;
     let message = answer_message(request, status, body);
-    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.secret()), &message);
+    let mac = hmac::sign(key.mac(), &message);
     Some(hex::encode(mac.as_ref()))
 }
 
@@ -93,8 +92,7 @@ pub fn verify_answer(
     let mut mac = [0; 32];
     hex::decode_to_slice(header, &mut mac).map_err(|_| NodeAuthError::Malformed)?;
     let message = answer_message(request, status, body);
-    hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key.secret()), &message, &mac)
-        .map_err(|_| NodeAuthError::BadMac)
+    hmac::verify(key.mac(), &message, &mac).map_err(|_| NodeAuthError::BadMac)
 }
 
 fn request_message(method: &str, path_and_query: &str, seconds: u64, nonce: &str) -> Vec<u8> {

@@ -126,7 +126,9 @@ pub struct Malformed;
 /// # Errors
 /// `Malformed` for any spelling that is not canonical; it does not say which part.
 pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
-    if target.len() > TARGET_BYTES_MAX || !target.iter().all(u8::is_ascii_graphic) {
+    // Of all bytes, and not up to the first bad one: so many are looked at at once.
+    let graphic = target.iter().fold(true, |graphic, byte| graphic & byte.is_ascii_graphic());
+    if target.len() > TARGET_BYTES_MAX || !graphic {
         return Err(Malformed);
     }
     let target = std::str::from_utf8(target).map_err(|_| Malformed)?;
@@ -166,17 +168,34 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
     })
 }
 
-/// The path without its first slash, if it is spelled canonically.
+/// The path without its first slash, if it is spelled canonically: of plain characters, without empty words (but for the last),
+/// and none of them `.` or `..`.
 fn canonical(path: &str) -> Result<&str, Malformed> {
     let rest = path.strip_prefix('/').ok_or(Malformed)?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    let dots = |word: &str| word == "." || word == "..";
-    let hole = rest.starts_with('/') || rest.contains("//");
-    if hole || !rest.bytes().all(plain) || rest.split('/').any(dots) {
-        return Err(Malformed);
+    // How many dots the word has, as long as it has nothing else.
+    let mut dots = Some(0);
+    for byte in rest.bytes() {
+        dots = match (byte, dots) {
+            (b'/', Some(0..=2)) => return Err(Malformed),
+            (b'/', _) => Some(0),
+            (b'.', Some(count)) => Some(count + 1),
+            _ if PLAIN[usize::from(byte)] => None,
+            _ => return Err(Malformed),
+        };
     }
-    Ok(rest)
+    if matches!(dots, Some(1..=2)) { Err(Malformed) } else { Ok(rest) }
 }
+
+/// Characters that stand for themselves (RFC 3986 §2.3).
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    plain
+};
 
 #[cfg(test)]
 mod tests {

@@ -66,7 +66,7 @@ pub struct Session {
 /// Writes a session as a credential, with the current key. `to`: who it is bound to, as far as it is.
 pub fn seal(keys: &KeyRing, session: &Session, to: Presenter<'_>) -> String {
     let version = keys.current().version;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.current().secret());
+    let key = keys.current().mac();
     let mut bytes = Vec::with_capacity(BYTES_MAX);
     bytes.push(FORMAT);
     bytes.extend_from_slice(&version.to_be_bytes());
@@ -82,13 +82,13 @@ pub fn seal(keys: &KeyRing, session: &Session, to: Presenter<'_>) -> String {
     ];
     bytes.push(flags.iter().map(|(set, flag)| u8::from(*set) * flag).sum());
     if session.bound.address {
-        bytes.extend_from_slice(&to.address_tag(&key, &session.id));
+        bytes.extend_from_slice(&to.address_tag(key, &session.id));
     }
     if session.bound.agent {
-        bytes.extend_from_slice(&to.agent_tag(&key, &session.id));
+        bytes.extend_from_slice(&to.agent_tag(key, &session.id));
     }
     bytes.extend_from_slice(session.stream.as_str().as_bytes());
-    let mut mac = hmac::Context::with_key(&key);
+    let mut mac = hmac::Context::with_key(key);
     mac.update(LABEL);
     mac.update(&bytes);
     bytes.extend_from_slice(mac.sign().as_ref());
@@ -126,18 +126,18 @@ pub fn open(
     }
     let version = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
     let key = keys.version(version).ok_or(SessionError::UnknownKey)?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret());
-    hmac::verify(&key, signed, mac).map_err(|_| SessionError::BadMac)?;
+    let key = key.mac();
+    hmac::verify(key, signed, mac).map_err(|_| SessionError::BadMac)?;
     let mut id = [0; 16];
     id.copy_from_slice(&head[5..21]);
     let bound = Binding { address: flags & BOUND_ADDRESS != 0, agent: flags & BOUND_AGENT != 0 };
     let (address_tag, rest) = tag(bound.address, rest).ok_or(SessionError::Malformed)?;
     let (agent_tag, rest) = tag(bound.agent, rest).ok_or(SessionError::Malformed)?;
     // Nobody can choose what these tags say: comparing them tells no secret.
-    if address_tag.is_some_and(|tag| by.address.is_none() || *tag != by.address_tag(&key, &id)) {
+    if address_tag.is_some_and(|tag| by.address.is_none() || *tag != by.address_tag(key, &id)) {
         return Err(SessionError::OtherAddress);
     }
-    if agent_tag.is_some_and(|tag| *tag != by.agent_tag(&key, &id)) {
+    if agent_tag.is_some_and(|tag| *tag != by.agent_tag(key, &id)) {
         return Err(SessionError::OtherAgent);
     }
     let stream = std::str::from_utf8(rest).map_err(|_| SessionError::Malformed)?;
