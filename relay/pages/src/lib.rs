@@ -20,16 +20,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 /// Below this a copy costs less than what `sendfile` costs more than `write`.
 pub const WORTH_BYTES: usize = 16 << 10;
+/// Most sheets at once: each has a descriptor, and those are for viewers.
+pub const SHEETS_MAX: usize = 75;
 /// Where bytes begin: none shares a line of the processor's cache with others.
 const ALIGN: usize = 64;
 
 /// A place for bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Arena {
     /// The sheet that is being filled, and how far.
     open: Mutex<Option<(Arc<Sheet>, usize)>>,
     /// All that are still there, by where they begin.
     sheets: RwLock<BTreeMap<usize, Weak<Sheet>>>,
+    sheets_max: usize,
+}
+
+impl Default for Arena {
+    fn default() -> Arena {
+        Arena::of(SHEETS_MAX)
+    }
 }
 
 /// Bytes on a sheet.
@@ -46,10 +55,14 @@ impl AsRef<[u8]> for Piece {
 }
 
 impl Arena {
+    fn of(sheets_max: usize) -> Arena {
+        Arena { open: Mutex::default(), sheets: RwLock::default(), sheets_max }
+    }
+
     /// The same bytes, in a file of memory.
     ///
     /// # Errors
-    /// There is no memory, or no descriptor, for another sheet.
+    /// There is no memory, or no descriptor, for another sheet, or there are as many as may be.
     pub fn keep(&self, bytes: &[u8]) -> io::Result<Bytes> {
         let mut open = self.open();
         let (sheet, from) = match open.take().filter(|(sheet, used)| sheet.len() - used >= bytes.len()) {
@@ -74,9 +87,12 @@ impl Arena {
     }
 
     fn another(&self, len: usize) -> io::Result<Arc<Sheet>> {
-        let sheet = Arc::new(Sheet::new(len)?);
         let mut sheets = self.sheets.write().unwrap_or_else(PoisonError::into_inner);
         sheets.retain(|_, sheet| sheet.strong_count() > 0);
+        if sheets.len() >= self.sheets_max {
+            return Err(io::Error::other("as many sheets as may be"));
+        }
+        let sheet = Arc::new(Sheet::new(len)?);
         sheets.insert(sheet.begin(), Arc::downgrade(&sheet));
         Ok(sheet)
     }
@@ -103,14 +119,14 @@ mod tests {
     #[test]
     fn bytes_lie_in_memory_and_in_a_file_and_go_with_the_last_of_a_sheet() {
         let arena = Arena::default();
-        let all: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; 100_000 + usize::from(n) * 7]).collect();
+        let all: Vec<Vec<u8>> = (0..60_u8).map(|n| vec![n; 100_000 + usize::from(n) * 7]).collect();
         let kept: Vec<Bytes> = all.iter().map(|bytes| arena.keep(bytes).unwrap()).collect();
         for (bytes, kept) in all.iter().zip(&kept) {
             assert_eq!(bytes, kept);
             assert_eq!(in_file(&arena, &kept[17..]).as_ref(), Some(&bytes[17..].to_vec()));
         }
         let count = || arena.sheets.read().unwrap().values().filter(|sheet| sheet.strong_count() > 0).count();
-        assert_eq!(count(), 2, "4 MB and a bit, on sheets of 2 MiB");
+        assert_eq!(count(), 2, "6 MB, on sheets of 4 MiB");
         let last = kept.last().unwrap().slice(5..);
         drop(kept);
         assert_eq!(count(), 1, "the first sheet has gone");
@@ -130,6 +146,16 @@ mod tests {
         arena.keep(&[1]).unwrap();
         // Whatever lies there now is found by its own sheet only.
         assert!(arena.sheets.read().unwrap().len() <= 2, "{begin:?}");
+    }
+
+    #[test]
+    fn there_is_an_end_to_sheets_and_room_again_when_one_has_gone() {
+        let arena = Arena::of(2);
+        let long = vec![1; 3_000_000];
+        let (first, second) = (arena.keep(&long).unwrap(), arena.keep(&long).unwrap());
+        assert!(arena.keep(&long).is_err());
+        drop(first);
+        assert_eq!(arena.keep(&long).unwrap(), second);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::ptr::NonNull;
 
 /// A huge page of x86-64 and, with pages of 4 KiB, of ARM.
 const HUGE: usize = 2 << 20;
+/// As large as most sheets are: a descriptor for each, so not too small; and as long as one of its objects is there all of it
+/// is, so not too large.
+const SHEET: usize = 2 * HUGE;
 
 /// A file of memory and where it is mapped.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ unsafe impl Sync for Sheet {}
 impl Sheet {
     /// Room for so many bytes at least.
     pub(crate) fn new(len: usize) -> io::Result<Sheet> {
-        let len = len.max(1).checked_next_multiple_of(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
+        let len = len.max(SHEET).checked_next_multiple_of(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: the name is a string with its end; the call gives a new descriptor or −1.
         let raw = unsafe { libc::memfd_create(c"releve-objects".as_ptr(), libc::MFD_CLOEXEC) };
         if raw < 0 {

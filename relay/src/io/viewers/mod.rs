@@ -45,8 +45,8 @@ const BACKLOG: i32 = 4096;
 /// What the kernel may hold unsent for one viewer, in bytes, before it doubles it for its own needs; left to itself it goes
 /// up to 4 MB. A segment of 2 s at 1 Mb/s goes in one write; with a quarter of this it takes three, and three wake-ups.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Descriptors that are not viewers': listeners, origins, the state, logs.
-const DESCRIPTORS_KEPT: usize = 200;
+/// Descriptors that are not viewers': listeners, origins, the state, logs, and the files that objects lie in.
+const DESCRIPTORS_KEPT: usize = 125 + pages::SHEETS_MAX;
 
 /// The listeners of an address, one a worker, and the address itself.
 pub(super) struct Listeners {
