@@ -309,8 +309,13 @@ impl Node {
             },
             Wanted::MpegTs => view.shown().and_then(|shown| shown.mpeg_ts()),
             Wanted::Steering => {
-                let Some(shown) = view.shown() else { return Answer::not_now(RETRY_S).into() };
-                return self.steering(&session, shown, reload.here).into();
+                let (shown, seen) = (view.shown().cloned(), stream.version());
+                drop(view);
+                // A viewer may have the playlist from another relay, and this one nothing yet.
+                return match shown {
+                    Some(shown) => self.steering(&session, &shown, reload.here).into(),
+                    None => Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }),
+                };
             }
             Wanted::CdnMedia(_) | Wanted::CdnMpegTs if self.limits.cdn.is_none() => {
                 return Answer::bare(404).into();

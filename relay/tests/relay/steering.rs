@@ -100,6 +100,23 @@ async fn who_is_over_the_room_goes_to_the_cdn_and_comes_back() {
     assert_eq!(at_cdn(&ways(&mut client).await), 0);
 }
 
+/// A viewer may come with the session, and the playlist, of another relay.
+#[tokio::test]
+async fn a_relay_that_has_not_seen_the_stream_yet_answers_when_it_has() {
+    let origin = FakeOrigin::start().await;
+    let mut config = config(&[origin.url()]);
+    config.cdn_url = Some(CDN.to_owned());
+    config.cdn_overflow = 10;
+    let relay = Relay::with(config).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    let asked = tokio::spawn(async move { first(&mut client, &session).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!asked.is_finished(), "there is no stream to speak of");
+    origin.put(Show::new("demo", 0..4));
+    assert_eq!(asked.await.unwrap(), "relay");
+}
+
 /// hls.js stalls on each segment when it goes from parts to whole segments: it stays at the latency it had.
 #[tokio::test]
 async fn who_plays_parts_stays_and_who_comes_begins_at_the_cdn() {
