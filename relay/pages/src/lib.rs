@@ -2,7 +2,7 @@
 //!
 //! In: bytes ([`Arena::keep`]). Out: the same bytes as `Bytes`, and for any piece of them the file and the place in it
 //! ([`Arena::find`]), for `sendfile`. A `write` of 250 KB copies them into the socket, for each viewer again; `sendfile`
-//! hands over the pages themselves, and of a huge one 64 KB at a time.
+//! hands over the pages themselves, and large ones take fewer steps.
 //!
 //! Nothing is ever changed that was handed out, neither in memory nor by way of the file, so what the kernel still sends
 //! stays as it was. A sheet goes when the last of its bytes does; pages on their way stay with the kernel until then.

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! `rule.rs` sends the packets into the queue (an nftables table of our own, written over netlink), `queue.rs` is the
-//! kernel's queue, `segment.rs` reads headers, `ledger.rs` decides, `holder.rs` is the thread that ties them together, `waits.rs`
-//! counts what it costs.
+//! kernel's queue, `segment.rs` reads headers, `ledger.rs` decides, `holder.rs` ties them together for a thread that waits for
+//! packets and for whoever brings news, `waits.rs` counts what it costs.
 //!
 //! It never fails open: without a listener the kernel drops what it would have queued, and after `kill -9` neither ACK,
 //! FIN nor RST escapes. A full queue drops too. Dropped packets cost a retransmission; leaked ones would cost data.
