@@ -119,23 +119,29 @@ mod tests {
     }
 
     #[test]
-    fn what_went_before_an_error_counts() {
+    fn one_call_sends_all_that_fits() {
+        let pages = pages::Arena::default();
+        let long = pages.keep(&(0..90_000_u32).map(|at| (at % 251) as u8).collect::<Vec<u8>>()).unwrap();
+        let all =
+            [&b"head"[..], &long[..40_000], b"slice", &long[45_000..], &[9; 20_000], &long[..17_000], b"end"];
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let pages = pages::Arena::default();
-        let long = pages.keep(&vec![1; 64 << 10]).unwrap();
-        let slices = [IoSlice::new(b"head"), IoSlice::new(&long)];
-        let mut sent = 0;
-        // Nobody reads: in the end the socket takes nothing.
-        let error = loop {
-            match send(&socket, &slices, &pages) {
-                Ok(count) => sent += count,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        let queued = rustix::io::ioctl_fionread(listener.accept().unwrap().0).unwrap();
-        assert!(sent as u64 >= queued && queued > 0, "{sent} sent, {queued} arrived");
+        let (mut other, _) = listener.accept().unwrap();
+        socket2::SockRef::from(&socket).set_send_buffer_size(400 << 10).unwrap();
+        let slices = all.map(IoSlice::new);
+        assert_eq!(send(&socket, &slices, &pages).unwrap(), all.concat().len());
+        drop(socket);
+        let mut read = Vec::new();
+        other.read_to_end(&mut read).unwrap();
+        assert!(read == all.concat(), "other bytes came");
+    }
+
+    #[test]
+    fn what_went_before_an_error_counts() {
+        let full = || Err(rustix::io::Errno::AGAIN);
+        assert!(matches!(went(4, full(), 10), Ok(Sent::Some(4))));
+        assert!(went(0, full(), 10).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        assert!(matches!(went(4, Ok(6), 10), Ok(Sent::Some(10))));
+        assert!(matches!(went(4, Ok(10), 10), Ok(Sent::All(14))));
     }
 }
