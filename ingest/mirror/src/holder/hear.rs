@@ -89,8 +89,8 @@ impl Holder {
     }
 
     fn report(&mut self, connection: ConnectionId) {
-        if let Some((input, output)) = self.confirmed(connection) {
-            self.events.push_back(Event::Confirmed { connection, input, output });
+        if let Some(has) = self.confirmed(connection) {
+            self.releases.insert(connection, has);
         }
     }
 

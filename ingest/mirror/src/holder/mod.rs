@@ -1,8 +1,8 @@
 //! The holder's books: what came from and goes to each publisher, and how much of it the standby has.
 //!
 //! In: input as it was read, output before it is written, snapshots, bytes of the link. Out: bytes for the link, what the
-//! packet hold may release, events. Pure. After every call take [`Holder::poll_event`] and [`Holder::poll_transmit`] until
-//! they are empty.
+//! packet hold may release, events. Pure. After every call take [`Holder::poll_release`], [`Holder::poll_event`] and
+//! [`Holder::poll_transmit`] until they are empty.
 //!
 //! It outlives links. Without one it only counts, and keeps the output that publishers have not acknowledged; with one
 //! every byte goes to the standby.
@@ -48,15 +48,6 @@ pub const SNAPSHOTS_MAX: usize = 2;
 pub enum Event {
     /// The standby knows that it is paired; only now [`Holder::confirmed`] says anything.
     Paired,
-    /// The standby has this much: admit the connection to the packet hold, and confirm it there.
-    Confirmed {
-        /// Which connection.
-        connection: ConnectionId,
-        /// Input, bytes.
-        input: u64,
-        /// Output, bytes.
-        output: u64,
-    },
     /// The standby, if there is one, knows that the connection is over: its last packets may leave.
     Finished(ConnectionId),
     /// The standby has the connection's newest static TCP state.
@@ -127,6 +118,8 @@ pub struct Holder {
     /// Sum over all connections while there is a link.
     unconfirmed: u64,
     events: VecDeque<Event>,
+    /// What the packet hold was not told yet: input and output, bytes.
+    releases: BTreeMap<ConnectionId, (u64, u64)>,
 }
 
 impl Holder {
@@ -357,6 +350,17 @@ impl Holder {
     /// The standby knows that it is paired.
     pub fn is_paired(&self) -> bool {
         matches!(self.link, Some((_, Phase::Paired)))
+    }
+
+    /// The standby has this much of a connection, input and output in bytes: admit it to the packet hold, and confirm it there.
+    /// Apart from the other news, because packets wait for it.
+    pub fn poll_release(&mut self) -> Option<(ConnectionId, (u64, u64))> {
+        self.releases.pop_first()
+    }
+
+    /// Whether there is news.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// The next news.

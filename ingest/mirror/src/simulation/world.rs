@@ -73,6 +73,8 @@ struct Publisher {
     /// Output the holder has written.
     written: u64,
     closing: bool,
+    /// What the packet hold was told last.
+    told: Option<(u64, u64)>,
 }
 
 fn content(way: u64, connection: ConnectionId, from: u64, len: u64) -> Bytes {
@@ -337,12 +339,16 @@ impl World {
     }
 
     fn news(&mut self) {
+        while let Some((connection, has)) = self.holder.poll_release() {
+            if let Some(publisher) = self.publishers.get_mut(&connection) {
+                publisher.told = Some(has);
+            }
+        }
         while let Some(event) = self.holder.poll_event() {
             match event {
                 Event::Finished(connection) => drop(self.publishers.remove(&connection)),
                 Event::Paired => self.tally.pairings += 1,
-                Event::Confirmed { .. } | Event::TcpKnown(_) => {}
-                Event::Segment(_) | Event::Part(_) | Event::Asked { .. } => {}
+                Event::TcpKnown(_) | Event::Segment(_) | Event::Part(_) | Event::Asked { .. } => {}
                 Event::Behind => panic!("so few bytes are never behind"),
             }
         }
@@ -446,6 +452,7 @@ impl World {
             );
             let known = follower.standby.position(*connection).expect("a confirmed connection is known");
             assert!(known.1 >= output && output <= publisher.written, "output confirmed early");
+            assert_eq!(publisher.told, Some((input, output)), "the packet hold was not told");
         }
     }
 

@@ -15,10 +15,33 @@ pub fn readable<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
     limit: Option<Duration>,
 ) -> io::Result<[bool; N]> {
+    ready(descriptors.map(|descriptor| descriptor.map(|open| (open, Way::In))), limit)
+}
+
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It can be read.
+    In,
+    /// It can be read or written.
+    InOrOut,
+}
+
+/// As [`readable`], each descriptor for what is asked of it.
+///
+/// # Errors
+/// The kernel cannot wait: no memory.
+pub fn ready<const N: usize>(
+    descriptors: [Option<(BorrowedFd<'_>, Way)>; N],
+    limit: Option<Duration>,
+) -> io::Result<[bool; N]> {
     // A negative descriptor is skipped by the kernel.
     let mut set = descriptors.map(|descriptor| libc::pollfd {
-        fd: descriptor.map_or(-1, |open| open.as_raw_fd()),
-        events: libc::POLLIN,
+        fd: descriptor.map_or(-1, |(open, _)| open.as_raw_fd()),
+        events: match descriptor {
+            Some((_, Way::InOrOut)) => libc::POLLIN | libc::POLLOUT,
+            _ => libc::POLLIN,
+        },
         revents: 0,
     });
     let time = limit.map(|limit| libc::timespec {
@@ -89,5 +112,12 @@ mod tests {
         assert_eq!(look(), [false, true]);
         bell.hush();
         assert_eq!(look(), [false, false]);
+    }
+
+    #[test]
+    fn a_socket_with_room_is_ready_for_who_wants_to_write() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let look = |way| ready([Some((here.as_fd(), way))], Some(Duration::ZERO)).unwrap();
+        assert_eq!((look(Way::In), look(Way::InOrOut)), ([false], [true]));
     }
 }

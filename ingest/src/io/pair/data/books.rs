@@ -5,6 +5,7 @@
 
 use super::asked::Want;
 use super::copy::{Copies, Shelf};
+use super::ear::Ear;
 use super::ledger::{Difference, Ledger, Listing};
 use super::line::Turn;
 use super::mouth::Mouth;
@@ -13,6 +14,7 @@ use super::strand::Of;
 use super::word::{Again, Word, write};
 use super::{Config, News, Status};
 use crate::io::admission::Pass;
+use crate::io::pair::orders::Egress;
 use crate::io::pair::pulse::Pulse;
 use crate::metrics::{Metrics, OfStreamAnd};
 use ingest_api::StreamName;
@@ -22,6 +24,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use takeover::hold::{Base, Flow};
+use takeover::wait::Bell;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::{error, warn};
@@ -116,6 +119,7 @@ pub(super) struct Books {
     pub(super) holder: Holder,
     pub(super) standby: Option<Standby>,
     pub(super) mouth: Mouth,
+    pub(super) ear: Ear,
     pub(super) entries: BTreeMap<ConnectionId, Entry>,
     pub(super) ledger: Ledger,
     /// What this node copies as standby, and what it gives as holder.
@@ -135,9 +139,13 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) pulse: Arc<Pulse>,
     pub(super) metrics: Metrics,
+    /// The packet hold, where there is one.
+    pub(super) egress: Option<Arc<dyn Egress>>,
     pub(super) books: Mutex<Books>,
-    /// There is something to say on the link.
+    /// There is something to say on the link, or something was heard.
     pub(super) bell: Notify,
+    /// For the link's thread: there is another link, or room in it is waited for, or it may be read again.
+    pub(super) listen: Bell,
     /// There may be room to read.
     pub(super) room: Notify,
     /// Publishers that were accepted.
@@ -161,6 +169,8 @@ impl Data {
         config: Config,
         pulse: Arc<Pulse>,
         metrics: Metrics,
+        egress: Option<Arc<dyn Egress>>,
+        listen: Bell,
         arrivals: mpsc::UnboundedSender<Arrival>,
     ) -> Data {
         let ledger = Ledger::new(config.protect);
@@ -168,6 +178,7 @@ impl Data {
             holder: Holder::default(),
             standby: None,
             mouth: Mouth::default(),
+            ear: Ear::default(),
             entries: BTreeMap::new(),
             ledger,
             copies: Copies::default(),
@@ -182,8 +193,10 @@ impl Data {
             config,
             pulse,
             metrics,
+            egress,
             books: Mutex::new(books),
             bell: Notify::new(),
+            listen,
             room: Notify::new(),
             arrivals,
             news: watch::channel(News::default()).0,

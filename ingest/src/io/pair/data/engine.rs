@@ -10,21 +10,21 @@ mod steps;
 use super::asked::Want;
 use super::books::{Arrival, Books, Data, Describe};
 use super::copy::Copies;
+use super::ear::{Hearing, READ_BYTES};
 use super::line::Turn;
-use super::link::{self, Proven, READ_BYTES, Redial};
+use super::link::{self, Proven, Redial};
 use super::mouth::Mouth;
 use super::word::{Word, read, write};
 use super::{Config, Start};
-use crate::io::pair::orders::{Egress, Order, Report};
+use crate::io::pair::orders::{Order, Report};
 use crate::io::rtmp::Door;
 use failover::Epoch;
 use mirror::{ConnectionId, Event, Identity, Role, Standby};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use takeover::hold::{Base, Confirmed, Flow};
-use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -39,15 +39,22 @@ const UNHEARD_MAX: Duration = Duration::from_millis(500);
 /// Ends that may prove themselves at once.
 const STRANGERS_MAX: usize = 4;
 
-/// The link, once proven.
+/// The link, once proven. It closes with this.
 struct Wire {
-    stream: Arc<TcpStream>,
+    stream: Arc<std::net::TcpStream>,
     epoch: Epoch,
     in_step_told: bool,
     /// The paired standby confirmed something, or had nothing to confirm.
     confirmed_at: Instant,
     /// Every connection runs here since.
     in_step_since: Option<Instant>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // Whoever hears it holds it too. One that has failed is closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
 }
 
 /// What is said once so much was read.
@@ -64,7 +71,6 @@ pub(super) struct Engine {
     /// Publishers' connections; the hold's word on each handshake is among the orders by then.
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     reports: Arc<dyn Fn(Report) + Send + Sync>,
-    egress: Option<Arc<dyn Egress>>,
     listener: TcpListener,
     /// The link that is wanted.
     wanted: Option<(Role, Epoch)>,
@@ -80,6 +86,8 @@ pub(super) struct Engine {
     /// A link whose epoch has ended with a handover, open until the other end has read it.
     parting: Option<Wire>,
     buffer: Vec<u8>,
+    /// Hears the link.
+    _hearing: Hearing,
 }
 
 enum Wake {
@@ -87,7 +95,6 @@ enum Wake {
     Arrival(Arrival),
     Stranger(io::Result<TcpStream>),
     Proven(io::Result<Box<Proven>>),
-    Wire,
     Else,
 }
 
@@ -98,8 +105,9 @@ impl Engine {
         door: Door,
         listener: TcpListener,
         arrivals: mpsc::UnboundedReceiver<Arrival>,
+        hearing: Hearing,
     ) -> Engine {
-        let Start { config, orders, reports, egress, pulse: _ } = start;
+        let Start { config, orders, reports, egress: _, pulse: _ } = start;
         Engine {
             config,
             data,
@@ -107,7 +115,6 @@ impl Engine {
             orders,
             arrivals,
             reports,
-            egress,
             listener,
             wanted: None,
             seekers: JoinSet::new(),
@@ -119,6 +126,7 @@ impl Engine {
             promise: None,
             parting: None,
             buffer: vec![0; READ_BYTES],
+            _hearing: hearing,
         }
     }
 
@@ -126,13 +134,13 @@ impl Engine {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.carry().await;
             self.settle();
             let data = self.data.clone();
             let wake = tokio::select! {
                 biased;
                 order = self.orders.recv() => Wake::Order(order),
                 Some(arrival) = self.arrivals.recv() => Wake::Arrival(arrival),
-                () = ready(self.wire.as_ref(), &data) => Wake::Wire,
                 () = data.0.bell.notified() => Wake::Else,
                 accepted = self.listener.accept() => Wake::Stranger(accepted.map(|(stream, _)| stream)),
                 Some(proven) = self.seekers.join_next() => {
@@ -152,9 +160,6 @@ impl Engine {
                 Wake::Stranger(Err(error)) => debug!(%error, "the pair's link accepts nothing"),
                 Wake::Proven(Ok(proven)) => self.proven(*proven).await,
                 Wake::Proven(Err(error)) => debug!(%error, "no proof on the pair's link"),
-                Wake::Wire => {
-                    self.hear(false).await;
-                }
                 Wake::Else => {}
             }
         }
@@ -200,6 +205,11 @@ impl Engine {
         if self.wanted != Some((role, epoch)) {
             return;
         }
+        let stream = match stream.into_std() {
+            Ok(stream) => Arc::new(stream),
+            Err(error) => return debug!(%error, "the pair's link is not up"),
+        };
+        self.close_ear().await;
         if self.wire.take().is_some() {
             self.report(Report::LinkDown);
         }
@@ -208,7 +218,6 @@ impl Engine {
         self.redial.up(Instant::now());
         let whole = self.handed_in.take() == Some(epoch);
         let copies = if role == Role::Standby && !whole { Copies::of_link() } else { Copies::default() };
-        let stream = Arc::new(stream);
         self.data.books().join(link, Mouth::of(role, &stream), copies);
         self.wire = Some(Wire {
             stream,
@@ -219,42 +228,29 @@ impl Engine {
         });
         self.report(Report::LinkUp);
         // What came behind the proof.
-        self.take(&[]).await;
+        self.data.take_in(self.data.books(), &[]);
+        self.data.0.listen.ring();
     }
 
-    /// Reads what is there. `true` at the link's end, or where it was closed for an error.
-    async fn hear(&mut self, to_the_end: bool) -> bool {
-        loop {
-            let Some(wire) = &self.wire else { return true };
+    /// Reads what is there, and carries it out. `true`: the link has ended.
+    async fn drain(&mut self) -> bool {
+        self.carry().await;
+        while let Some(stream) = self.wire.as_ref().map(|wire| wire.stream.clone()) {
             let mut buffer = std::mem::take(&mut self.buffer);
-            let read = wire.stream.try_read(&mut buffer);
-            let going = match &read {
-                Ok(count @ 1..) => self.take(&buffer[..*count]).await,
-                Ok(_) => false,
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            };
+            let more = self.data.hear(&stream, &mut buffer);
             self.buffer = buffer;
-            if !going {
-                self.lose("ended");
-                return true;
-            }
-            if read.is_err() || !to_the_end {
-                return false;
+            self.carry().await;
+            if !more {
+                break;
             }
         }
+        self.wire.is_none()
     }
 
-    /// Bytes of the link. `false`: it is worth nothing any more.
-    async fn take(&mut self, bytes: &[u8]) -> bool {
-        let Some((role, _)) = self.wanted else { return false };
-        match role {
-            Role::Holder => {
-                let heard = self.data.books().holder.handle_bytes(bytes);
-                self.data.0.room.notify_waiters();
-                heard.inspect_err(|error| warn!(%error, "the pair's link is closed")).is_ok()
-            }
-            Role::Standby => self.take_steps(bytes).await,
-        }
+    /// From here on nobody hears the link; what was heard is carried out.
+    async fn close_ear(&mut self) {
+        self.data.books().mouth = Mouth::default();
+        self.carry().await;
     }
 
     /// The link has ended by itself.
@@ -289,16 +285,13 @@ impl Engine {
 
     fn news(&mut self) {
         let mut behind = false;
-        let (mut paired, mut more, mut confirmed) = (false, false, Vec::new());
+        let (mut paired, mut more) = (false, false);
         let (mut described, mut questions) = (Vec::new(), Vec::new());
         let mut guard = self.data.books();
         let books = &mut *guard;
         while let Some(event) = books.holder.poll_event() {
             match event {
                 Event::Paired => paired = true,
-                Event::Confirmed { connection, input, output } => {
-                    confirmed.push(self.confirmed(books, connection, input, output));
-                }
                 Event::Finished(connection) => self.finished(books, connection),
                 Event::TcpKnown(connection) => {
                     if let Some(entry) = books.entries.get_mut(&connection)
@@ -341,13 +334,12 @@ impl Engine {
         }
         self.data.0.pulse.set_bytes(books.mirrored, books.mirrored - books.holder.unconfirmed());
         self.data.0.metrics.pair_unconfirmed.set(books.holder.unconfirmed().try_into().unwrap_or(i64::MAX));
-        let heard = !confirmed.is_empty() || books.holder.unconfirmed() == 0 || !books.holder.is_paired();
+        let heard = std::mem::take(&mut books.ear.confirmed)
+            || books.holder.unconfirmed() == 0
+            || !books.holder.is_paired();
         self.data.0.metrics.pair_connections.set(books.entries.len().try_into().unwrap_or(i64::MAX));
+        books.ear.awaited = books.entries.values().any(|entry| entry.describe != Describe::No);
         drop(guard);
-        if let Some(egress) = self.egress.as_ref().filter(|_| !confirmed.is_empty()) {
-            // Not under the books' lock: packets leave meanwhile.
-            egress.confirm(&confirmed.into_iter().flatten().collect::<Vec<_>>());
-        }
         questions.iter().for_each(|question| self.serve(question));
         if more {
             self.data.tell_streams();
@@ -374,26 +366,9 @@ impl Engine {
         }
     }
 
-    /// What the packet hold is to hear of it, which may then let go what the standby has.
-    fn confirmed(
-        &self,
-        books: &mut Books,
-        connection: ConnectionId,
-        input: u64,
-        output: u64,
-    ) -> Option<(Flow, Base, Confirmed)> {
-        let egress = self.egress.as_ref()?;
-        let entry = books.entries.get_mut(&connection)?;
-        let (flow, base) = (entry.flow?, entry.base?);
-        if !std::mem::replace(&mut entry.admitted, true) {
-            egress.admit(flow, base);
-        }
-        Some((flow, base, Confirmed { received: input, sent: output }))
-    }
-
     fn finished(&self, books: &mut Books, connection: ConnectionId) {
         let Some(entry) = books.entries.get(&connection) else { return };
-        if let (Some(egress), Some(flow), Some(base)) = (&self.egress, entry.flow, entry.base) {
+        if let (Some(egress), Some(flow), Some(base)) = (&self.data.0.egress, entry.flow, entry.base) {
             egress.finish(flow, base);
         }
         if entry.turns.is_closed() {
@@ -419,9 +394,15 @@ impl Engine {
 
     /// Gives the link what there is to say, as far as it takes it.
     fn speak(&mut self) {
-        let said = self.data.books().speak();
+        let mut books = self.data.books();
+        let said = books.speak();
+        let waits = !books.mouth.is_free();
+        drop(books);
         if said.is_err() {
             self.lose("broke");
+        } else if waits {
+            // For room in the socket.
+            self.data.0.listen.ring();
         }
     }
 }
@@ -442,6 +423,7 @@ impl Books {
     /// The books go on over this link.
     fn join(&mut self, link: mirror::Link, mouth: Mouth, copies: Copies) {
         (self.mouth, self.copies) = (mouth, copies);
+        self.ear.forget();
         let again = self.new_link();
         self.links += 1;
         match link.identity().role {
@@ -469,15 +451,4 @@ impl Books {
         }
         again
     }
-}
-
-/// Waits until the link can be read, or written where something waits.
-async fn ready(wire: Option<&Wire>, data: &Data) {
-    let Some(wire) = wire else { return std::future::pending().await };
-    let interest = match data.books().mouth.is_free() {
-        true => Interest::READABLE,
-        false => Interest::READABLE | Interest::WRITABLE,
-    };
-    // An error shows at the next read.
-    let _ = wire.stream.ready(interest).await;
 }

@@ -22,8 +22,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A link that stood this long came to something.
 const STOOD: Duration = Duration::from_secs(1);
-/// One read.
-pub(super) const READ_BYTES: usize = 256 << 10;
 
 /// An end whose other end is who it says.
 pub(super) struct Proven {

@@ -15,9 +15,10 @@
 //! | `books` | the shared books of `mirror`, one lock; `Data`, their handle |
 //! | `tap` | one connection's way into the books |
 //! | `strand` | a stream's: its publisher over one connection or two, in one order |
-//! | `engine` | the one task that carries out orders and owns the link |
+//! | `engine` | the one task that carries out orders and what was heard, and owns the link |
 //! | `link` | proof of who is on the other end |
 //! | `mouth` | what is said on it, by whoever has something to say |
+//! | `ear` | what the other node says on it, heard at once, on a thread of its own |
 //! | `line` | one connection's parse, with a socket or without |
 //! | `pump` | a live connection's socket |
 //! | `ledger` | what may be listed: publish = commit |
@@ -39,6 +40,7 @@ mod asked;
 mod books;
 mod copy;
 mod directory;
+mod ear;
 mod engine;
 mod ledger;
 mod line;
@@ -67,6 +69,7 @@ use crate::metrics::Metrics;
 use crate::slot::Push;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use ear::Hearing;
 use ingest_api::window::Gop;
 use mirror::ConnectionId;
 use releve_state::coordinator::StreamRecord;
@@ -75,6 +78,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use takeover::wait::Bell;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the data half must know.
@@ -122,6 +126,7 @@ pub struct Prepared {
     listener: std::net::TcpListener,
     data: Data,
     arrivals: mpsc::UnboundedReceiver<books::Arrival>,
+    hearing: Hearing,
 }
 
 /// Opens the link's listener.
@@ -141,8 +146,16 @@ pub fn prepare(start: Start, metrics: Metrics) -> Result<Prepared> {
     let listener = once_free(is_in_use, opened)
         .with_context(|| format!("cannot listen on {listen} for the pair's link"))?;
     let (arrived, arrivals) = mpsc::unbounded_channel();
-    let data = Data::new(start.config.clone(), start.pulse.clone(), metrics, arrived);
-    Ok(Prepared { start, listener, data, arrivals })
+    let data = Data::new(
+        start.config.clone(),
+        start.pulse.clone(),
+        metrics,
+        start.egress.clone(),
+        Bell::new().context("cannot make the bell of the pair's link (eventfd)")?,
+        arrived,
+    );
+    let hearing = Hearing::start(&data).context("cannot start the thread of the pair's link")?;
+    Ok(Prepared { start, listener, data, arrivals, hearing })
 }
 
 impl Prepared {
@@ -156,7 +169,9 @@ impl Prepared {
         match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => {
                 let alike = tokio::spawn(directory::keep(self.data.clone(), door.streams.clone()));
-                engine::Engine::new(self.start, self.data, door, listener, self.arrivals).run().await;
+                let engine =
+                    engine::Engine::new(self.start, self.data, door, listener, self.arrivals, self.hearing);
+                engine.run().await;
                 alike.abort();
             }
             Err(error) => tracing::error!(%error, "the pair's link has no listener"),

@@ -1,15 +1,15 @@
 //! What is said on the link, by whoever has something to say.
 //!
-//! In: what the books have for the other node. Out: bytes on the link. The engine owns the link and reads it; input of a
-//! publisher goes out from the task that read it, because every acknowledgement waits for its way to the standby and back.
-//! Touches the link's socket, under the books' lock, so that bytes go in the order of the books.
+//! In: what the books have for the other node. Out: bytes on the link. The engine owns it; input of a publisher goes out from
+//! the task that read it, and confirmations from the thread that heard, because every acknowledgement waits for its way to the
+//! standby and back. Touches the link's socket, under the books' lock, so that bytes go in the order of the books.
 
 use super::books::Books;
 use bytes::{Buf, Bytes};
 use mirror::{Role, Standby};
-use std::io;
+use std::io::{self, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Weak};
-use tokio::net::TcpStream;
 
 /// The link's way out; without a link nothing.
 #[derive(Debug, Default)]
@@ -24,6 +24,21 @@ pub(super) struct Mouth {
 impl Mouth {
     pub(super) fn of(role: Role, stream: &Arc<TcpStream>) -> Mouth {
         Mouth { role: Some(role), stream: Arc::downgrade(stream), out: Bytes::new() }
+    }
+
+    /// The link.
+    pub(super) fn stream(&self) -> Option<Arc<TcpStream>> {
+        self.stream.upgrade()
+    }
+
+    /// What this node is on it.
+    pub(super) fn role(&self) -> Option<Role> {
+        self.role
+    }
+
+    /// This is the link.
+    pub(super) fn is_of(&self, stream: &Arc<TcpStream>) -> bool {
+        std::ptr::eq(self.stream.as_ptr(), Arc::as_ptr(stream))
     }
 
     /// Nothing waits for the socket.
@@ -41,9 +56,10 @@ impl Mouth {
                     None => return Ok(true),
                 }
             }
-            match stream.try_write(&self.out) {
+            match (&*stream).write(&self.out) {
                 Ok(count) => self.out.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
@@ -67,15 +83,18 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+    use takeover::wait::{Way, ready};
 
-    #[tokio::test]
-    async fn what_a_full_socket_leaves_is_said_later_and_nothing_on_a_link_that_is_gone() {
+    #[test]
+    fn what_a_full_socket_leaves_is_said_later_and_nothing_on_a_link_that_is_gone() {
         const PIECE: usize = 100_000;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
-        let (mut other, _) = listener.accept().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        stream.set_nonblocking(true).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
         let mut mouth = Mouth::of(Role::Holder, &stream);
         let mut given = 0_u8;
         // More than any socket takes: 20 MB.
@@ -86,11 +105,11 @@ mod tests {
         assert!(matches!(mouth.speak(&mut next), Ok(false)));
         assert!(!mouth.is_free());
         let mut heard = vec![0; 200 * PIECE];
-        let reading = tokio::spawn(async move { other.read_exact(&mut heard).await.map(|_| heard) });
+        let reading = std::thread::spawn(move || other.read_exact(&mut heard).map(|()| heard));
         while !mouth.speak(&mut next).unwrap() {
-            stream.writable().await.unwrap();
+            ready([Some((stream.as_fd(), Way::InOrOut))], None).unwrap();
         }
-        let heard = reading.await.unwrap().unwrap();
+        let heard = reading.join().unwrap().unwrap();
         assert!(heard.chunks(PIECE).zip(1..).all(|(piece, number)| piece.iter().all(|byte| *byte == number)));
         assert!(mouth.is_free());
         drop(stream);

@@ -90,7 +90,7 @@ impl Engine {
         let Some((Role::Standby, _)) = self.wanted else { return };
         let Some(wire) = self.wire.as_mut().filter(|wire| !wire.in_step_told) else { return };
         let books = self.data.books();
-        if !books.standby.as_ref().is_some_and(Standby::in_step) {
+        if !books.standby.as_ref().is_some_and(Standby::in_step) || !books.ear.is_carried_out() {
             return;
         }
         let since = *wire.in_step_since.get_or_insert_with(Instant::now);

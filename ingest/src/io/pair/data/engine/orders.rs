@@ -84,7 +84,7 @@ impl Engine {
     async fn close_link(&mut self) {
         if self.wire.is_none() {
             self.report(Report::LinkDown);
-        } else if !self.hear(true).await {
+        } else if !self.drain().await {
             self.wire = None;
             self.detach();
             self.report(Report::LinkDown);
@@ -126,14 +126,20 @@ impl Engine {
         // In a handover the link lives, and so does the former holder, which stands where we do.
         let handover = self.wire.is_some();
         if handover {
-            self.hear(true).await;
+            self.drain().await;
         }
+        self.close_ear().await;
         let wire = self.wire.take();
         self.wanted = None;
         let mut guard = self.data.books();
         let books = &mut *guard;
+        let whole = books.ear.is_carried_out();
         let survived = books.standby.as_mut().map(mirror::Standby::take_over);
         let survived = match survived {
+            Some(_) if !whole => {
+                warn!("nothing is taken over: what the holder acknowledged could not be followed");
+                None
+            }
             Some(Ok(survived)) => Some(survived),
             Some(Err(error)) => {
                 warn!(%error, "nothing is taken over");
@@ -223,6 +229,7 @@ impl Engine {
             Ok(()) => {
                 if let Some(entry) = books.entries.get_mut(&connection) {
                     entry.describe = Describe::Told;
+                    books.ear.awaited = true;
                 }
             }
             // Control waits for the word in vain and takes the handover back.
@@ -242,7 +249,7 @@ impl Engine {
         books.mouth = Mouth::default();
         books.ledger.departed();
         for (connection, entry) in &mut books.entries {
-            if let (Some(egress), Some(flow)) = (&self.egress, entry.flow.take()) {
+            if let (Some(egress), Some(flow)) = (&self.data.0.egress, entry.flow.take()) {
                 egress.forget(flow);
             }
             match holder.position(*connection).filter(|_| entry.away) {
@@ -269,7 +276,7 @@ impl Engine {
         books.ledger.set_role(Role::Standby);
         books.ledger.set_gate(Gate::Held);
         for (connection, entry) in &mut books.entries {
-            if let (Some(egress), Some(flow)) = (&self.egress, entry.flow.take()) {
+            if let (Some(egress), Some(flow)) = (&self.data.0.egress, entry.flow.take()) {
                 egress.forget(flow);
             }
             if holder.position(*connection).is_some() {
@@ -287,6 +294,7 @@ impl Engine {
         let mut guard = self.data.books();
         let books = &mut *guard;
         books.standby = None;
+        books.ear.forget();
         for (connection, entry) in &books.entries {
             if books.holder.position(*connection).is_none() {
                 entry.forget(*connection);

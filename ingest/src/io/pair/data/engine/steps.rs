@@ -32,23 +32,25 @@ pub(super) fn say_again(holder: &mut Holder, connection: ConnectionId, since: Si
 }
 
 impl Engine {
-    /// Bytes of the link. `false`: close it and join anew.
-    pub(super) async fn take_steps(&mut self, bytes: &[u8]) -> bool {
-        let handled = match &mut self.data.books().standby {
-            Some(standby) => standby.handle_bytes(bytes),
-            None => return false,
-        };
-        if let Err(error) = &handled {
-            warn!(%error, "the pair's link is closed");
-        }
+    /// Carries out what was heard; behind it, the link's end.
+    pub(super) async fn carry(&mut self) {
         loop {
-            let step = self.data.books().standby.as_mut().and_then(mirror::Standby::poll_step);
+            let step = self.data.books().ear.next();
             let Some(step) = step else { break };
             if !self.take_step(step).await {
-                return false;
+                self.data.books().ear.fail();
+                self.lose("the holder cannot be followed");
             }
         }
-        handled.is_ok()
+        let mut books = self.data.books();
+        let (ended, waits) = (books.ear.take_end(), books.ear.take_waits());
+        drop(books);
+        if waits {
+            self.data.0.listen.ring();
+        }
+        if let Some(why) = ended {
+            self.lose(&why);
+        }
     }
 
     async fn take_step(&mut self, step: Step) -> bool {
