@@ -6,15 +6,21 @@
 #   ingest   processor time and memory per publisher, passed through and marked, beside nginx-rtmp on the same feed;
 #            throughput of the RTMP parser and the segment writer beside a plain copy
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
-#            session and marked slices, beside nginx with the same bytes as plain files; RELEVE_BENCH_VIEWERS sets how many
+#            session and marked slices, beside nginx with the same bytes as plain files, without a check and with its own
+#            (secure_link); RELEVE_BENCH_VIEWERS sets how many, here and in what follows down to reload
+#   many     the same with more viewers at 250 kb/s, by several relays where one may not have so many files open
 #   parts    the same at the rate of low latency: each viewer takes a playlist and a part of a third of a second by turns
+#   idle     memory of a connection that has asked once and waits, beside nginx's
+#   burst    how long the next request takes when all connections have come within 2 s, beside nginx
+#   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
 #   takeover how long a publisher waits after a planned takeover, kill -9 and the loss of power, beside keepalived with
 #            nginx-rtmp; as root, in network namespaces of its own
 #   hold     what the packet hold costs publishers of 6 Mb/s each: protect = "commit" beside "handover"; as root, in network
 #            namespaces of its own; RELEVE_BENCH_PUBLISHERS sets how many
-#   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
 #   tls      processor time per GB through TLS beside plain HTTP and beside nginx, and new connections a second beside paced
 #            viewers, with full handshakes and resumed ones
+#   all      those that the project has set itself bars for (many, relay, parts, tls, idle, reload, burst, ingest), and the
+#            table of those bars; RELEVE_BENCH_VIEWERS is best not set
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
 # Exit 0 without errors. --short is for seeing that it works. RELEVE_BIN_DIR names programs that are built already.
@@ -32,6 +38,17 @@ if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
     RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
 fi
 export RELEVE_BIN_DIR
+if [[ $1 == all ]]; then
+    reports=$(mktemp)
+    trap 'rm -f "$reports"' EXIT
+    failed=
+    for name in many relay parts tls idle reload burst ingest; do
+        "${BASH_SOURCE[0]}" "$name" "${@:2}" --json | tail -n 1 | tee -a "$reports" || failed+=" $name"
+    done
+    "$RELEVE_BIN_DIR/bench" table <"$reports"
+    [[ -z $failed ]] || { echo "bench.sh: not without errors:$failed" >&2 && exit 1; }
+    exit 0
+fi
 [[ $1 == takeover || $1 == hold ]] || exec "$RELEVE_BIN_DIR/bench" "$@"
 
 "$here/scripts/clip.sh" 720 1080 >/dev/null

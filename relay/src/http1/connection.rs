@@ -99,7 +99,10 @@ impl Connection {
         let buffers = self.buffers.get_or_insert_with(|| pool.lend());
         let taken = buffers.take(bytes);
         // A head ends with a line, or with the room for it: a client that sends byte by byte costs no more than its lines.
-        self.look |= bytes[..taken].contains(&b'\n') || buffers.unread().len() == HEAD_BYTES_MAX;
+        // Most that comes ends with a line: only what does not is searched for one.
+        let bytes = &bytes[..taken];
+        let line = bytes.ends_with(b"\n") || bytes.contains(&b'\n');
+        self.look |= line || buffers.unread().len() == HEAD_BYTES_MAX;
         if begins && buffers.unsent() == 0 && matches!(self.phase, Phase::Reading) {
             self.deadline = Some(pool.now + pool.patience.head);
         }

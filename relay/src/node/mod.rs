@@ -34,7 +34,7 @@ use crate::io::metrics::Metrics;
 use crate::io::origin::Origin;
 use crate::io::webhook::Webhook;
 use crate::revocation::Revocations;
-use crate::session::Session;
+use crate::session::{Session, Standing};
 use crate::token::Refusal;
 use crate::upstream::{Held, ObjectKey, Origins};
 use ingest_api::StreamName;
@@ -177,7 +177,7 @@ impl Node {
     ///
     /// # Errors
     /// Why it is not.
-    pub fn still(&self, session: &Session) -> Result<(), Refusal> {
+    pub fn still(&self, session: &Standing) -> Result<(), Refusal> {
         if session.watch_until_unix_s < now_unix_s() {
             return Err(Refusal::Expired);
         }

@@ -262,7 +262,7 @@ impl Node {
         if matches!(carrier, Carrier::Cookie(stream) if *stream != session.stream) {
             return Err(Refusal::OtherStream);
         }
-        self.still(&session)?;
+        self.still(&session.standing())?;
         self.saw(&session);
         Ok(session)
     }
@@ -389,7 +389,7 @@ impl Node {
     /// The answer to who waited for a flight.
     fn landed(&self, request: &Request<'_>, held: Option<Arc<Held>>, whose: Whose) -> Reply {
         let still = match &whose {
-            Whose::Viewer(session) => self.still(session),
+            Whose::Viewer(session) => self.still(&session.standing()),
             Whose::Cdn(..) => Ok(()),
         };
         match (still, held) {

@@ -5,7 +5,7 @@
 //! A session names its viewer by watermark id alone, so revoked accounts are kept by that: no list of sessions is needed. Single
 //! sessions can be ended too; those are forgotten when they would be over anyway.
 
-use crate::session::Session;
+use crate::session::Standing;
 use ingest_api::access::Claims;
 use releve_watermark::WatermarkId;
 use std::collections::HashMap;
@@ -40,12 +40,12 @@ impl Revocations {
     }
 
     /// Whether this one session was ended.
-    pub fn has_ended(&self, session: &Session) -> bool {
+    pub fn has_ended(&self, session: &Standing) -> bool {
         self.sessions.contains_key(&session.id)
     }
 
     /// Whether this session's viewer is revoked.
-    pub fn covers(&self, session: &Session) -> bool {
+    pub fn covers(&self, session: &Standing) -> bool {
         self.void(session.watermark_id, session.issued_unix_s)
     }
 
@@ -72,10 +72,10 @@ impl Revocations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Binding;
+    use crate::session::{Binding, Session};
 
-    fn session(viewer: &str, issued_unix_s: u64) -> Session {
-        Session {
+    fn session(viewer: &str, issued_unix_s: u64) -> Standing {
+        let session = Session {
             id: [0; 16],
             watermark_id: WatermarkId::of_viewer(viewer),
             stream: "demo".parse().unwrap(),
@@ -84,13 +84,14 @@ mod tests {
             asked: false,
             counted: false,
             bound: Binding::default(),
-        }
+        };
+        session.standing()
     }
 
     #[test]
     fn an_ended_session_ends_alone_and_is_forgotten_when_it_would_be_over() {
         let mut revocations = Revocations::default();
-        let (ended, other) = (session("alice", 0), Session { id: [1; 16], ..session("alice", 0) });
+        let (ended, other) = (session("alice", 0), Standing { id: [1; 16], ..session("alice", 0) });
         revocations.end(ended.id, 50, 10);
         assert!(revocations.has_ended(&ended) && !revocations.has_ended(&other));
         revocations.end([2; 16], 9, 10);

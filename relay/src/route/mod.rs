@@ -172,26 +172,21 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
 /// and none of them `.` or `..`.
 fn canonical(path: &str) -> Result<&str, Malformed> {
     let rest = path.strip_prefix('/').ok_or(Malformed)?;
-    // How many dots the word has, as long as it has nothing else.
-    let mut dots = Some(0);
-    for byte in rest.bytes() {
-        dots = match (byte, dots) {
-            (b'/', Some(0..=2)) => return Err(Malformed),
-            (b'/', _) => Some(0),
-            (b'.', Some(count)) => Some(count + 1),
-            _ if PLAIN[usize::from(byte)] => None,
-            _ => return Err(Malformed),
-        };
-    }
-    if matches!(dots, Some(1..=2)) { Err(Malformed) } else { Ok(rest) }
+    // Without a way out of the loop: most of a path is a credential, and good.
+    let plain = rest.bytes().fold(true, |plain, byte| plain & PLAIN[usize::from(byte)]);
+    let mut words = rest.split('/');
+    let last = words.next_back();
+    let named = words.all(|word| !matches!(word, "" | "." | "..")) && !matches!(last, Some("." | ".."));
+    if plain && named { Ok(rest) } else { Err(Malformed) }
 }
 
-/// Characters that stand for themselves (RFC 3986 §2.3).
+/// Characters that stand for themselves (RFC 3986 §2.3), and the one between words.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+        plain[byte] =
+            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~' | b'/');
         byte += 1;
     }
     plain

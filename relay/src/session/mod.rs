@@ -63,6 +63,27 @@ pub struct Session {
     pub bound: Binding,
 }
 
+/// What says of a session whether it still holds: as much as a connection keeps of it while a body is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The session.
+    pub id: [u8; 16],
+    /// Its viewer.
+    pub watermark_id: WatermarkId,
+    /// When it was admitted, Unix seconds.
+    pub issued_unix_s: u64,
+    /// Last second to watch, Unix seconds.
+    pub watch_until_unix_s: u64,
+}
+
+impl Session {
+    /// What says whether it still holds.
+    pub fn standing(&self) -> Standing {
+        let Session { id, watermark_id, issued_unix_s, watch_until_unix_s, .. } = *self;
+        Standing { id, watermark_id, issued_unix_s, watch_until_unix_s }
+    }
+}
+
 /// Writes a session as a credential, with the current key. `to`: who it is bound to, as far as it is.
 pub fn seal(keys: &KeyRing, session: &Session, to: Presenter<'_>) -> String {
     let version = keys.current().version;

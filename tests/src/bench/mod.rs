@@ -12,6 +12,7 @@ pub mod load;
 pub mod micro;
 pub mod nginx;
 pub mod relay;
+pub mod table;
 pub mod takeover;
 pub mod trace;
 

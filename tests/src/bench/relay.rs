@@ -1,17 +1,18 @@
 //! What viewers cost a relay, beside nginx with the same bytes as plain files.
 //!
-//! A real ingest marks a live stream of 1 Mb/s; a relay serves it to paced viewers, each with a session of its own (of
-//! some accounts, so that copies can be compared), every request checked. nginx serves one viewer's copy of the same
-//! stream to as many viewers, checking nothing. Server and generator share the machine: processor time counts
-//! (`schedstat`), times say little when the machine is full.
+//! A real ingest marks a live stream; a relay serves it to paced viewers, each with a session of its own (of some accounts,
+//! so that copies can be compared), every request checked. nginx serves one viewer's copy of the same stream to as many
+//! viewers, checking nothing, or signatures (`secure_link`). A relay has as many viewers as it may have files open; for more
+//! there are more relays on the same cores. Server and generator share the machine: processor time counts (`schedstat`),
+//! times say little when the machine is full.
 
-use super::files::Files;
-use super::load::{Entrance, Habit, Load, Outcome, percentile, raise_descriptor_limit};
+use super::files::{Check, Files};
+use super::load::{Entrance, Habit, Load, Outcome, WARM_UP, percentile, raise_descriptor_limit};
 use super::{Report, median};
 use crate::{Child, Cluster, Mark, Publisher, Viewer, feed, http};
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names among which the viewers' sessions are spread.
 const ACCOUNTS: usize = 32;
@@ -19,6 +20,8 @@ const ACCOUNTS: usize = 32;
 const LIVE: Duration = Duration::from_secs(30);
 /// Above this lateness of the generator itself (99th percentile, ms) times are not the server's.
 const LAG_MS_MAX: f64 = 5.0;
+/// Descriptors of a server or generator that are not viewers'.
+const DESCRIPTORS_KEPT: usize = 300;
 
 struct Sample {
     outcome: Outcome,
@@ -27,12 +30,33 @@ struct Sample {
     kib_per_viewer: f64,
 }
 
-/// Runs it; `short` is for CI: it shows that it works, its figures are rough.
+/// What is compared: who the viewers are, and what they watch.
+struct Match {
+    name: &'static str,
+    feed: &'static str,
+    habit: Habit,
+    viewers: usize,
+    /// Whether nginx takes a turn that checks signatures, too.
+    signed: bool,
+    short: bool,
+}
+
+/// Runs it with viewers at 1 Mb/s; `short` is for CI: it shows that it works, its figures are rough.
 ///
 /// # Errors
 /// When a program is missing or does not start.
 pub fn run(short: bool) -> Result<Report> {
-    beside("relay", Habit::Paced, viewers(if short { 500 } else { 15_000 })?, short)
+    let viewers = viewers(if short { 500 } else { 19_500 })?;
+    beside(&Match { name: "relay", feed: feed::MEGABIT, habit: Habit::Paced, viewers, signed: true, short })
+}
+
+/// The same with more viewers at 250 kb/s.
+///
+/// # Errors
+/// As `run`.
+pub fn many(short: bool) -> Result<Report> {
+    let viewers = viewers(if short { 500 } else { 36_000 })?;
+    beside(&Match { name: "many", feed: feed::QUARTER, habit: Habit::Paced, viewers, signed: false, short })
 }
 
 /// The same at the rate of low latency: each viewer asks six times a second, for a playlist and a part by turns.
@@ -40,30 +64,48 @@ pub fn run(short: bool) -> Result<Report> {
 /// # Errors
 /// As `run`.
 pub fn parts(short: bool) -> Result<Report> {
-    beside("parts", Habit::Parts, viewers(if short { 200 } else { 4_000 })?, short)
+    let viewers = viewers(if short { 200 } else { 10_000 })?;
+    beside(&Match { name: "parts", feed: feed::MEGABIT, habit: Habit::Parts, viewers, signed: false, short })
 }
 
-fn beside(name: &'static str, habit: Habit, viewers: usize, short: bool) -> Result<Report> {
+fn beside(of: &Match) -> Result<Report> {
+    let Match { name, habit, viewers, short, .. } = *of;
     let (rounds, time) = if short { (1, Duration::from_secs(10)) } else { (3, Duration::from_secs(20)) };
-    let Show { mut cluster, _publisher, paths, server, base } = Show::start("")?;
-    let playlist = format!("{base}{}", habit.playlist());
-
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut show = Show::start(of.feed, "", viewers)?;
+    let playlist = format!("{}{}", show.base, habit.playlist());
+    let load = |servers, entrance| Load {
+        servers,
+        entrance,
+        viewers,
+        ramp: Load::ramp_of(viewers),
+        warm_up: WARM_UP,
+        time,
+        habit,
+    };
+    let turns = if of.signed { 3 } else { 2 };
+    let (mut ours, mut theirs, mut signed) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
-        for turn in 0..2 {
-            let load = |server, entrance| Load { server, entrance, viewers, time, habit };
-            if (round + turn) % 2 == 0 {
-                let load = load(server, Entrance::Tokens(paths.clone()));
-                ours.push(measure(&load, &cluster.relays[0].child)?);
-            } else {
-                let files = Files::start(&playlist, habit)?;
-                theirs.push(measure(&load(files.address, Entrance::Open), &files.child)?);
-                files.stop()?;
-            }
-            cluster.check_alive()?;
+        for turn in 0..turns {
+            let (check, samples) = match (round + turn) % turns {
+                0 => {
+                    let load = load(show.servers.clone(), Entrance::Tokens(show.paths.clone()));
+                    ours.push(measure(&load, &show.relays())?);
+                    show.cluster.check_alive()?;
+                    continue;
+                }
+                1 => (Check::Nothing, &mut theirs),
+                _ => (Check::Signature, &mut signed),
+            };
+            let files = Files::start(&playlist, habit, check, ACCOUNTS)?;
+            samples.push(measure(
+                &load(vec![files.address], Entrance::Below(files.below.clone())),
+                &[&files.child],
+            )?);
+            files.stop()?;
         }
     }
-    let mut errors: u64 = ours.iter().chain(&theirs).map(|sample| sample.outcome.errors).sum();
+    let all = || ours.iter().chain(&theirs).chain(&signed);
+    let mut errors: u64 = all().map(|sample| sample.outcome.errors).sum();
     for sample in &ours {
         let (copies, accounts) = sample.outcome.copies();
         // Eight symbols a segment: among so few accounts two may agree, half of them cannot. A part may have none.
@@ -72,12 +114,120 @@ fn beside(name: &'static str, habit: Habit, viewers: usize, short: bool) -> Resu
             eprintln!("{accounts} sampled accounts got {copies} different copies of a segment");
         }
     }
-    for word in ours.iter().chain(&theirs).flat_map(|sample| &sample.outcome.words) {
+    for word in all().flat_map(|sample| &sample.outcome.words) {
         eprintln!("error: {word}");
     }
-    let (ours, theirs) = (figures(&mut ours), figures(&mut theirs));
+    let (mut ours, mut theirs) = (figures(&mut ours), figures(&mut theirs));
     let cost = |side: &[(String, f64)]| side[0].1;
-    Ok(Report { name, ratio: cost(&ours) / cost(&theirs), ours, yardstick: theirs, errors })
+    let ratio = cost(&ours) / cost(&theirs);
+    ours.push(("relays".to_owned(), show.servers.len() as f64));
+    if of.signed {
+        let late = |side: &[(String, f64)]| {
+            side.iter().find(|(name, _)| name == "late_segments").map_or(0.0, |row| row.1)
+        };
+        let signed = figures(&mut signed);
+        theirs.push(("secure_link_cpu_s_per_gb".to_owned(), cost(&signed)));
+        theirs.push(("secure_link_late_segments".to_owned(), late(&signed)));
+        ours.push(("ratio_to_secure_link".to_owned(), cost(&ours) / cost(&signed)));
+    }
+    Ok(Report { name, ratio, ours, yardstick: theirs, errors })
+}
+
+/// What a connection costs in memory that has asked once and waits, beside nginx's.
+///
+/// # Errors
+/// When a program is missing or does not start.
+pub fn idle(short: bool) -> Result<Report> {
+    let viewers = viewers(if short { 500 } else { 19_500 })?;
+    let mut show = Show::start(feed::MEGABIT, "", viewers)?;
+    // Whoever is idle for half a minute is closed: all of them are measured before that.
+    let (ramp, warm_up, time) = (Load::ramp_of(viewers), WARM_UP, Duration::from_secs(3));
+    let load =
+        |servers, entrance| Load { servers, entrance, viewers, ramp, warm_up, time, habit: Habit::Idle };
+    let ours = measure(&load(show.servers.clone(), Entrance::Tokens(show.paths.clone())), &show.relays())?;
+    show.cluster.check_alive()?;
+    let files = Files::start(&format!("{}video.m3u8", show.base), Habit::Idle, Check::Nothing, ACCOUNTS)?;
+    let theirs = measure(&load(vec![files.address], Entrance::Below(files.below.clone())), &[&files.child])?;
+    files.stop()?;
+    let mut errors = 0;
+    for sample in [&ours, &theirs] {
+        errors += sample.outcome.errors + (viewers - sample.outcome.served) as u64;
+        sample.outcome.words.iter().for_each(|word| eprintln!("error: {word}"));
+    }
+    let rows = |sample: &Sample| {
+        let rows = [
+            ("memory_kib_per_idle_connection", sample.kib_per_viewer),
+            ("idle_connections", sample.outcome.served as f64),
+            ("server_cores", sample.cpu / sample.time),
+        ];
+        rows.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    };
+    let ratio = ours.kib_per_viewer / theirs.kib_per_viewer;
+    Ok(Report { name: "idle", ratio, ours: rows(&ours), yardstick: rows(&theirs), errors })
+}
+
+/// How long viewers take to come in when they all come at once.
+const BURST: Duration = Duration::from_secs(2);
+
+/// How long a new viewer waits behind a burst of connections, each of which asks at once: from the end of the burst to the
+/// whole playlist, on a connection of their own. The bar that the project sets itself stands beside nginx's time.
+///
+/// # Errors
+/// When a program is missing or does not start.
+pub fn burst(short: bool) -> Result<Report> {
+    let viewers = viewers(if short { 500 } else { 19_500 })?;
+    let rounds = if short { 1 } else { 3 };
+    let mut show = Show::start(feed::MEGABIT, "", viewers)?;
+    let playlist = format!("{}video.m3u8", show.base);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                // What is asked is below sessions of some accounts: it is the connections that come in a burst.
+                ours.push(after_burst(show.servers.clone(), show.sessions()?, viewers)?);
+                show.cluster.check_alive()?;
+            } else {
+                let files = Files::start(&playlist, Habit::Idle, Check::Nothing, ACCOUNTS)?;
+                theirs.push(after_burst(vec![files.address], files.below.clone(), viewers)?);
+                files.stop()?;
+            }
+        }
+    }
+    let errors = ours.iter().chain(&theirs).map(|burst: &Burst| burst.errors).sum();
+    let rows = |bursts: &[Burst]| {
+        let middle = |of: fn(&Burst) -> f64| median(bursts.iter().map(of).collect());
+        let rows = [
+            ("next_request_ms", middle(|burst| burst.next_ms)),
+            ("next_request_worst_ms", bursts.iter().map(|burst| burst.next_ms).fold(0.0, f64::max)),
+            ("request_2_s_later_ms", middle(|burst| burst.later_ms)),
+            ("served_in_burst", middle(|burst| burst.served)),
+        ];
+        rows.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    };
+    let (ours, theirs) = (rows(&ours), rows(&theirs));
+    Ok(Report { name: "burst", ratio: ours[0].1 / theirs[0].1, ours, yardstick: theirs, errors })
+}
+
+struct Burst {
+    next_ms: f64,
+    later_ms: f64,
+    served: f64,
+    errors: u64,
+}
+
+fn after_burst(servers: Vec<SocketAddr>, below: Vec<String>, viewers: usize) -> Result<Burst> {
+    let next = format!("http://{}{}video.m3u8", servers[0], below[0]);
+    let entrance = Entrance::Below(below);
+    let (warm_up, time) = (Duration::ZERO, Duration::from_secs(2));
+    let load = Load { servers, entrance, viewers, ramp: BURST, warm_up, time, habit: Habit::Idle };
+    let (outcome, next_ms, later_ms, _) = load.run(|| {
+        let asked = Instant::now();
+        http::get(&next)?.ok()?;
+        Ok(asked.elapsed().as_secs_f64() * 1000.0)
+    })?;
+    outcome.words.iter().for_each(|word| eprintln!("error: {word}"));
+    let served = outcome.served as f64;
+    Ok(Burst { next_ms, later_ms, served, errors: outcome.errors + (viewers - outcome.served) as u64 })
 }
 
 /// What blocking reloads cost when all viewers wait for the same segment; nobody else has them, so that the bar that the
@@ -86,12 +236,14 @@ fn beside(name: &'static str, habit: Habit, viewers: usize, short: bool) -> Resu
 /// # Errors
 /// When a program is missing or does not start.
 pub fn reload(short: bool) -> Result<Report> {
-    let viewers = viewers(if short { 1_000 } else { 15_000 })?;
-    let Show { mut cluster, _publisher, paths, server, .. } = Show::start("low_latency = true")?;
+    let viewers = viewers(if short { 1_000 } else { 19_500 })?;
+    let mut show = Show::start(feed::MEGABIT, "low_latency = true", viewers)?;
     let time = Duration::from_secs(if short { 12 } else { 40 });
-    let load = Load { server, entrance: Entrance::Tokens(paths), viewers, time, habit: Habit::Reload };
-    let sample = measure(&load, &cluster.relays[0].child)?;
-    cluster.check_alive()?;
+    let (servers, entrance) = (show.servers.clone(), Entrance::Tokens(show.paths.clone()));
+    let (ramp, warm_up) = (Load::ramp_of(viewers), WARM_UP);
+    let load = Load { servers, entrance, viewers, ramp, warm_up, time, habit: Habit::Reload };
+    let sample = measure(&load, &show.relays())?;
+    show.cluster.check_alive()?;
     for word in &sample.outcome.words {
         eprintln!("error: {word}");
     }
@@ -118,48 +270,71 @@ const LAST_ANSWER_MS: f64 = 250.0;
 
 /// How many viewers there are: so many unless the environment says otherwise.
 fn viewers(usual: usize) -> Result<usize> {
-    let viewers = match std::env::var("RELEVE_BENCH_VIEWERS") {
-        Ok(text) => text.parse().context("RELEVE_BENCH_VIEWERS")?,
-        Err(_) => usual,
-    };
-    let descriptors = usize::try_from(raise_descriptor_limit())?;
-    ensure!(viewers + 300 <= descriptors, "{viewers} viewers, but at most {descriptors} open files");
-    Ok(viewers)
+    match std::env::var("RELEVE_BENCH_VIEWERS") {
+        Ok(text) => text.parse().context("RELEVE_BENCH_VIEWERS"),
+        Err(_) => Ok(usual),
+    }
 }
 
-/// A live stream, marked, and a relay before it.
+/// A live stream, marked, and relays before it: as many as so many viewers need.
 struct Show {
     cluster: Cluster,
     _publisher: Publisher,
-    /// The ways in, one an account.
+    /// The ways in, one an account; every relay has them.
     paths: Vec<String>,
-    server: SocketAddr,
+    servers: Vec<SocketAddr>,
     /// Where one viewer's playlists are.
     base: String,
 }
 
 impl Show {
-    fn start(ingest_toml: &str) -> Result<Show> {
-        let cluster = Cluster::start_with(1, ingest_toml, &[])?;
+    fn start(feed: &str, ingest_toml: &str, viewers: usize) -> Result<Show> {
+        let room = usize::try_from(raise_descriptor_limit())?.saturating_sub(DESCRIPTORS_KEPT);
+        ensure!(room > 0, "at most {DESCRIPTORS_KEPT} open files: no viewer has room");
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        ensure!(
+            viewers <= room * cores,
+            "{viewers} viewers, but at most {room} for each of {cores} nginx workers"
+        );
+        let cluster = Cluster::start_with(viewers.div_ceil(room), ingest_toml, &[])?;
         let key = cluster.add_stream("bench", Mark::Require)?;
-        let publisher = Publisher::looped(feed::MEGABIT, &cluster.publish_url(&key)?, cluster.dir())?;
+        let publisher = Publisher::looped(feed, &cluster.publish_url(&key)?, cluster.dir())?;
         let mut paths = Vec::new();
         for account in 0..ACCOUNTS {
             let url = cluster.mint("bench", &format!("account-{account}"), 3600)?.remove(0);
             paths.push(http::split(&url)?.1.to_owned());
         }
-        let server = cluster.relays[0].port("listen")?;
-        let viewer = Viewer::enter_when_live(&format!("http://{server}{}", paths[0]), LIVE)?;
-        let base = http::join(&viewer.index_url, "")?;
-        Ok(Show { cluster, _publisher: publisher, paths, server, base })
+        let servers: Vec<_> =
+            cluster.relays.iter().map(|relay| relay.port("listen")).collect::<Result<_>>()?;
+        let mut base = String::new();
+        for server in servers.iter().rev() {
+            let viewer = Viewer::enter_when_live(&format!("http://{server}{}", paths[0]), LIVE)?;
+            base = http::join(&viewer.index_url, "")?;
+        }
+        Ok(Show { cluster, _publisher: publisher, paths, servers, base })
+    }
+
+    fn relays(&self) -> Vec<&Child> {
+        self.cluster.relays.iter().map(|relay| &relay.child).collect()
+    }
+
+    /// A session of each account: the path that its playlists are below.
+    fn sessions(&self) -> Result<Vec<String>> {
+        let enter = |path: &String| {
+            let viewer = Viewer::enter(&format!("http://{}{path}", self.servers[0]))?;
+            let base = http::join(&viewer.index_url, "")?;
+            Ok(http::split(&base)?.1.to_owned())
+        };
+        self.paths.iter().map(enter).collect()
     }
 }
 
-fn measure(load: &Load, server: &Child) -> Result<Sample> {
-    let before = server.family_rss_kib()?;
-    let (outcome, (cpu_before, _), (cpu_after, rss), time) =
-        load.run(|| Ok((server.cpu()?, server.family_rss_kib()?)))?;
-    ensure!(outcome.requests > 0, "nobody was served: {:?}", outcome.words);
+fn measure(load: &Load, servers: &[&Child]) -> Result<Sample> {
+    let rss = || servers.iter().map(|server| server.family_rss_kib()).sum::<Result<u64>>();
+    let cpu = || servers.iter().map(|server| server.cpu()).sum::<Result<Duration>>();
+    let before = rss()?;
+    let (outcome, (cpu_before, _), (cpu_after, rss), time) = load.run(|| Ok((cpu()?, rss()?)))?;
+    ensure!(outcome.served > 0, "nobody was served: {:?}", outcome.words);
     Ok(Sample {
         cpu: cpu_after.saturating_sub(cpu_before).as_secs_f64(),
         time: time.as_secs_f64(),

@@ -1,11 +1,14 @@
 //! The benchmarks that need whole programs: `bench NAME [--short] [--json]`, as `scripts/bench.sh` runs it.
 //!
 //! In: a name. Out: a table for people (not with `--json`), and as its last line
-//! `{"name","ours":{…},"yardstick":{…},"ratio","errors"}`.
+//! `{"name","ours":{…},"yardstick":{…},"ratio","errors"}`. `bench table` reads such lines and prints the table of bars;
+//! `bench crew` is a process of the load generator.
 #![forbid(unsafe_code)]
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
+
+const NAMES: &str = "burst, hold, idle, ingest, many, parts, relay, reload, takeover, trace";
 
 fn main() -> ExitCode {
     match run() {
@@ -31,23 +34,23 @@ fn run() -> Result<u64> {
     }
     let report = match name.as_deref() {
         // A table of its own kind; errors are innocent viewers who were named.
+        Some("crew") => return tests::bench::load::crew::work().map(|()| 0),
+        Some("table") => {
+            println!("{}", tests::bench::table::table(&std::io::read_to_string(std::io::stdin())?)?);
+            return Ok(0);
+        }
         Some("trace") => return tests::bench::trace::run(short),
         Some("ingest") => tests::bench::ingest::run(short)?,
         Some("relay") => tests::bench::relay::run(short)?,
+        Some("many") => tests::bench::relay::many(short)?,
+        Some("idle") => tests::bench::relay::idle(short)?,
+        Some("burst") => tests::bench::relay::burst(short)?,
         Some("parts") => tests::bench::relay::parts(short)?,
         Some("hold") => tests::bench::hold::run(short)?,
         Some("takeover") => tests::bench::takeover::run(short)?,
         Some("reload") => tests::bench::relay::reload(short)?,
-        Some(other) => {
-            bail!(
-                "there is no benchmark {other:?}; there are: hold, ingest, parts, relay, reload, takeover, trace"
-            )
-        }
-        None => {
-            bail!(
-                "usage: bench NAME [--short] [--json]; there are: hold, ingest, parts, relay, reload, takeover, trace"
-            )
-        }
+        Some(other) => bail!("there is no benchmark {other:?}; there are: {NAMES}"),
+        None => bail!("usage: bench NAME [--short] [--json]; there are: {NAMES}"),
     };
     if !json {
         report.print_table();

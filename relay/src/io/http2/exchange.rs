@@ -241,7 +241,7 @@ async fn body(
                 continue;
             }
             // From here to the library there is no waiting.
-            if whose.is_some_and(|session| common.node.still(session).is_err()) {
+            if whose.is_some_and(|session| common.node.still(&session.standing()).is_err()) {
                 return Done::Cut;
             }
             let frame = piece.split_to(piece.len().min(FRAME_BYTES).min(stream.capacity()));

@@ -100,7 +100,7 @@ impl Common {
         if copies.under_way == 0 && is_sent && copies.last.elapsed() >= TICK {
             copies.sessions.clear();
         }
-        copies.sessions.iter().all(|session| self.node.still(session).is_ok())
+        copies.sessions.iter().all(|session| self.node.still(&session.standing()).is_ok())
     }
 }
 

@@ -9,7 +9,7 @@ use super::wire::Wire;
 use crate::address::Shares;
 use crate::http1::{Connection, Ending, Kept, Pool, Request, State};
 use crate::node::{Answer, Park, Reply, Step};
-use crate::session::Session;
+use crate::session::Standing;
 use crate::tls;
 use rustix::event::epoll::EventFlags;
 use std::net::TcpStream;
@@ -67,7 +67,7 @@ pub(super) struct Seat {
     /// There was no room: its first request is answered with 503.
     turned_away: bool,
     /// Whose copy of an object is being sent.
-    copy_of: Option<Session>,
+    copy_of: Option<Standing>,
     /// The task that makes the answer.
     waits_for: Option<AbortHandle>,
     /// The request that waits for its stream.
@@ -326,7 +326,7 @@ impl Seat {
             Reply::Copy(copy) => {
                 let head = &copy.held.head;
                 let said = self.connection.respond_marked(&mut hall.pool, head, copy.outcome, copy.pieces());
-                self.copy_of = Some(copy.session);
+                self.copy_of = Some(copy.session.standing());
                 said
             }
         };

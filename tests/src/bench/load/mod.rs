@@ -1,53 +1,69 @@
 //! The load generator: many viewers of one live playlist, paced by a clock of their own.
 //!
-//! In: an address, how each viewer comes in, how many there are. Out: what they got, how fast, and what went wrong. A
-//! thread a core with its own epoll; each viewer keeps one connection. The load is open: a viewer asks when its time has
+//! In: addresses, how each viewer comes in, how many there are. Out: what they got, how fast, and what went wrong. A
+//! process a core (`crew`), since none may have more files open than some servers have viewers, each with one thread and its
+//! own epoll; each viewer keeps one connection. The load is open: a viewer asks when its time has
 //! come, however late the answer before was, and latency counts from that time. Bodies are thrown away in the kernel
 //! (`MSG_TRUNC`), but for a sample of viewers whose bytes are hashed and compared.
 
 mod answer;
+pub mod crew;
 mod thread;
 mod viewer;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use crew::Crew;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant};
 
-/// How long viewers take to come in, for each thousand of them.
+/// How long viewers who do not come in a burst take to come in, for each thousand of them.
 const RAMP_A_THOUSAND: Duration = Duration::from_millis(700);
-/// What is left out of the figures after everybody has come in.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// What is left out of the figures after everybody has come in, where it is not the coming in that counts.
+pub const WARM_UP: Duration = Duration::from_secs(3);
 
 /// How viewers come in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Entrance {
     /// With an access token: the paths that redirect to a session, one an account. Viewers take them in turns.
     Tokens(Vec<String>),
-    /// The playlist lies at the top, open to all.
-    Open,
+    /// The playlist lies below these paths, which end with a slash: a path an account, taken in turns.
+    Below(Vec<String>),
+}
+
+impl Entrance {
+    /// How many ways in there are.
+    pub fn accounts(&self) -> usize {
+        match self {
+            Entrance::Tokens(paths) | Entrance::Below(paths) => paths.len(),
+        }
+    }
 }
 
 /// A load.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Load {
-    /// The server.
-    pub server: SocketAddr,
+    /// The servers; viewers are spread over them.
+    pub servers: Vec<SocketAddr>,
     /// How viewers come in.
     pub entrance: Entrance,
     /// How many there are.
     pub viewers: usize,
-    /// How long is measured, after everybody has come in.
+    /// How long they take to come in.
+    pub ramp: Duration,
+    /// What is left out of the figures after that.
+    pub warm_up: Duration,
+    /// How long is measured then.
     pub time: Duration,
     /// What they do.
     pub habit: Habit,
 }
 
 /// What viewers do once they are in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Habit {
     /// Each asks for the playlist when its time comes, then for the newest segment.
     Paced,
@@ -55,13 +71,15 @@ pub enum Habit {
     Parts,
     /// All have a reload waiting for the next segment, always: they are answered together.
     Reload,
+    /// Each asks for the playlist once, and keeps its connection.
+    Idle,
 }
 
 impl Habit {
     /// How often a viewer asks for the playlist: the length of a segment, or of a part.
     pub fn period(self) -> Duration {
         match self {
-            Habit::Paced | Habit::Reload => Duration::from_secs(2),
+            Habit::Paced | Habit::Reload | Habit::Idle => Duration::from_secs(2),
             Habit::Parts => Duration::from_nanos(333_333_333),
         }
     }
@@ -69,14 +87,14 @@ impl Habit {
     /// The playlist.
     pub fn playlist(self) -> &'static str {
         match self {
-            Habit::Paced | Habit::Reload => "video.m3u8",
+            Habit::Paced | Habit::Reload | Habit::Idle => "video.m3u8",
             Habit::Parts => "video.m3u8?_HLS_skip=YES",
         }
     }
 }
 
 /// What the viewers got while it was measured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Whole answers.
     pub requests: u64,
@@ -88,7 +106,7 @@ pub struct Outcome {
     pub segment_us: Vec<u32>,
     /// From the time a viewer had something to do until it did it, in µs: the generator's own lateness.
     pub lag_us: Vec<u32>,
-    /// When which segment's reloads were answered, in µs of the run: (segment, time).
+    /// When which segment's reloads were answered: (segment, µs of a clock that all processes share).
     pub reloads: Vec<(u64, u64)>,
     /// Segments or parts whose last byte came later than a period after their playlist was due.
     pub late: u64,
@@ -99,10 +117,26 @@ pub struct Outcome {
     /// Viewers who were being served at the end.
     pub served: usize,
     /// Hashes of the sampled bodies: (account, segment) → hash.
+    #[serde(with = "listed")]
     hashes: HashMap<(usize, u64), u64>,
 }
 
-/// Where a run stands, for all its threads: viewers come in, then it is measured, then it is over.
+/// A map as a list: its keys are no text.
+mod listed {
+    use super::{Deserialize, HashMap, Serialize};
+
+    type Hashes = HashMap<(usize, u64), u64>;
+
+    pub(super) fn serialize<S: serde::Serializer>(map: &Hashes, to: S) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: serde::Deserializer<'a>>(from: D) -> Result<Hashes, D::Error> {
+        Ok(Vec::<((usize, u64), u64)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+/// Where a run stands: viewers come in, then it is measured, then it is over.
 #[derive(Default)]
 struct Stage(AtomicU8);
 
@@ -113,33 +147,22 @@ impl Load {
     /// Runs it. `measure` is called when the measured time begins and ends; the two values come back with the outcome.
     ///
     /// # Errors
-    /// When a thread cannot do its work, or `measure` cannot.
+    /// When a process of the generator cannot do its work, or `measure` cannot.
     pub fn run<M>(&self, mut measure: impl FnMut() -> Result<M>) -> Result<(Outcome, M, M, Duration)> {
-        raise_descriptor_limit();
-        let stage = Arc::new(Stage::default());
-        let ramp = RAMP_A_THOUSAND * u32::try_from(self.viewers)? / 1000 + Duration::from_millis(200);
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
-        let begin = Instant::now();
-        let mut threads = Vec::new();
-        for number in 0..count {
-            let (load, stage) = (self.clone(), stage.clone());
-            let work = move || thread::run(&load, &stage, number..load.viewers, count, begin, ramp);
-            threads.push(std::thread::Builder::new().name(format!("load-{number}")).spawn(work)?);
-        }
-        std::thread::sleep(ramp + WARM_UP);
+        let mut crew = Crew::start(self)?;
+        std::thread::sleep(self.ramp + self.warm_up);
         let (before, since) = (measure(), Instant::now());
-        stage.0.store(MEASURED, Ordering::Release);
+        crew.tell(MEASURED)?;
         std::thread::sleep(self.time);
         let (after, time) = (measure(), since.elapsed());
-        stage.0.store(OVER, Ordering::Release);
-        let mut outcome = Outcome::default();
-        for thread in threads {
-            match thread.join() {
-                Ok(part) => outcome.add(part?),
-                Err(_) => bail!("a thread of the load generator has panicked"),
-            }
-        }
+        crew.tell(OVER)?;
+        let outcome = crew.outcome()?;
         Ok((outcome, before?, after.context("at the end of the measured time")?, time))
+    }
+
+    /// How long viewers take to come in when they do not come in a burst.
+    pub fn ramp_of(viewers: usize) -> Duration {
+        RAMP_A_THOUSAND.mul_f64(viewers as f64 / 1000.0) + Duration::from_millis(200)
     }
 }
 
@@ -235,6 +258,22 @@ mod tests {
         let mut spreads = Outcome { reloads, ..Outcome::default() }.spreads_ms(2);
         spreads.sort_by(f64::total_cmp);
         assert_eq!(spreads, [0.5, 3.5], "nobody but one saw 9");
+    }
+
+    #[test]
+    fn what_processes_found_adds_up() {
+        let part = |hash: u64| {
+            let mut outcome = Outcome { requests: 3, reloads: vec![(7, 1_000)], ..Outcome::default() };
+            outcome.compare((2, 7), hash);
+            let line = serde_json::to_string(&outcome).unwrap();
+            serde_json::from_str::<Outcome>(&line).unwrap()
+        };
+        let mut all = Outcome::default();
+        all.add(part(u64::MAX));
+        all.add(part(u64::MAX));
+        assert_eq!((all.requests, all.reloads.len(), all.errors), (6, 2, 0));
+        all.add(part(1));
+        assert_eq!(all.errors, 1, "another process's viewer of the same account got other bytes");
     }
 
     #[test]

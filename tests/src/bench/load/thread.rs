@@ -1,4 +1,4 @@
-//! One thread of the load generator: its viewers' sockets, one epoll, one calendar.
+//! The thread of one process of the load generator: its viewers' sockets, one epoll, one calendar.
 //!
 //! In: which viewers, and the stage of the run. Out: their part of the outcome.
 
@@ -53,8 +53,8 @@ pub(super) fn run(
     viewers: Range<usize>,
     step: usize,
     begin: Instant,
-    ramp: Duration,
 ) -> Result<Outcome> {
+    let ramp = load.ramp;
     let first = viewers.start;
     let mut thread = Thread {
         load,
@@ -116,7 +116,7 @@ impl Thread<'_> {
             return self.ask(at, path);
         }
         let number = self.first + at * self.step;
-        match connect(self.load.server, number) {
+        match connect(server_of(self.load, number), number) {
             Ok(socket) => {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, EventData::new_u64(at as u64), flags)?;
@@ -204,6 +204,7 @@ impl Thread<'_> {
                 seat.socket = None;
                 self.calendar.push(Reverse((due, at)));
             }
+            Next::Rest => {}
         }
         Ok(())
     }
@@ -227,6 +228,11 @@ fn seat_is_whole(seat: &Seat) -> bool {
 
 /// Where the addresses begin that viewers come from.
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
+
+/// Whose viewer this is: on every server there are viewers of every account.
+fn server_of(load: &Load, number: usize) -> SocketAddr {
+    load.servers[number / load.entrance.accounts() % load.servers.len()]
+}
 
 /// A connection that is being made, from one of thousands of loopback addresses.
 fn connect(server: SocketAddr, number: usize) -> Result<TcpStream> {

@@ -34,6 +34,8 @@ pub(super) enum Next {
     At(Instant),
     /// It gives its connection up and comes again then.
     Reconnect(Instant),
+    /// It asks for nothing more.
+    Rest,
 }
 
 #[derive(Debug)]
@@ -57,9 +59,10 @@ pub(super) struct Viewer {
 
 impl Viewer {
     pub(super) fn new(number: usize, load: &Load, begin: Instant, due: Instant) -> Viewer {
-        let (accounts, base) = match &load.entrance {
-            Entrance::Tokens(paths) => (paths.len(), None),
-            Entrance::Open => (1, Some("/".to_owned())),
+        let accounts = load.entrance.accounts();
+        let base = match &load.entrance {
+            Entrance::Tokens(_) => None,
+            Entrance::Below(paths) => Some(paths[number % accounts].clone()),
         };
         Viewer {
             account: number % accounts,
@@ -151,6 +154,13 @@ impl Viewer {
                 self.waits = Waits::Playlist;
                 let base = self.base.as_deref().unwrap_or("/");
                 Next::Ask(format!("{base}video.m3u8?_HLS_msn={}", newest + 1))
+            }
+            (Waits::Playlist, 200) if self.habit == Habit::Idle => {
+                if measured {
+                    out.playlist_us.push(since(self.due));
+                }
+                self.last = numbers(answer.kept()).map(|(_, newest)| newest);
+                Next::Rest
             }
             (Waits::Playlist, 200) if self.habit == Habit::Parts => {
                 if measured {
