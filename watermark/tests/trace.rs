@@ -167,9 +167,6 @@ fn a_wrong_command_line_and_a_missing_file_end_differently() {
     assert!(code == Some(1) && said.contains("nothing.mp4"), "{said}");
     let (code, said) = ends(&[&asked[..], &[&register]].concat());
     assert!(code == Some(1) && said.contains("nothing is archived"), "{said}");
-    let (code, said) =
-        ends(&[&asked[..], &[&register, "--clip", &register, "--report", &path("page")]].concat());
-    assert!(code == Some(1) && said.contains("--report is of one clip"), "{said}");
     std::fs::write(&keys, "code 1 00\n").unwrap();
     let (code, said) = ends(&[&asked[..], &[&register]].concat());
     assert!(code == Some(1) && said.contains("line 1") && !said.contains("00\n"), "{said}");
