@@ -6,7 +6,8 @@
 # Prints the tables of watermark/docs/marks.md. Exit 0 when no innocent viewer was named. --short is one row and the controls;
 # --quality measures what the mark costs to look at instead, with VMAF of the ffmpeg in the Python package imageio-ffmpeg.
 # RELEVE_TRACE_VIEWERS is how many leaks a row there are, each by viewers drawn at random (20), RELEVE_TRACE_ROWS which rows,
-# from 0 (0,1,7).
+# from 0 (0,1,7); the controls come with row 0. Rows of one event share its recordings and one tracer; a row is printed when
+# its leaks are through. Two runs of different events at once use both cores. A recording whose ingest was starved is an error.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

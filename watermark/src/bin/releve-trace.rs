@@ -6,7 +6,8 @@
 
 use clap::{Parser, Subcommand};
 use releve_watermark::command::codeword::{self, codeword};
-use releve_watermark::command::identify::{self, identify, inspect};
+use releve_watermark::command::identify::{self, identify};
+use releve_watermark::command::inspect::{self, inspect};
 use releve_watermark::command::verify::{self, verify_report};
 use std::process::ExitCode;
 
@@ -20,10 +21,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Name the viewer whose copy a clip is. Exit 0 named, 3 not enough evidence, 4 not ours.
+    /// Name the viewer whose copy a clip is; of several clips the highest exit counts. Exit 0 named, 3 not enough evidence, 4 not ours.
     Identify(identify::Identify),
     /// Where a clip is from and which symbols it shows.
-    Inspect(identify::Compared),
+    Inspect(inspect::Inspect),
     /// Do a report's arithmetic again from opened keys.
     VerifyReport(verify::VerifyReport),
     /// The symbols a viewer must have received in a segment.
@@ -33,7 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Identify(asked) => identify(asked),
-        Command::Inspect(compared) => inspect(compared),
+        Command::Inspect(asked) => inspect(asked),
         Command::VerifyReport(asked) => verify_report(asked),
         Command::Codeword(asked) => codeword(asked),
     };

@@ -1,53 +1,31 @@
-//! `identify`: whose copy a clip is; `inspect`: where it is from, and what can be read of the mark.
+//! `identify`: whose copy a clip is.
 
-use super::progress::Bar;
+use super::compare::{Compared, Seen, open, see};
 use super::{DONE, INSUFFICIENT, NOT_OURS};
 use crate::KeyBook;
-use crate::archive::Archive;
-use crate::detect::{Detection, Progress, detect};
-use crate::position::GopId;
+use crate::detect::{self, Kept};
 use crate::records::{Records, register_of};
 use crate::score::looks;
-use crate::trace::io::{self, Clip, References};
-use crate::trace::{Finding, Read, Register, Suspects, finding, page, whole};
+use crate::trace::finding::rounded;
+use crate::trace::{Finding, Read, Register, Suspects, find, io, page, whole};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Begins every SQLite file.
 const SQLITE: &[u8] = b"SQLite format 3\0";
-
-/// What the clip is compared with.
-#[derive(Args)]
-pub struct Compared {
-    /// The clip: any film that ffmpeg reads.
-    #[arg(long)]
-    clip: PathBuf,
-    /// State folder of a one-machine set-up: archive, keys and register in one.
-    #[arg(long, env = "RELEVE_DIR", required_unless_present = "archive")]
-    dir: Option<PathBuf>,
-    /// Folder of archive logs; once for each node of a pair: what one lacks, the other may have.
-    #[arg(long)]
-    archive: Vec<PathBuf>,
-    /// Only this stream.
-    #[arg(long)]
-    stream: Option<String>,
-    /// Nothing before this time, Unix seconds; a long archive takes minutes an hour.
-    #[arg(long)]
-    from: Option<i64>,
-    /// Nothing after this time, Unix seconds.
-    #[arg(long)]
-    to: Option<i64>,
-    /// One JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-}
+/// A clip of this name stands for a list of clips on standard input.
+const LIST: &str = "-";
 
 /// What `identify` is asked.
 #[derive(Args)]
 pub struct Identify {
+    /// The clip: any film that ffmpeg reads. Several times, or `-` for a list on standard input, a path a line: each is judged
+    /// alone and answered in turn, and what was decoded of the archive is kept in memory (4 GB at most) for the next.
+    #[arg(long, required = true)]
+    clip: Vec<PathBuf>,
     #[command(flatten)]
     compared: Compared,
     /// File of opened keys: `code VERSION HEX` and `bias VERSION HEX`, one a line.
@@ -63,24 +41,24 @@ pub struct Identify {
     /// The copy may be of whole segments, as a CDN keeps them: read it both ways. The second one is paid for.
     #[arg(long)]
     whole_segments: bool,
-    /// Write a report as one HTML file.
+    /// Write a report as one HTML file: of one clip.
     #[arg(long)]
     report: Option<PathBuf>,
 }
 
-/// What was read of the clip, and what it was compared with.
-struct Seen {
-    detection: Detection,
-    references: References,
-}
-
-/// Names the viewer, or says why not.
+/// Names the viewer of each clip, or says why not. Of several clips the highest exit code counts.
 ///
 /// # Errors
 /// Says what is missing or wrong.
 pub fn identify(asked: Identify) -> Result<u8> {
-    let Identify { compared, keys, register, growing, whole_segments, report } = asked;
+    let Identify { clip: clips, compared, keys, register, growing, whole_segments, report } = asked;
+    let several = clips.len() > 1 || clips[0].as_os_str() == LIST;
+    if several && report.is_some() {
+        bail!("--report is of one clip: ask for each by itself");
+    }
     // What is quickly found to be missing, first.
+    let mut named = clips.iter().filter(|clip| clip.as_os_str() != LIST);
+    named.try_for_each(|clip| fs::File::open(clip).map(drop).with_context(|| clip.display().to_string()))?;
     let records = match &compared.dir {
         Some(dir) if keys.is_none() || register.is_none() => Some(Records::open(dir)?),
         _ => None,
@@ -104,23 +82,71 @@ pub fn identify(asked: Identify) -> Result<u8> {
     if register.rows.is_empty() {
         bail!("the register is empty: nobody was ever admitted");
     }
-    let seen = see(&compared)?;
-    let reads = reads(&seen);
-    let places = places(&seen);
+    let references = open(&compared)?;
+    let kept = Kept::new(&references);
+    let pictures: &dyn detect::References = if several { &kept } else { &references };
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-    let seconds = finding::rounded(seen.detection.seconds);
     let mut suspects = Suspects::new(&register, &keys, threads);
+    let mut worst = DONE;
+    for clip in clips.iter().flat_map(listed) {
+        let clip = clip?;
+        let seen = see(&references, pictures, &clip)?;
+        let mut found = judged(&seen, &mut suspects, growing, whole_segments)?;
+        found.inputs = vec![(clip.display().to_string(), io::sha256_of(&clip)?), register_input.clone()];
+        if let Some(path) = &report {
+            fs::write(path, page::page(&found)).with_context(|| path.display().to_string())?;
+        }
+        if compared.json {
+            println!("{}", serde_json::to_string(&found)?);
+        } else {
+            if several {
+                println!("{}:", clip.display());
+            }
+            print_finding(&found);
+        }
+        worst = worst.max(match found.verdict.as_str() {
+            "identified" => DONE,
+            "not-ours" => NOT_OURS,
+            _ => INSUFFICIENT,
+        });
+    }
+    Ok(worst)
+}
+
+/// The clip, or those whose names come on standard input, as they come.
+fn listed(clip: &PathBuf) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+    if clip.as_os_str() != LIST {
+        return Box::new(std::iter::once(Ok(clip.clone())));
+    }
+    let lines = std::io::stdin().lock().lines();
+    let named = |line: &std::io::Result<String>| line.as_ref().map_or(true, |line| !line.is_empty());
+    Box::new(lines.filter(named).map(|line| Ok(PathBuf::from(line.context("the list of clips")?))))
+}
+
+/// Judges what was read of a clip: once as a whole, or at each look until somebody is named.
+fn judged(
+    seen: &Seen<'_>,
+    suspects: &mut Suspects<'_>,
+    growing: bool,
+    whole_segments: bool,
+) -> Result<Finding> {
+    let reads = seen.reads();
+    let places = seen.places();
+    let seconds = rounded(seen.detection.seconds);
+    let plan = looks(reads.iter().map(|read| read.at_s), seconds, suspects.viewers());
     let mut judged = |look: u32, until_s: f64| {
         let so_far = |read: &&Read| until_s >= seconds || read.at_s < until_s;
         let mut reads: Vec<Read> = reads.iter().filter(so_far).cloned().collect();
         if whole_segments {
-            reads.extend(whole(&reads, |read| first_marked(&seen, read)));
+            reads.extend(whole(&reads, |read| seen.first_marked(read)));
         }
-        finding::find(reads, until_s, look, places.clone(), &mut suspects)
+        find(reads, until_s, look, places.clone(), suspects)
     };
+    if !growing {
+        return Ok(judged(1, seconds)?);
+    }
     let mut found = None;
-    let plan = looks(reads.iter().map(|read| read.at_s), seconds, register.rows.len() as u64);
-    for (look, at_s) in plan.into_iter().filter(|_| growing) {
+    for (look, at_s) in plan {
         let so_far = judged(look, at_s)?;
         let named = so_far.verdict == "identified";
         found = Some(so_far);
@@ -128,134 +154,7 @@ pub fn identify(asked: Identify) -> Result<u8> {
             break;
         }
     }
-    let mut found = match found {
-        Some(found) => found,
-        None => judged(1, seconds)?,
-    };
-    let clip = (compared.clip.display().to_string(), io::sha256_of(&compared.clip)?);
-    found.inputs = vec![clip, register_input];
-    if let Some(path) = &report {
-        fs::write(path, page::page(&found)).with_context(|| path.display().to_string())?;
-    }
-    if compared.json {
-        println!("{}", serde_json::to_string(&found)?)
-    } else {
-        print_finding(&found)
-    }
-    Ok(match found.verdict.as_str() {
-        "identified" => DONE,
-        "not-ours" => NOT_OURS,
-        _ => INSUFFICIENT,
-    })
-}
-
-/// Shows where a clip is from and what can be read of it; needs no keys and no register.
-///
-/// # Errors
-/// Says what is missing or wrong.
-pub fn inspect(compared: Compared) -> Result<u8> {
-    let seen = see(&compared)?;
-    let (reads, places) = (reads(&seen), places(&seen));
-    if compared.json {
-        let seconds = seen.detection.seconds;
-        let json = serde_json::json!({"seconds": seconds, "symbols": reads.len(), "places": places, "evidence": reads});
-        println!("{json}");
-        return Ok(if places.is_empty() { NOT_OURS } else { DONE });
-    }
-    println!("{:.1} s, {} symbols", seen.detection.seconds, reads.len());
-    places.iter().for_each(|place| println!("{place}"));
-    let mut gop = None;
-    for read in &reads {
-        if gop != Some(read.gop) {
-            gop = Some(read.gop);
-            print!(
-                "\n{:>8.2} s  {} {:>6} {}  ",
-                read.at_s,
-                read.stream,
-                read.segment,
-                hex::encode(&read.gop.0[..4])
-            );
-        }
-        print!(" {}{:+.2}±{:.2}", read.slice, read.soft, read.variance.sqrt());
-    }
-    println!();
-    Ok(if places.is_empty() { NOT_OURS } else { DONE })
-}
-
-fn see(compared: &Compared) -> Result<Seen> {
-    let paths = match (&compared.archive[..], &compared.dir) {
-        ([], Some(dir)) => vec![dir.join("archive")],
-        ([], None) => bail!("--archive is missing"),
-        (archives, _) => archives.to_vec(),
-    };
-    fs::File::open(&compared.clip).with_context(|| compared.clip.display().to_string())?;
-    let archive = Archive::open_all(&paths)?;
-    archive.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    let asked =
-        io::Asked { stream: compared.stream.clone(), from_unix_s: compared.from, to_unix_s: compared.to };
-    let references = References::new(Arc::new(archive), &asked);
-    if references.segments() == 0 {
-        let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        bail!("{}: nothing is archived of what is asked for", paths.join(", "));
-    }
-    let mut bar = Bar::new();
-    let mut show = |progress| match progress {
-        Progress::Copy(done) => bar.show("looking at the copy", done, 0.0),
-        Progress::Archive(done, all) => bar.show("looking at the archive", done, all),
-        Progress::Read(done, all) => bar.show("reading the mark", done, all),
-    };
-    let detection = detect(&references, &Clip(compared.clip.clone()), &mut show);
-    bar.clear();
-    let detection = detection.map_err(|error| anyhow::anyhow!("{error}"))?;
-    references.lost().iter().for_each(|lost| eprintln!("note: {lost}"));
-    Ok(Seen { detection, references })
-}
-
-/// The symbols with their origins, rounded so that their decimal text is exactly them.
-fn reads(seen: &Seen) -> Vec<Read> {
-    let seconds = finding::rounded(seen.detection.seconds);
-    let read = |observation: &crate::score::Observation| {
-        let (entry, gop) = seen.references.origin(observation.position.gop)?;
-        Some(Read {
-            stream: entry.stream.to_string(),
-            segment: entry.record.number,
-            gop: observation.position.gop,
-            slice: observation.position.slice,
-            at_s: finding::rounded(observation.at_s).clamp(0.0, seconds),
-            soft: finding::rounded(observation.soft),
-            variance: finding::rounded(observation.variance).max(1e-6),
-            code_key: gop.code_key,
-            bias_key: gop.bias_key,
-        })
-    };
-    let finite = |seen: &&crate::score::Observation| seen.variance.is_finite() && seen.variance <= 1e4;
-    seen.detection.observations.iter().filter(finite).filter_map(read).collect()
-}
-
-/// The GOP that the symbol of a reading's whole segment belongs to.
-fn first_marked(seen: &Seen, read: &Read) -> Option<GopId> {
-    let (entry, _) = seen.references.origin(read.gop)?;
-    entry.record.gops.iter().find(|gop| gop.slices > 0).map(|gop| gop.gop)
-}
-
-fn places(seen: &Seen) -> Vec<String> {
-    let place = |span: &crate::detect::Span| {
-        let at = seen.references.place(span.archive_s);
-        let at = at.map(|(entry, into_s)| {
-            let unix_s = entry.record.date_unix_ms as f64 / 1e3 + into_s;
-            format!("`{}` segment {} + {into_s:.2} s (Unix {unix_s:.2})", entry.stream, entry.record.number)
-        });
-        let map = span.map.0.map(|entry| format!("{entry:.5}")).join(" ");
-        format!(
-            "{:.2} to {:.2} s: {}, speed {:.4}, agreement {:.2}, map {map}",
-            span.from_s,
-            span.to_s,
-            at.unwrap_or_default(),
-            span.speed,
-            span.agreement
-        )
-    };
-    seen.detection.spans.iter().map(place).collect()
+    found.context("a plan has a look")
 }
 
 /// A register: lines, or the viewers of a state.db.

@@ -3,7 +3,9 @@
 //! In: a parsed command line. Out: text on stdout, notes and progress on stderr, an exit code. Touches the files named.
 
 pub mod codeword;
+pub mod compare;
 pub mod identify;
+pub mod inspect;
 pub mod progress;
 pub mod verify;
 

@@ -6,6 +6,9 @@ use crate::codeword::Symbol;
 use crate::position::GopId;
 use std::ops::Range;
 
+/// A picture's time may be off by this, in seconds, and still belong to its GOP.
+pub const EARLY_S: f64 = 0.002;
+
 /// One grey picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
@@ -58,7 +61,7 @@ impl Gop {
 }
 
 /// Which variant each slice of the archive's pictures has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {
     /// A everywhere.
     A,

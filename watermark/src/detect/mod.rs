@@ -15,6 +15,7 @@
 
 mod frame;
 mod homography;
+mod kept;
 mod light;
 mod place;
 mod plane;
@@ -23,8 +24,9 @@ mod register;
 mod symbols;
 mod time;
 
-pub use frame::{Choice, Clip, Frame, Gop, PictureError, Pictures, References};
+pub use frame::{Choice, Clip, EARLY_S, Frame, Gop, PictureError, Pictures, References};
 pub use homography::Homography;
+pub use kept::Kept;
 pub use time::Span;
 
 use crate::score::{Evidence, EvidenceError, Observation};

@@ -11,6 +11,30 @@ pub(crate) struct Plane {
     pub(crate) data: Vec<f32>,
 }
 
+/// A point between four samples of any plane of one size: worked out once, looked at in many.
+#[derive(Clone, Copy)]
+pub(crate) struct Point {
+    /// Index of the sample above and to the left.
+    first: u32,
+    /// How far on it lies, as parts of a sample.
+    across: f32,
+    down: f32,
+}
+
+impl Point {
+    /// `None` outside the outermost sample centres.
+    #[inline]
+    pub(crate) fn new(x: f32, y: f32, width: usize, height: usize) -> Option<Point> {
+        let inside = x >= 0.0 && y >= 0.0 && x <= (width - 1) as f32 && y <= (height - 1) as f32;
+        if !inside {
+            return None;
+        }
+        let (column, line) = ((x as usize).min(width - 2), (y as usize).min(height - 2));
+        let first = (line * width + column) as u32;
+        Some(Point { first, across: x - column as f32, down: y - line as f32 })
+    }
+}
+
 impl Plane {
     pub(crate) fn new(width: usize, height: usize) -> Plane {
         Plane { width, height, data: vec![0.0; width * height] }
@@ -50,18 +74,19 @@ impl Plane {
     }
 
     /// Between four samples; `None` outside the outermost sample centres.
+    #[inline]
     pub(crate) fn at(&self, x: f32, y: f32) -> Option<f32> {
-        let inside = x >= 0.0 && y >= 0.0 && x <= (self.width - 1) as f32 && y <= (self.height - 1) as f32;
-        if !inside {
-            return None;
-        }
-        let (column, line) = ((x as usize).min(self.width - 2), (y as usize).min(self.height - 2));
-        let (across, down) = (x - column as f32, y - line as f32);
-        let first = line * self.width + column;
+        Some(self.between(Point::new(x, y, self.width, self.height)?))
+    }
+
+    /// The same at a point of a plane of this size.
+    #[inline]
+    pub(crate) fn between(&self, point: Point) -> f32 {
+        let first = point.first as usize;
         let (above, below) = (&self.data[first..first + 2], &self.data[first + self.width..][..2]);
-        let top = above[0] + (above[1] - above[0]) * across;
-        let bottom = below[0] + (below[1] - below[0]) * across;
-        Some(top + (bottom - top) * down)
+        let top = above[0] + (above[1] - above[0]) * point.across;
+        let bottom = below[0] + (below[1] - below[0]) * point.across;
+        top + (bottom - top) * point.down
     }
 
     /// Mean over squares of side 2·radius + 1.

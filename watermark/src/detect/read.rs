@@ -6,7 +6,7 @@
 use super::frame::{Choice, Clip, Frame, Gop, PictureError, Pictures, References};
 use super::homography::Homography;
 use super::light::Light;
-use super::plane::{Plane, dot};
+use super::plane::{Plane, Point, dot};
 use super::register::{self, Pair};
 use super::symbols::{self, Shown};
 use super::time::Span;
@@ -237,8 +237,8 @@ fn matching(picture: &Plane, originals: &[Plane], guess: usize) -> usize {
 
 /// The copy read back on the original's grid.
 struct View {
-    /// Where each sample of the grid lies in the copy: four points a sample.
-    points: Vec<[(f32, f32); 4]>,
+    /// Where each sample of the grid that is seen lies in the copy: its index, and four points.
+    points: Vec<(usize, [Point; 4])>,
     /// 1 where the copy shows the original, else 0.
     seen: Plane,
 }
@@ -250,27 +250,28 @@ impl View {
         let inside = |(x, y): (f32, f32)| {
             (1.0..=(WIDTH - 2) as f32).contains(&x) && (1.0..=(HEIGHT - 2) as f32).contains(&y)
         };
-        for y in 0..GRID_HEIGHT {
-            for x in 0..GRID_WIDTH {
-                let part = |part: usize| {
-                    let (x, y) = map.map((2 * x + part % 2) as f64, (2 * y + part / 2) as f64);
-                    (x as f32, y as f32)
-                };
-                let parts = [part(0), part(1), part(2), part(3)];
-                seen.data[y * GRID_WIDTH + x] = if parts.into_iter().all(inside) { 1.0 } else { 0.0 };
-                points.push(parts);
+        for (index, seen) in seen.data.iter_mut().enumerate() {
+            let (x, y) = (index % GRID_WIDTH, index / GRID_WIDTH);
+            let part = |part: usize| {
+                let (x, y) = map.map((2 * x + part % 2) as f64, (2 * y + part / 2) as f64);
+                Some((x as f32, y as f32)).filter(|&point| inside(point))
+            };
+            let point = |at| part(at).and_then(|(x, y)| Point::new(x, y, WIDTH, HEIGHT));
+            if let (Some(one), Some(two), Some(three), Some(four)) = (point(0), point(1), point(2), point(3))
+            {
+                *seen = 1.0;
+                points.push((index, [one, two, three, four]));
             }
         }
         View { points, seen }
     }
 
+    /// Black where nothing is seen.
     fn of(&self, copy: &Plane) -> Plane {
-        let at = |parts: &[(f32, f32); 4]| {
-            parts.iter().map(|&(x, y)| copy.at(x, y).unwrap_or(0.0)).sum::<f32>() / 4.0
-        };
-        let data = self.points.iter().map(at).collect();
-        let mut picture = Plane { width: GRID_WIDTH, height: GRID_HEIGHT, data };
-        picture.data.iter_mut().zip(&self.seen.data).for_each(|(sample, seen)| *sample *= seen);
+        let mut picture = Plane::new(GRID_WIDTH, GRID_HEIGHT);
+        for (index, points) in &self.points {
+            picture.data[*index] = points.iter().map(|&point| copy.between(point)).sum::<f32>() / 4.0;
+        }
         picture
     }
 }

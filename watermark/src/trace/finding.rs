@@ -162,6 +162,11 @@ impl<'a> Suspects<'a> {
         let ids: BTreeSet<WatermarkId> = register.rows.iter().map(|(_, id)| *id).collect();
         Suspects { register, keys, ids: ids.into_iter().collect(), rolls: BTreeMap::new(), threads }
     }
+
+    /// How many viewers are in the register.
+    pub fn viewers(&self) -> u64 {
+        self.register.rows.len() as u64
+    }
 }
 
 /// Scores the register. `seconds` is the copy's length, `look` which look at it this is, counted from 1, `places` says where

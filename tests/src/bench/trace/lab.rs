@@ -2,6 +2,7 @@
 //! 1,000,000, nothing else.
 
 use super::rows::{Event, Row, WANDER, Who};
+use super::tracer::{NICE, Tracer};
 use crate::viewer::Recording;
 use crate::{Cluster, Mark, Publisher, Viewer, feed};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -9,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Viewers in the register.
 pub(super) const REGISTER: usize = 1_000_000;
@@ -29,6 +30,32 @@ impl Dice {
     }
 }
 
+/// Who leaks, and from which second of the recording on.
+pub(super) struct Drawn {
+    row: &'static Row,
+    /// Places in the list of copies.
+    guilty: BTreeSet<usize>,
+    from_s: f64,
+}
+
+/// A leak that was made.
+pub(super) struct Leak {
+    /// Of which row.
+    pub(super) row: &'static Row,
+    guilty: BTreeSet<String>,
+    clip: PathBuf,
+}
+
+impl Leak {
+    /// Asks whose it is, and takes the file away.
+    pub(super) fn traced(self, tracer: &mut Tracer) -> Result<Outcome> {
+        let kbps = std::fs::metadata(&self.clip)?.len() as f64 * 8.0 / 1e3 / self.row.leak_s;
+        let (found, took_s) = tracer.ask(&self.clip)?;
+        std::fs::remove_file(&self.clip)?;
+        Ok(Outcome { guilty: self.guilty, found, kbps, took_s })
+    }
+}
+
 /// One clip's outcome.
 pub(super) struct Outcome {
     /// Who leaked it.
@@ -37,9 +64,8 @@ pub(super) struct Outcome {
     pub(super) found: Value,
     /// The leak's.
     pub(super) kbps: f64,
-    /// Seconds that the tracer took.
+    /// Seconds of processor time that the tracer took.
     pub(super) took_s: f64,
-    code: i32,
 }
 
 impl Outcome {
@@ -53,7 +79,7 @@ impl Outcome {
     pub(super) fn line(&self) -> String {
         let (named, found) = (self.named(), &self.found);
         format!(
-            "{} s of it, {} of {} named, {} others; {}, {:.0} kb/s, {:.0} s of the tracer's time",
+            "{} s of it, {} of {} named, {} others; {}, {:.0} kb/s, {:.1} s of the tracer's processor time",
             found["seconds"],
             named.intersection(&self.guilty).count(),
             self.guilty.len(),
@@ -169,39 +195,67 @@ impl Lab {
         Ok(archived / segments / self.video_bytes_a_segment)
     }
 
-    /// Leaks what a row says, from a second and by viewers drawn at random, and asks whose it is. `turn` counts a row's
-    /// leaks: as long as there are viewers, each leaks once.
-    pub(super) fn leak(&self, row: &Row, turn: usize, dice: &mut Dice) -> Result<Outcome> {
-        let pool = if matches!(row.who, Who::Roaming) { &self.roaming } else { &self.copies };
-        ensure!(pool.len() >= row.who.many(), "{} viewers are too few", pool.len());
-        let mut guilty = BTreeSet::from([turn % pool.len()]);
-        while guilty.len() < row.who.many() {
-            guilty.insert(dice.below(pool.len()));
+    /// How many GOPs of the event were marked, and how many not: a starved ingest leaves some out.
+    pub(super) fn gops(&self) -> Result<(u64, u64)> {
+        let metrics = self.cluster.ingest.metrics()?;
+        let (mut marked, mut others) = (0, 0);
+        for line in metrics.lines().filter(|line| line.starts_with("releve_ingest_gops_total{")) {
+            let count: u64 = line.rsplit(' ').next().context("a figure")?.parse()?;
+            *if line.contains("kind=\"marked\"") { &mut marked } else { &mut others } += count;
         }
-        let spare = (self.event.watched_s as f64 - row.leak_s - 4.0).max(1.0) as usize;
-        let from_s = 2.0 + dice.below(spare.min(LATEST_S)) as f64;
-        let mut inputs = Vec::new();
-        for &who in &guilty {
-            inputs.extend(["-i", text(&pool[who].1)?]);
-        }
-        let filters = format!("{};[m]{}[v]", row.who.mix(), row.filters);
-        let clip = self.encode(&inputs, &filters, from_s, row.leak_s, row.coder)?;
-        let guilty = guilty.into_iter().map(|who| pool[who].0.clone()).collect();
-        self.ask(&clip, guilty, row.leak_s, &["--growing"])
+        Ok((marked, others))
     }
 
+    /// Draws who leaks and from which second on. `turn` counts a row's leaks: as long as there are viewers, each leaks once.
+    pub(super) fn draw(&self, row: &'static Row, turn: usize, dice: &mut Dice) -> Result<Drawn> {
+        let viewers = self.pool(row).len();
+        ensure!(viewers >= row.who.many(), "{viewers} viewers are too few");
+        let mut guilty = BTreeSet::from([turn % viewers]);
+        while guilty.len() < row.who.many() {
+            guilty.insert(dice.below(viewers));
+        }
+        let spare = (self.event.watched_s as f64 - row.leak_s - 4.0).max(1.0) as usize;
+        Ok(Drawn { row, guilty, from_s: 2.0 + dice.below(spare.min(LATEST_S)) as f64 })
+    }
+
+    /// Makes a leak's file.
+    pub(super) fn leak(&self, drawn: Drawn, number: usize) -> Result<Leak> {
+        let (row, pool) = (drawn.row, self.pool(drawn.row));
+        let films: Result<Vec<&str>> = drawn.guilty.iter().map(|&who| text(&pool[who].1)).collect();
+        let inputs: Vec<Vec<&str>> = films?.into_iter().map(|film| vec!["-i", film]).collect();
+        let filters = format!("{};[m]{}[v]", row.who.mix(), row.filters);
+        let name = format!("leak-{number}.mkv");
+        let clip = self.encode(&name, &inputs, &filters, drawn.from_s, row.leak_s, row.coder)?;
+        let guilty = drawn.guilty.into_iter().map(|who| pool[who].0.clone()).collect();
+        Ok(Leak { row, guilty, clip })
+    }
+
+    /// A tracer that has this event's archive, keys and register, and nothing else.
+    pub(super) fn tracer(&self) -> Result<Tracer> {
+        Tracer::start(self.cluster.dir(), &self.keys, &self.register)
+    }
+
+    fn pool(&self, row: &Row) -> &[(String, PathBuf)] {
+        if matches!(row.who, Who::Roaming) { &self.roaming } else { &self.copies }
+    }
+
+    /// A part of the inputs, which are all of one length, after these filters.
     fn encode(
         &self,
-        inputs: &[&str],
+        name: &str,
+        inputs: &[Vec<&str>],
         filters: &str,
         from_s: f64,
         seconds: f64,
         coder: &[&str],
     ) -> Result<PathBuf> {
-        let out = self.cluster.dir().join("leak.mkv");
-        let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args(["-nostdin", "-v", "error", "-y"]).args(inputs);
-        ffmpeg.args(["-filter_complex", filters, "-map", "[v]", "-an", "-ss", &from_s.to_string()]);
+        let out = self.cluster.dir().join(name);
+        let mut ffmpeg = Command::new("nice");
+        ffmpeg.args(NICE).args(["ffmpeg", "-nostdin", "-v", "error", "-y"]);
+        for input in inputs {
+            ffmpeg.args(["-ss", &from_s.to_string()]).args(input);
+        }
+        ffmpeg.args(["-filter_complex", filters, "-map", "[v]", "-an"]);
         ffmpeg.args(["-t", &seconds.to_string(), "-pix_fmt", "yuv420p"]);
         if !coder.contains(&"-c:v") {
             ffmpeg.args(["-c:v", "libx264", "-preset", "veryfast"]);
@@ -211,34 +265,30 @@ impl Lab {
         Ok(out)
     }
 
-    fn ask(&self, clip: &Path, guilty: BTreeSet<String>, seconds: f64, more: &[&str]) -> Result<Outcome> {
-        let kbps = std::fs::metadata(clip)?.len() as f64 * 8.0 / 1e3 / seconds;
-        let started = Instant::now();
-        let mut arguments = more.to_vec();
-        for (option, usual) in [("--register", &self.register), ("--keys", &self.keys)] {
-            if !more.contains(&option) {
-                arguments.extend([option, text(usual)?]);
-            }
-        }
-        let (code, found) = self.cluster.identify(clip, &arguments)?;
-        Ok(Outcome { guilty, code, found, kbps, took_s: started.elapsed().as_secs_f64() })
-    }
-
     /// Copies for which nobody may be named; prints a row each and gives how many were.
     pub(super) fn controls(&self, dice: &mut Dice) -> Result<u64> {
         println!("| Control | verdict | named |");
         println!("|---|---|---|");
         let mut innocent = 0;
         let mut control = |name: &str, clip: &Path, more: &[&str]| -> Result<()> {
-            let outcome = self.ask(clip, BTreeSet::new(), CONTROL_S, more)?;
-            let named = outcome.named().len();
+            let mut arguments = vec!["--growing"];
+            arguments.extend(more);
+            for (option, usual) in [("--register", &self.register), ("--keys", &self.keys)] {
+                if !more.contains(&option) {
+                    arguments.extend([option, text(usual)?]);
+                }
+            }
+            let (code, found) = self.cluster.identify(clip, &arguments)?;
+            let named = found["viewers"].as_array().map_or(0, Vec::len);
             innocent += named as u64;
-            let verdict = outcome.found["verdict"].as_str().unwrap_or("?");
-            println!("| {name} | {verdict} ({}) | {named} |", outcome.code);
+            let verdict = found["verdict"].as_str().unwrap_or("?");
+            println!("| {name} | {verdict} ({code}) | {named} |");
             Ok(())
         };
-        let encode =
-            |inputs: &[&str]| self.encode(inputs, "[0:v]scale=640:360[v]", 6.0, CONTROL_S, &["-crf", "28"]);
+        let encode = |input: &[&str]| {
+            let (input, filters) = ([input.to_vec()], "[0:v]scale=640:360[v]");
+            self.encode("control.mkv", &input, filters, 6.0, CONTROL_S, &["-crf", "28"])
+        };
         let clip = encode(&["-i", text(&feed::path(WANDER.feed)?)?])?;
         control("the broadcaster's own feed, never marked", &clip, &[])?;
         let clip = encode(&["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"])?;

@@ -7,20 +7,22 @@ use crate::feed;
 pub(super) struct Event {
     /// What is pushed.
     pub(super) feed: &'static str,
+    /// Length of its GOPs, in seconds.
+    pub(super) gop_s: u64,
     /// How long viewers record, in seconds.
     pub(super) watched_s: u64,
 }
 
 /// The sea through a window that moves, closed GOPs of 1 s.
-pub(super) const WANDER: Event = Event { feed: feed::WANDER, watched_s: 40 };
+pub(super) const WANDER: Event = Event { feed: feed::WANDER, gop_s: 1, watched_s: 40 };
 /// The same in GOPs of 2 s.
-const SLOW: Event = Event { feed: feed::WANDER_2S, watched_s: 58 };
+const SLOW: Event = Event { feed: feed::WANDER_2S, gop_s: 2, watched_s: 58 };
 /// The same, GOP 1 s, for nearly three minutes.
-const LONG: Event = Event { feed: feed::WANDER_LONG, watched_s: 160 };
+const LONG: Event = Event { feed: feed::WANDER_LONG, gop_s: 1, watched_s: 160 };
 /// The same at a sixth of its brightness.
-const DARK: Event = Event { feed: feed::DARK, watched_s: 58 };
+const DARK: Event = Event { feed: feed::DARK, gop_s: 1, watched_s: 58 };
 /// The same without any detail.
-const FLAT: Event = Event { feed: feed::FLAT, watched_s: 58 };
+const FLAT: Event = Event { feed: feed::FLAT, gop_s: 1, watched_s: 58 };
 
 /// A row of the table.
 pub(super) struct Row {

@@ -5,7 +5,7 @@
 
 use crate::archive::fragment::{first_composition, picture_size};
 use crate::archive::{Archive, Entry, GopRecord};
-use crate::detect::{self, Choice, Frame, Gop, PictureError, Pictures};
+use crate::detect::{self, Choice, EARLY_S, Frame, Gop, PictureError, Pictures};
 use crate::position::GopId;
 use crate::video::{Frames, Source};
 use bytes::Bytes;
@@ -18,8 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Seconds between two streams on the detector's clock: no part of a copy lasts over it.
 const BETWEEN_S: f64 = 3_600.0;
-/// A picture's time may be off by this, in seconds, and still belong to its GOP.
-const EARLY_S: f64 = 0.002;
 
 /// Which part of an archive is in question.
 #[derive(Clone, Debug, Default)]
