@@ -9,7 +9,7 @@ use crate::position::GopId;
 use crate::records::{Records, register_of};
 use crate::score::looks;
 use crate::trace::io::{self, Clip, References};
-use crate::trace::{Finding, Read, Register, Suspects, finding, page, whole};
+use crate::trace::{Finding, Read, Register, Suspects, chosen, finding, page, whole};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -60,7 +60,8 @@ pub struct Identify {
     /// when somebody is named: `seconds` says how much of it was enough. Each look is paid for.
     #[arg(long)]
     growing: bool,
-    /// The copy may be of whole segments, as a CDN keeps them: read it both ways. The second one is paid for.
+    /// The copy may be of whole segments, as a CDN keeps them, chosen by the viewer's playlist or by an edge: read it in these
+    /// ways too. Each is paid for.
     #[arg(long)]
     whole_segments: bool,
     /// Write a report as one HTML file.
@@ -114,7 +115,9 @@ pub fn identify(asked: Identify) -> Result<u8> {
         let so_far = |read: &&Read| until_s >= seconds || read.at_s < until_s;
         let mut reads: Vec<Read> = reads.iter().filter(so_far).cloned().collect();
         if whole_segments {
-            reads.extend(whole(&reads, |read| first_marked(&seen, read)));
+            let whole = whole(&reads, |read| first_marked(&seen, read));
+            let chosen = chosen(&whole, &keys);
+            reads.extend(whole.into_iter().chain(chosen));
         }
         finding::find(reads, until_s, look, places.clone(), &mut suspects)
     };
