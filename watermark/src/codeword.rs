@@ -17,7 +17,7 @@
 //! `Codebook::symbols` asks for no more.
 
 use crate::key::Key;
-use crate::position::{GopId, Position};
+use crate::position::{GopId, PATTERN_BITS, Position};
 use ring::{digest, hmac};
 
 /// P(A) = ½, as a fraction of 2⁶⁴.
@@ -84,6 +84,14 @@ impl Codebook {
         let draws = self.draws(id, position.gop, position.slice / SLICES_A_SYMBOL_MAC);
         let draw = word(&draws, usize::from(position.slice % SLICES_A_SYMBOL_MAC));
         drawn(draw, self.bias(position))
+    }
+
+    /// What an edge needs to choose whole segments for a viewer: bit p is 1 where `Position::chosen(p)` is B. Bit 0 is the
+    /// highest of the first byte (ETSI TS 104 002 V1.1.1 §5.4).
+    pub fn pattern(&self, id: WatermarkId) -> Vec<u8> {
+        let bit = |segment| u8::from(self.symbol(id, Position::chosen(segment)) == Symbol::B);
+        let byte = |first: u64| (first..first + 8).fold(0, |byte, segment| byte << 1 | bit(segment));
+        (0..u64::from(PATTERN_BITS)).step_by(8).map(byte).collect()
     }
 
     /// The symbols of slices 0 to `slices` − 1 of a GOP, in order. Allocates nothing; the MACs are made as it advances.
@@ -213,6 +221,16 @@ mod tests {
         assert_eq!(biases, KNOWN_BIASES);
     }
 
+    /// Computed with Python's `hmac` module from the layouts in the first lines of this module and of `position`.
+    #[test]
+    fn known_pattern() {
+        let pattern = book(0x11, 0x22).pattern(WatermarkId(0x0123_4567_89ab_cdef));
+        assert_eq!((pattern.len(), hex::encode(&pattern[..16])), (256, KNOWN_PATTERN.0.to_owned()));
+        assert_eq!(hex::encode(&pattern[240..]), KNOWN_PATTERN.1);
+        let b: u32 = pattern.iter().map(|byte| byte.count_ones()).sum();
+        assert!((900..1_148).contains(&b), "{b} of 2,048 are B");
+    }
+
     #[test]
     fn the_two_nuida_values_mirror_each_other() {
         assert_eq!(BIAS_LOW.wrapping_add(BIAS_HIGH), 0);
@@ -282,6 +300,8 @@ mod tests {
         }
     }
 
+    const KNOWN_PATTERN: (&str, &str) =
+        ("ce202cb6b71e97f451b6690fd251ee81", "cc45717d3206f5ebde1af2637b875d1e");
     const KNOWN_ID: u64 = 0xc748_b560_111b_6a92;
     const KNOWN_SYMBOLS: &str = "BABBABBABBAAAABBABBBBABBAABAAABBABB";
     const KNOWN_BIASES: &str = "hhhhlhluhluhuhhhllhhhulluuluhhhlhlh";

@@ -7,7 +7,7 @@ use crate::detect::{self, Kept};
 use crate::records::{Records, register_of};
 use crate::score::looks;
 use crate::trace::finding::rounded;
-use crate::trace::{Finding, Read, Register, Suspects, find, io, page, whole};
+use crate::trace::{Finding, Read, Register, Suspects, chosen, find, io, page, whole};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -38,7 +38,8 @@ pub struct Identify {
     /// when somebody is named: `seconds` says how much of it was enough. Each look is paid for.
     #[arg(long)]
     growing: bool,
-    /// The copy may be of whole segments, as a CDN keeps them: read it both ways. The second one is paid for.
+    /// The copy may be of whole segments, as a CDN keeps them, chosen by the viewer's playlist or by an edge: read it in these
+    /// ways too. Each is paid for.
     #[arg(long)]
     whole_segments: bool,
     /// Write a report as one HTML file: of one clip.
@@ -91,7 +92,7 @@ pub fn identify(asked: Identify) -> Result<u8> {
     for clip in clips.iter().flat_map(listed) {
         let clip = clip?;
         let seen = see(&references, pictures, &clip)?;
-        let mut found = judged(&seen, &mut suspects, growing, whole_segments)?;
+        let mut found = judged(&seen, &mut suspects, &keys, growing, whole_segments)?;
         found.inputs = vec![(clip.display().to_string(), io::sha256_of(&clip)?), register_input.clone()];
         if let Some(path) = &report {
             fs::write(path, page::page(&found)).with_context(|| path.display().to_string())?;
@@ -127,6 +128,7 @@ fn listed(clip: &PathBuf) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
 fn judged(
     seen: &Seen<'_>,
     suspects: &mut Suspects<'_>,
+    keys: &KeyBook,
     growing: bool,
     whole_segments: bool,
 ) -> Result<Finding> {
@@ -138,7 +140,9 @@ fn judged(
         let so_far = |read: &&Read| until_s >= seconds || read.at_s < until_s;
         let mut reads: Vec<Read> = reads.iter().filter(so_far).cloned().collect();
         if whole_segments {
-            reads.extend(whole(&reads, |read| seen.first_marked(read)));
+            let whole = whole(&reads, |read| seen.first_marked(read));
+            let chosen = chosen(&whole, keys);
+            reads.extend(whole.into_iter().chain(chosen));
         }
         find(reads, until_s, look, places.clone(), suspects)
     };

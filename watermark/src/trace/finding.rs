@@ -97,7 +97,8 @@ pub struct Named {
 pub struct Paid {
     /// Viewers in the register.
     pub viewers: u64,
-    /// Readings scored: one for each pair of key versions in the copy, and another where whole segments were read too.
+    /// Readings scored: one for each pair of key versions in the copy, another where whole segments were read too, and one for
+    /// each version that an edge may have chosen by.
     pub readings: u64,
     /// Which look at this copy.
     pub look: u32,
@@ -258,6 +259,14 @@ pub fn verify(
     if finding.paid.readings < groups.len() as u64 || finding.paid.viewers < finding.viewers.len() as u64 {
         return differs("more was tried than it says".to_owned());
     }
+    let astray =
+        |read: &&Read| read.way() == Way::Chosen && read.position() != Position::chosen(read.segment);
+    if let Some(read) = finding.evidence.iter().find(astray) {
+        return differs(format!(
+            "segment {} does not stand at the bit of the pattern that it is read at",
+            read.segment
+        ));
+    }
     let mut committed = finding.keys.clone();
     for &(code, bias, _) in groups.keys() {
         let pair = keys.keys(code, bias)?;
@@ -319,15 +328,40 @@ pub fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }
 
-/// By the versions of code and bias key, and whether they are of whole segments.
-type Groups<'a> = BTreeMap<(u32, u32, bool), Vec<&'a Read>>;
+/// By the versions of code and bias key, and how the copy is read.
+type Groups<'a> = BTreeMap<(u32, u32, Way), Vec<&'a Read>>;
 
-/// What is scored together. A symbol of a whole segment is made of those of its slices: both stand for what the copy shows,
-/// and are two ways to read it, each paid for.
+/// Whose choice the symbols of a copy are taken to be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// A relay's, slice by slice.
+    Slices,
+    /// A viewer's playlist's, segment by segment.
+    Whole,
+    /// An edge's, by a pattern.
+    Chosen,
+}
+
+impl Read {
+    fn position(&self) -> Position {
+        Position { gop: self.gop, slice: self.slice }
+    }
+
+    fn way(&self) -> Way {
+        match self.slice {
+            _ if self.position().is_of_pattern() => Way::Chosen,
+            WHOLE => Way::Whole,
+            _ => Way::Slices,
+        }
+    }
+}
+
+/// What is scored together. A symbol of a whole segment is made of those of its slices: all stand for what the copy shows,
+/// and are ways to read it, each paid for.
 fn groups(reads: &[Read]) -> Groups<'_> {
     let mut groups = Groups::new();
     for read in reads {
-        groups.entry((read.code_key, read.bias_key, read.slice == WHOLE)).or_default().push(read);
+        groups.entry((read.code_key, read.bias_key, read.way())).or_default().push(read);
     }
     groups
 }
@@ -340,7 +374,7 @@ fn judged(
     threads: usize,
 ) -> Result<Report, FindError> {
     let seen = |read: &&Read| Observation {
-        position: Position { gop: read.gop, slice: read.slice },
+        position: read.position(),
         soft: read.soft,
         variance: read.variance,
         at_s: read.at_s,

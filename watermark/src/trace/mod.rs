@@ -11,4 +11,4 @@ pub mod page;
 pub mod whole;
 
 pub use finding::{Finding, Read, Register, Suspects, find, verify};
-pub use whole::whole;
+pub use whole::{chosen, whole};
