@@ -216,6 +216,8 @@ enum Encryption {
     None,
     /// `cbcs` of Common Encryption; then there is no MPEG-TS.
     Cbcs,
+    /// The same with keys of the DRM key server that the node is configured for: `ingest/docs/drm.md`.
+    Drm,
 }
 
 impl From<Encryption> for Encrypt {
@@ -223,6 +225,7 @@ impl From<Encryption> for Encrypt {
         match encryption {
             Encryption::None => Encrypt::None,
             Encryption::Cbcs => Encrypt::Cbcs,
+            Encryption::Drm => Encrypt::Drm,
         }
     }
 }
@@ -337,7 +340,11 @@ async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
                         "{}\t{}\t{}",
                         s.name,
                         word(s.mark),
-                        if s.encrypt == Encrypt::Cbcs { "cbcs" } else { "-" }
+                        match s.encrypt {
+                            Encrypt::None => "-",
+                            Encrypt::Cbcs => "cbcs",
+                            Encrypt::Drm => "drm",
+                        }
                     )
                 });
             }

@@ -6,6 +6,7 @@ mod common;
 
 mod archive;
 mod backup;
+mod drm;
 mod issue;
 mod node;
 mod normalise;
