@@ -10,5 +10,6 @@ mod drm;
 mod issue;
 mod node;
 mod normalise;
+mod relevectl;
 mod rtmps;
 mod slots;
