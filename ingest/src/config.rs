@@ -1,11 +1,13 @@
 //! The configuration of an ingest node.
 //!
 //! In: TOML text and the environment. Out: a checked `Config`, or an error that names the key. Pure: the caller reads the
-//! file and the environment. Every key outside of `[pair]` can be overridden by `RELEVE_INGEST_` and its name in capitals.
+//! file and the environment. Every key outside of `[pair]` and `[drm]` can be overridden by `RELEVE_INGEST_` and its name in capitals.
 
 pub mod pair;
 
+use crate::cpix::System;
 use releve_listen::Files;
+use releve_listen::outside::{RULE, may_ask};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +43,16 @@ pub enum Normalise {
     Off,
     /// They are coded anew in closed GOPs of 2 s at most.
     Auto,
+}
+
+/// The key server of streams that are encrypted for DRM systems: `docs/drm.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drm {
+    /// Where it is asked (SPEKE 2.0).
+    pub url: String,
+    /// Which systems' players shall be able to play: `widevine`, `playready`, `fairplay`.
+    pub systems: Vec<System>,
 }
 
 /// All keys of an ingest node.
@@ -101,6 +113,9 @@ pub struct Config {
     /// whoever began the run.
     #[serde(default = "key_segments")]
     pub key_segments: u32,
+    /// The key server of streams that are encrypted for DRM systems. Not in a pair.
+    #[serde(default)]
+    pub drm: Option<Drm>,
     /// Log lines for people or machines.
     #[serde(default)]
     pub log: LogFormat,
@@ -201,7 +216,16 @@ impl Config {
         range("rtmps_listen", "incomplete".to_owned(), all || !any, wanted)?;
         let segments = self.key_segments;
         range("key_segments", segments.to_string(), (1..=100_000).contains(&segments), "1 to 100000")?;
+        if let Some(drm) = &self.drm {
+            range("drm.url", drm.url.clone(), may_ask(&drm.url), RULE)?;
+            let once = |at: usize| !drm.systems[..at].contains(&drm.systems[at]);
+            let named = !drm.systems.is_empty() && (0..drm.systems.len()).all(once);
+            let wanted = "at least one of `widevine`, `playready` and `fairplay`, each once";
+            range("drm.systems", format!("{:?}", drm.systems), named, wanted)?;
+        }
         let Some(pair) = &self.pair else { return Ok(()) };
+        let wanted = "left out in a pair: each node would ask by itself, and make other segments while only one has an answer";
+        range("drm", "set".to_owned(), self.drm.is_none(), wanted)?;
         if let Some(at) = self.rtmps_listen {
             let shared = pair.addresses.iter().any(|address| address.ip == at.ip());
             let wanted =
@@ -259,8 +283,14 @@ mod tests {
         assert!(config.mpeg_ts && !parse(LEAST, &[("RELEVE_INGEST_MPEG_TS", "false")]).unwrap().mpeg_ts);
     }
 
+    fn drm(url: &str, systems: &str) -> String {
+        format!("{LEAST}[drm]\nurl = \"{url}\"\nsystems = [{systems}]\n")
+    }
+
     #[test]
     fn errors_name_the_key() {
+        let good = parse(&drm("https://keys.example.org/speke", "\"fairplay\", \"widevine\""), &[]).unwrap();
+        assert_eq!(good.drm.unwrap().systems, [System::FairPlay, System::Widevine]);
         for (text, env, named) in [
             (format!("{LEAST}segment_second = 2"), vec![], "segment_second"),
             (format!("{LEAST}segment_seconds = 20"), vec![], "segment_seconds"),
@@ -274,6 +304,11 @@ mod tests {
             (LEAST.to_owned(), vec![("RELEVE_INGEST_NORMALISE", "always")], "normalise"),
             (format!("{LEAST}rtmps_listen = \"0.0.0.0:1936\""), vec![], "tls_certificate"),
             (format!("{LEAST}tls_key = \"k.pem\""), vec![], "rtmps_listen"),
+            (drm("http://keys.example.org/", "\"widevine\""), vec![], "drm.url"),
+            (drm("https://keys.example.org/", ""), vec![], "drm.systems"),
+            (drm("https://keys.example.org/", "\"widevine\", \"widevine\""), vec![], "drm.systems"),
+            (drm("https://keys.example.org/", "\"primetime\""), vec![], "primetime"),
+            (format!("{LEAST}[drm]\nurl = \"https://keys.example.org/\""), vec![], "systems"),
         ] {
             let error = parse(&text, &env).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

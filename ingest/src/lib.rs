@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod cpix;
 pub mod io;
 pub mod key_change;
 pub mod log;

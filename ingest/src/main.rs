@@ -37,7 +37,14 @@ enum Role {
     MarkWorker,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("releve-ingest: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let args = Args::parse();
     if let Some(Role::MarkWorker) = args.role {
         return Ok(mark::worker::main());

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub mark_qp: Family<OfStream, Gauge>,
     /// Marking processes killed or found dead.
     pub mark_restarts: Gauge,
+    /// By how many segments the next key of a DRM key server is late.
+    pub drm_key_late: Family<OfStream, Gauge>,
     /// How far the normaliser of a stream is behind, in milliseconds of work.
     pub normalise_behind: Family<OfStream, Gauge>,
     /// Bytes that the archive has written.
@@ -92,6 +94,7 @@ impl Metrics {
             mark_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 10)),
             mark_qp: Family::default(),
             mark_restarts: Gauge::default(),
+            drm_key_late: Family::default(),
             normalise_behind: Family::default(),
             archive_bytes: Family::default(),
             archive_dropped: Family::default(),
@@ -115,6 +118,11 @@ impl Metrics {
         registry.register_with_unit("mark", "IDR to marked pair", Unit::Seconds, m.mark_seconds);
         registry.register("mark_qp", "QP of the newest marked IDR", m.mark_qp);
         registry.register("mark_restarts", "Marking processes killed or found dead", m.mark_restarts);
+        registry.register(
+            "drm_key_late_segments",
+            "Segments since the next key of the DRM key server was due and did not come",
+            m.drm_key_late,
+        );
         registry.register(
             "normalise_behind_ms",
             "How far a stream's normaliser is behind",

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/state.db                                              streams, runs, segments, ledger (SQLite)
 //! DIR/keys/{access,session,cluster,pattern,code,bias,webhook,mint,content}.key   secrets, mode 0600
+//! DIR/keys/drm.header                                       what the node says to a DRM key server of itself
 //! DIR/blobs/                                                init sections
 //! DIR/archive/                                              marked segments, for the tracer
 //! ```
@@ -124,6 +125,11 @@ impl StateDir {
     /// Operators' commands that were carried out, a JSON line each.
     pub fn audit(&self) -> PathBuf {
         self.root.join("audit.jsonl")
+    }
+
+    /// The header that a DRM key server is shown; there need not be one.
+    pub fn drm_header(&self) -> PathBuf {
+        self.root.join("keys/drm.header")
     }
 
     /// The folder of blobs.

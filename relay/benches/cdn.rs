@@ -78,6 +78,7 @@ fn snapshot(segments: u64) -> Snapshot {
         segments: (1000..1000 + segments).map(segment).collect(),
         part_90k: 0,
         open: None,
+        signals: Vec::new(),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The keys that segments are encrypted by: how each follows from the cluster's content key.
+//! The keys that segments are encrypted by: how each follows from the cluster's content key, and those of a DRM key server.
 //!
 //! In: a root (`keys/content.key`), a stream, a segment's number. Out: the key of its period. Pure, so that both nodes of a
-//! pair and every relay have the same ones, and none is ever sent between nodes or stored.
+//! pair and every relay have the same ones, and none is ever sent between nodes or stored. Where a key server gives the keys,
+//! ids and vectors follow in the same way, and the key is what it said.
 //!
 //! ```text
 //! key id  = HKDF-Expand(root, "releve content key id" stream 0 first number of the period u64 segments a period u32)
@@ -15,10 +16,13 @@ use releve_watermark::Key;
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk};
 use serde::{Deserialize, Serialize};
 
+/// The version that stands for keys of a DRM key server: they follow from no content key, and relays do not have them.
+pub const OF_KEY_SERVER: u32 = 0;
+
 /// How a run is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encryption {
-    /// Version of the content key that its keys follow from.
+    /// Version of the content key that its keys follow from, or `OF_KEY_SERVER`.
     pub content_key: u32,
     /// Segments that share a key, at least 1. Periods begin at multiples of it.
     pub key_segments: u32,
@@ -66,7 +70,7 @@ impl From<KeyId> for String {
 /// The key that a segment is encrypted by, as its record names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentKey {
-    /// Version of the content key that it follows from.
+    /// Version of the content key that it follows from, or `OF_KEY_SERVER`.
     pub content_key: u32,
     /// Its id.
     pub kid: KeyId,
@@ -79,6 +83,7 @@ pub struct ContentKey {
     pub kid: KeyId,
     key: [u8; 16],
     iv: [u8; 16],
+    pssh: Vec<u8>,
 }
 
 impl std::fmt::Debug for ContentKey {
@@ -102,7 +107,18 @@ impl ContentKey {
         let (mut key, mut iv) = ([0; 16], [0; 16]);
         key.copy_from_slice(&both[..16]);
         iv.copy_from_slice(&both[16..]);
-        ContentKey { kid, key, iv }
+        ContentKey { kid, key, iv, pssh: Vec::new() }
+    }
+
+    /// What a key server said of this id: the key, perhaps another vector, and `pssh` boxes for the init section.
+    #[must_use]
+    pub fn of_server(self, key: [u8; 16], iv: Option<[u8; 16]>, pssh: Vec<u8>) -> ContentKey {
+        ContentKey { key, iv: iv.unwrap_or(self.iv), pssh, ..self }
+    }
+
+    /// Whole boxes of DRM systems (ISO/IEC 23001-7:2016 §8.1), one behind the other; none where the key is ours.
+    pub fn pssh(&self) -> &[u8] {
+        &self.pssh
     }
 
     /// The key itself: for the cipher, and for viewers who may have it; never for logs.

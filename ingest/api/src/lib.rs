@@ -12,9 +12,11 @@ pub mod node_auth;
 pub mod origin;
 pub mod playlist;
 pub mod run;
+pub mod signals;
 pub mod window;
 
 pub use name::{RunId, StreamName};
 pub use releve_watermark::object::{self, Object, Pair};
 pub use run::Run;
+pub use signals::Signals;
 pub use window::{Snapshot, Track};

@@ -34,6 +34,11 @@ pub fn index(snapshot: &Snapshot) -> Option<String> {
     snapshot.segments.last()?;
     let track = |which| snapshot.tracks.iter().find(|info| info.track == which);
     let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
+    // So that a player may ask for a licence before it has a segment.
+    let newest = snapshot.keys().last().and_then(|key| snapshot.signals(key.kid));
+    for line in newest.iter().flat_map(|signals| &signals.session) {
+        out.extend([line, "\n"]);
+    }
     match (track(Track::Video), track(Track::Audio)) {
         (Some(video), Some(audio)) => {
             let _ = writeln!(
@@ -131,7 +136,7 @@ fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
     for segment in listed().skip(skipped.unwrap_or(0)) {
         let Some(entry) = segment.tracks.iter().find(|entry| entry.track == track) else { break };
         let head = Head { discontinuity: segment.discontinuity, key: segment.key, init: &entry.init };
-        begin(&mut out, track, head, segment.date_unix_ms, &mut said);
+        begin(&mut out, snapshot, track, head, segment.date_unix_ms, &mut said);
         if low_latency && segment.number >= part_from {
             parts(&mut out, track, segment.number, &entry.parts);
         }
@@ -145,7 +150,7 @@ fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
     }
     if let Some((open, entry)) = open {
         let head = Head { discontinuity: open.discontinuity, key: open.key, init: &entry.init };
-        begin(&mut out, track, head, open.date_unix_ms, &mut said);
+        begin(&mut out, snapshot, track, head, open.date_unix_ms, &mut said);
         parts(&mut out, track, open.number, &entry.parts[..open.parts()]);
     }
     if low_latency {
@@ -202,18 +207,28 @@ struct Head<'a> {
 }
 
 /// The lines before a segment's parts and URI.
-fn begin<'a>(out: &mut String, track: Track, head: Head<'a>, date_unix_ms: i64, said: &mut Head<'a>) {
+fn begin<'a>(
+    out: &mut String,
+    snapshot: &Snapshot,
+    track: Track,
+    head: Head<'a>,
+    date_unix_ms: i64,
+    said: &mut Head<'a>,
+) {
     if head.discontinuity != said.discontinuity {
         out.push_str("#EXT-X-DISCONTINUITY\n");
     }
     match head.key {
         key if key == said.key => {}
-        Some(SegmentKey { kid, .. }) => {
-            let _ = writeln!(
-                out,
-                "#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"key/{kid}.key\",KEYID=0x{kid},KEYFORMAT=\"{KEY_FORMAT}\",KEYFORMATVERSIONS=\"1\""
-            );
-        }
+        Some(SegmentKey { kid, .. }) => match snapshot.signals(kid) {
+            Some(signals) => signals.media.iter().for_each(|line| out.extend([line, "\n"])),
+            None => {
+                let _ = writeln!(
+                    out,
+                    "#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"key/{kid}.key\",KEYID=0x{kid},KEYFORMAT=\"{KEY_FORMAT}\",KEYFORMATVERSIONS=\"1\""
+                );
+            }
+        },
         None => out.push_str("#EXT-X-KEY:METHOD=NONE\n"),
     }
     if head.init != said.init {
@@ -283,6 +298,7 @@ fn date(unix_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Signals;
     use crate::window::{OpenSegment, OpenTrack, SegmentTrack, Sha256};
 
     fn info(track: Track) -> TrackInfo {
@@ -335,6 +351,7 @@ mod tests {
             segments,
             part_90k: 0,
             open: None,
+            signals: Vec::new(),
         }
     }
 
@@ -386,6 +403,30 @@ mod tests {
         live.open.iter_mut().for_each(|open| open.key = key(0xa));
         let update = delta(&live, Track::Video).unwrap();
         assert_eq!((update.matches("#EXT-X-KEY").count(), update.matches("#EXT-X-MAP").count()), (1, 0));
+    }
+
+    #[test]
+    fn keys_of_a_key_server_are_told_in_its_own_lines() {
+        use crate::content_key::{KeyId, OF_KEY_SERVER};
+        let key = |kid| Some(SegmentKey { content_key: OF_KEY_SERVER, kid: KeyId([kid; 16]) });
+        let mut all = vec![segment(7, 0, "a"), segment(8, 0, "a"), segment(9, 0, "b")];
+        (all[0].key, all[1].key, all[2].key) = (key(0xa), key(0xa), key(0xb));
+        let lines = |tag: &str, kid: u8| -> Vec<String> {
+            let of = |system| format!("#EXT-X-{tag}:METHOD=SAMPLE-AES,URI=\"{system}{kid}\"");
+            ["skd://", "data:"].map(of).into()
+        };
+        let signals = |kid: u8| Signals {
+            kid: KeyId([kid; 16]),
+            media: lines("KEY", kid),
+            session: lines("SESSION-KEY", kid),
+        };
+        let all = Snapshot { signals: vec![signals(0xb), signals(0xa)], ..snapshot(all) };
+        let said = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| line.contains("KEY")).map(str::to_owned).collect()
+        };
+        let text = media(&all, Track::Audio).unwrap();
+        assert_eq!(said(&text), [lines("KEY", 0xa), lines("KEY", 0xb)].concat(), "{text}");
+        assert_eq!(said(&index(&all).unwrap()), lines("SESSION-KEY", 0xb), "of the newest key alone");
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! name says otherwise.
 
 use crate::Object;
-use crate::content_key::SegmentKey;
+use crate::content_key::{KeyId, SegmentKey};
 use crate::name::{RunId, StreamName};
+use crate::signals::Signals;
 use releve_watermark::GopId;
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,9 @@ pub struct Snapshot {
     /// The segment after the last one, from its first part on; only where parts are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenSegment>,
+    /// What players are told of those keys of its segments that a DRM key server gave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Signals>,
 }
 
 /// A segment that is being filled.
@@ -127,6 +131,17 @@ impl OpenSegment {
 }
 
 impl Snapshot {
+    /// What players are told of a key, where a key server gave it.
+    pub fn signals(&self, kid: KeyId) -> Option<&Signals> {
+        self.signals.iter().find(|signals| signals.kid == kid)
+    }
+
+    /// The keys of its segments, oldest first; one may be named again and again.
+    pub fn keys(&self) -> impl Iterator<Item = SegmentKey> {
+        let open = self.open.iter().filter_map(|open| open.key);
+        self.segments.iter().filter_map(|segment| segment.key).chain(open)
+    }
+
     /// The newest number and how many parts the segment after it has: what only ever grows.
     pub fn edge(&self) -> Option<(u64, usize)> {
         let parts = self.open.as_ref().map_or(0, OpenSegment::parts);

@@ -16,7 +16,7 @@ use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
 use ingest_api::window::{OpenSegment, OpenTrack, Part, Segment, SegmentTrack, TICKS_PER_SECOND, TrackInfo};
-use ingest_api::{Object, Run, Snapshot, StreamName, Track};
+use ingest_api::{Object, Run, Signals, Snapshot, StreamName, Track};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use thiserror::Error;
@@ -28,6 +28,8 @@ pub const KEPT_MAX: usize = 1_024;
 /// Init sections that no segment has named yet; the oldest goes first. An encoder that changes its settings with each of 32
 /// segments that wait for the other node.
 const INITS_WAITING_MAX: usize = 64;
+/// What players are told of keys that no kept segment has; the oldest goes first.
+const SIGNALS_WAITING_MAX: usize = 4;
 
 /// Why a segment does not fit. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -76,6 +78,7 @@ pub struct Window {
     begins: u64,
     segments: VecDeque<Entry>,
     inits: Vec<Init>,
+    signals: Vec<Signals>,
     bytes: usize,
     rates: [Rate; 2],
     /// Whether parts are listed.
@@ -154,6 +157,7 @@ impl Window {
             begins: 0,
             segments: VecDeque::new(),
             inits: Vec::new(),
+            signals: Vec::new(),
             bytes: 0,
             rates: Default::default(),
             lists_parts: false,
@@ -267,6 +271,20 @@ impl Window {
         }
     }
 
+    /// Keeps what players are told of a key, for the segments that will name it.
+    pub fn add_signals(&mut self, signals: &Signals) {
+        if self.signals.last() == Some(signals) {
+            return;
+        }
+        self.signals.retain(|known| known.kid != signals.kid);
+        let named =
+            |kid| self.segments.iter().any(|entry| entry.record.key.is_some_and(|key| key.kid == kid));
+        let newest = self.signals.len().saturating_sub(SIGNALS_WAITING_MAX);
+        let mut at = 0..;
+        self.signals.retain(|known| at.next() >= Some(newest) || named(known.kid));
+        self.signals.push(signals.clone());
+    }
+
     /// Adds a part of the segment after the newest one. Whether there is something new to list: not where parts are not
     /// listed, and not one that does not follow the part before it.
     pub fn push_part(
@@ -363,7 +381,7 @@ impl Window {
             (None, None) => Vec::new(),
         };
         let listed = self.segments.iter().map(|entry| &entry.record);
-        Snapshot {
+        let mut snapshot = Snapshot {
             stream: self.stream.clone(),
             epoch: self.epoch,
             version: self.version,
@@ -373,7 +391,11 @@ impl Window {
             segments: listed.filter(|record| record.number >= self.first_listed).cloned().collect(),
             part_90k: self.part_90k,
             open: self.open.as_ref().map(|open| open.record.clone()),
-        }
+            signals: Vec::new(),
+        };
+        let named = |signals: &&Signals| snapshot.keys().any(|key| key.kid == signals.kid);
+        snapshot.signals = self.signals.iter().filter(named).cloned().collect();
+        snapshot
     }
 
     /// Version of the snapshot without making it.

@@ -10,6 +10,7 @@ use ingest_api::access::{self, Claims};
 use releve_ingest::key_change;
 use releve_ingest::operator::issue::{Format, IssueKey, Said};
 use releve_ingest::operator::{edge_auth, pair};
+use releve_ingest::say;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{
     Coordinator, Encrypt, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord,
@@ -18,6 +19,7 @@ use releve_state::sqlite::Sqlite;
 use releve_state::{KeyHash, StreamKey};
 use serde_json::json;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A node that has not been heard of for this long is called silent, in milliseconds: three announcements missed.
@@ -216,6 +218,8 @@ enum Encryption {
     None,
     /// `cbcs` of Common Encryption; then there is no MPEG-TS.
     Cbcs,
+    /// The same with keys of the DRM key server that the node is configured for: `ingest/docs/drm.md`.
+    Drm,
 }
 
 impl From<Encryption> for Encrypt {
@@ -223,6 +227,7 @@ impl From<Encryption> for Encrypt {
         match encryption {
             Encryption::None => Encrypt::None,
             Encryption::Cbcs => Encrypt::Cbcs,
+            Encryption::Drm => Encrypt::Drm,
         }
     }
 }
@@ -238,8 +243,17 @@ impl From<Mark> for MarkPolicy {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relevectl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
     let dir = StateDir::at(&args.dir);
     if let Command::Init = args.command {
         dir.init()?;
@@ -249,7 +263,7 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     if let Command::Token(TokenCommand::Edgeauth(wish)) = &args.command {
-        println!("{}", wish.mint(unix_ms() / 1000)?);
+        say!("{}", wish.mint(unix_ms() / 1000)?);
         return Ok(());
     }
     if !dir.database().exists() {
@@ -285,7 +299,7 @@ fn key(dir: &StateDir, command: KeyCommand) -> Result<()> {
         for key in
             key_change::list(dir)?.iter().filter(|key| version.is_none_or(|version| key.version == version))
         {
-            println!("{:<8} {:>4} {:<8} {}", key.kind, key.version, key.state, key.commitment);
+            say!("{:<8} {:>4} {:<8} {}", key.kind, key.version, key.state, key.commitment);
         }
         Ok(())
     };
@@ -301,7 +315,7 @@ fn key(dir: &StateDir, command: KeyCommand) -> Result<()> {
             Ok(())
         }
         KeyCommand::Open { version } => {
-            print!("{}", key_change::open(dir, version)?);
+            say!("{}", key_change::open(dir, version)?.trim_end());
             Ok(())
         }
         KeyCommand::List => print(None),
@@ -321,7 +335,7 @@ async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
             };
             state.add_stream(record).await?;
             eprintln!("stream key of `{name}`, shown this once; push to rtmp://HOST/live with it:");
-            println!("{}", key.expose());
+            say!("{}", key.expose());
         }
         StreamCommand::List { json } => {
             let streams = state.streams().await?;
@@ -330,14 +344,18 @@ async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
                     .iter()
                     .map(|s| json!({"name": s.name, "mark": s.mark, "encrypt": s.encrypt}))
                     .collect();
-                println!("{}", json!(rows));
+                say!("{}", json!(rows));
             } else {
                 streams.iter().for_each(|s| {
-                    println!(
+                    say!(
                         "{}\t{}\t{}",
                         s.name,
                         word(s.mark),
-                        if s.encrypt == Encrypt::Cbcs { "cbcs" } else { "-" }
+                        match s.encrypt {
+                            Encrypt::None => "-",
+                            Encrypt::Cbcs => "cbcs",
+                            Encrypt::Drm => "drm",
+                        }
                     )
                 });
             }
@@ -354,7 +372,7 @@ async fn stream(state: &Sqlite, command: StreamCommand) -> Result<()> {
             record.key_hash = KeyHash::of(&key);
             state.update_stream(record).await?;
             eprintln!("new stream key of `{name}`, shown this once; the old one no longer works:");
-            println!("{}", key.expose());
+            say!("{}", key.expose());
         }
         StreamCommand::Remove { name } => state.remove_stream(&name).await?,
     }
@@ -416,7 +434,7 @@ async fn mint(
         }
     };
     for relay in relays {
-        println!("{}/live/{stream}/index.m3u8?token={token}", relay.url);
+        say!("{}/live/{stream}/index.m3u8?token={token}", relay.url);
     }
     Ok(())
 }
@@ -452,19 +470,19 @@ async fn status(state: &Sqlite, as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", json!({"streams": streams, "nodes": nodes, "pair": pairs}));
+        say!("{}", json!({"streams": streams, "nodes": nodes, "pair": pairs}));
         return Ok(());
     }
-    println!("{:<24} {:<8} {:>6} {:>12}", "STREAM", "MARK", "EPOCH", "LAST SEGMENT");
+    say!("{:<24} {:<8} {:>6} {:>12}", "STREAM", "MARK", "EPOCH", "LAST SEGMENT");
     for (stream, epoch, last) in streams {
         let number = last.map_or("-".to_owned(), |segment| segment.number.to_string());
-        println!("{:<24} {:<8} {epoch:>6} {number:>12}", stream.name.to_string(), word(stream.mark));
+        say!("{:<24} {:<8} {epoch:>6} {number:>12}", stream.name.to_string(), word(stream.mark));
     }
-    println!("\n{:<16} {:<7} {:<8} URL", "NODE", "ROLE", "STATE");
+    say!("\n{:<16} {:<7} {:<8} URL", "NODE", "ROLE", "STATE");
     for node in nodes {
         let role = if node.role == NodeRole::Ingest { "ingest" } else { "relay" };
         let alive = if now.saturating_sub(node.seen_unix_ms) < SILENT_MS { "alive" } else { "silent" };
-        println!("{:<16} {role:<7} {alive:<8} {}", node.name, node.url);
+        say!("{:<16} {role:<7} {alive:<8} {}", node.name, node.url);
     }
     pair::print(&pairs);
     Ok(())

@@ -6,6 +6,7 @@ use crate::config::{Config, Normalise};
 use crate::io::admin::Admin;
 use crate::io::admission::Admission;
 use crate::io::archive;
+use crate::io::key_server::KeyServer;
 use crate::io::marking::{Keys, Marking, pool};
 use crate::io::normalising::Normalisers;
 use crate::io::origin::Origin;
@@ -129,6 +130,8 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         Err(StateDirError::NoKey(_)) => None, // it is asked for by streams that are encrypted
         Err(error) => return Err(error.into()),
     };
+    let key_server = config.drm.as_ref().map(|drm| KeyServer::new(drm, &dir)).transpose();
+    let key_server = key_server.context("the DRM key server of `[drm]`")?.map(Arc::new);
     let cluster_keys = cluster.clone();
     let database = dir.database();
     let state: Arc<dyn Coordinator> =
@@ -175,6 +178,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
                 mpeg_ts: config.mpeg_ts,
                 content: content.clone(),
                 key_segments: config.key_segments,
+                key_server: key_server.clone(),
                 state: state.clone(),
                 blobs: blobs.clone(),
                 marking: Marking::new(
@@ -293,6 +297,9 @@ pub fn check(config: &Config) -> Result<()> {
     }
     if let Some((_, files)) = config.rtmps() {
         files.read()?;
+    }
+    if let Some(drm) = &config.drm {
+        KeyServer::new(drm, &dir).context("the DRM key server of `[drm]`")?;
     }
     Ok(())
 }

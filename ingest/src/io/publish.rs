@@ -8,9 +8,11 @@
 mod copied;
 mod parting;
 mod sealing;
+mod server_keys;
 mod twin;
 
 use crate::io::archive::Archive;
+use crate::io::key_server::KeyServer;
 use crate::io::marking::{Marking, Refusal, Voice};
 use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
 use crate::io::streams::{Begin, Kick, Kicks, Queued};
@@ -63,6 +65,8 @@ pub struct Context {
     pub content: Option<KeyRing>,
     /// Segments of new runs that share such a key.
     pub key_segments: u32,
+    /// Where the keys of streams for DRM systems come from, if from anywhere.
+    pub key_server: Option<Arc<KeyServer>>,
     /// Keeps what is published.
     pub archive: Archive,
     /// Counters.
@@ -102,6 +106,7 @@ pub async fn run(
         lacking: None,
         spare: None,
         seals: Vec::new(),
+        server_keys: None,
     };
     loop {
         tokio::select! {
@@ -215,6 +220,8 @@ struct Stream {
     spare: Option<Window>,
     /// What encrypts the present segments.
     seals: Vec<sealing::SealOf>,
+    /// The keys of the present run, where a key server gives them.
+    server_keys: Option<server_keys::ServerKeys>,
 }
 
 impl Stream {
@@ -248,6 +255,11 @@ impl Stream {
         if self.segmenter.is_none() {
             match self.open_run(late, begin.encrypt).await {
                 Ok((run, epoch, segmenter)) => {
+                    if let Err(why) = self.ask_key(&run, segmenter.next_number()).await {
+                        error!(stream = %self.context.stream, why, "no key to begin with, publisher closed");
+                        begin.kick.send(Kick::NoKey);
+                        return;
+                    }
                     self.run = run.id;
                     self.epoch = epoch;
                     self.window.set_epoch(epoch);

@@ -48,6 +48,8 @@ pub enum Kick {
     BadMedia,
     /// The state store does not answer.
     NoState,
+    /// The DRM key server gives no key to begin with.
+    NoKey,
     /// Another process raised the stream's epoch: it holds the stream now.
     Fenced,
     /// The node stops.
@@ -62,6 +64,7 @@ impl Kick {
             Kick::KeyEnded => ("this stream key has ended", "key-ended"),
             Kick::BadMedia => ("the media cannot be published, see the server's log", "bad-media"),
             Kick::NoState => ("the server cannot record segments at the moment", "no-state"),
+            Kick::NoKey => ("the server has no key for this stream at the moment", "no-key"),
             Kick::Fenced => ("another node has taken the stream over", "fenced"),
             Kick::Stopping => ("the server is stopping", "stopping"),
         }

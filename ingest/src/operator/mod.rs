@@ -4,3 +4,4 @@ pub mod ask;
 pub mod edge_auth;
 pub mod issue;
 pub mod pair;
+pub mod say;

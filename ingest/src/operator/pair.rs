@@ -4,6 +4,7 @@
 //! took over says how long each publisher was without one.
 
 use super::ask;
+use crate::say;
 use crate::state_dir::{KeyKind, StateDir};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -124,24 +125,30 @@ fn add_discarded(body: &mut Value) {
 
 fn show(wish: &Wish, code: u16, body: &Value) -> Result<()> {
     if wish.json {
-        println!("{body}");
+        say!("{body}");
     } else if let Some(connections) = body["took"]["connections"].as_array() {
-        println!("node {} holds, epoch {}", body["to"], body["took"]["epoch"]);
-        println!(
+        say!("node {} holds, epoch {}", body["to"], body["took"]["epoch"]);
+        say!(
             "{:<28} {:>12} {:>10} {:>7} {:>10} ALIVE",
-            "PUBLISHER", "BLACKOUT ms", "IN FLIGHT", "UNREAD", "DISCARDED"
+            "PUBLISHER",
+            "BLACKOUT ms",
+            "IN FLIGHT",
+            "UNREAD",
+            "DISCARDED"
         );
         for one in connections {
             let ms = one["blackout_ms"].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.2}"));
             let publisher = one["publisher"].as_str().unwrap_or_default();
             let discarded = one["discarded"].as_u64().map_or("-".to_owned(), |count| count.to_string());
-            println!(
+            say!(
                 "{publisher:<28} {ms:>12} {:>10} {:>7} {discarded:>10} {}",
-                one["in_flight"], one["unread"], one["alive"]
+                one["in_flight"],
+                one["unread"],
+                one["alive"]
             );
         }
     } else if code == 200 {
-        println!("{body}");
+        say!("{body}");
     }
     if code != 200 {
         match body["error"].as_str() {
@@ -157,13 +164,20 @@ pub fn print(pairs: &[Value]) {
     if pairs.is_empty() {
         return;
     }
-    println!(
+    say!(
         "\n{:<16} {:<5} {:<9} {:>6} {:<9} {:<10} {:<8} {:>8}",
-        "PAIR", "NODE", "STATE", "EPOCH", "PROTECTS", "PROTECTED", "PEER", "DEAD ms"
+        "PAIR",
+        "NODE",
+        "STATE",
+        "EPOCH",
+        "PROTECTS",
+        "PROTECTED",
+        "PEER",
+        "DEAD ms"
     );
     let word = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
     for pair in pairs {
-        println!(
+        say!(
             "{:<16} {:<5} {:<9} {:>6} {:<9} {:<10} {:<8} {:>8}",
             word(&pair["name"]),
             word(&pair["node"]),
@@ -175,11 +189,11 @@ pub fn print(pairs: &[Value]) {
             word(&pair["dead_time_ms"]),
         );
         for warning in pair["warnings"].as_array().into_iter().flatten() {
-            println!("  warning: {}", word(warning));
+            say!("  warning: {}", word(warning));
         }
         for takeover in pair["takeovers"].as_array().into_iter().flatten().rev().take(3) {
             let all = takeover["connections"].as_array().map_or(0, Vec::len);
-            println!(
+            say!(
                 "  epoch {}: {} ({}), {all} connections, {} ms",
                 takeover["epoch"],
                 word(&takeover["what"]),

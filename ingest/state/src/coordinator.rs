@@ -34,6 +34,8 @@ pub enum Encrypt {
     None,
     /// By `cbcs` of Common Encryption.
     Cbcs,
+    /// The same with keys of a DRM key server.
+    Drm,
 }
 
 /// A stream that publishers may push.

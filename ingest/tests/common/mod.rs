@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 pub mod secure;
+pub mod speke;
 
 use bytes::BytesMut;
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};

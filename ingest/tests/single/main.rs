@@ -6,8 +6,10 @@ mod common;
 
 mod archive;
 mod backup;
+mod drm;
 mod issue;
 mod node;
 mod normalise;
+mod relevectl;
 mod rtmps;
 mod slots;

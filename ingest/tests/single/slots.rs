@@ -49,6 +49,7 @@ async fn lab(with_task: bool) -> Lab {
                 mpeg_ts: true,
                 content: None,
                 key_segments: 300,
+                key_server: None,
                 state: state.clone(),
                 blobs: state.clone(),
                 marking: Marking::new(record.name.clone(), keys.clone(), pool.clone(), None, metrics.clone()),

@@ -70,6 +70,7 @@ pub fn index(index: &str, first: Pathway) -> String {
         line.starts_with("#EXTM3U")
             || line.starts_with("#EXT-X-VERSION")
             || line.starts_with("#EXT-X-INDEPENDENT")
+            || line.starts_with("#EXT-X-SESSION-KEY:")
     });
     for line in head {
         text.extend([line, "\n"]);

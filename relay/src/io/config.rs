@@ -244,10 +244,10 @@ impl Config {
             return wrong("jwt_keys", "is missing: without keys no JSON web token is taken");
         }
         if self.jwt_keys.as_deref().is_some_and(|keys| super::jwks::Source::of(keys).is_none()) {
-            return wrong("jwt_keys", super::outside::RULE);
+            return wrong("jwt_keys", releve_listen::outside::RULE);
         }
-        if self.webhook_url.as_deref().is_some_and(|url| !super::outside::may_ask(url)) {
-            return wrong("webhook_url", super::outside::RULE);
+        if self.webhook_url.as_deref().is_some_and(|url| !releve_listen::outside::may_ask(url)) {
+            return wrong("webhook_url", releve_listen::outside::RULE);
         }
         if self.cache_mib == 0 || self.cache_mib > 1 << 20 {
             return wrong("cache_mib", "must be from 1 to 1048576");

@@ -3,11 +3,11 @@
 //! In: a file, or a URL. Out: rules for the node; the last good ones stay when a reading fails. What is read is bounded, a
 //! reading has a time limit, and requests cause at most one reading in `Limits::keys_rest`.
 
-use super::outside::{Outside, OutsideError, may_ask};
 use crate::node::{Limits, Node};
 use crate::token::foreign::Rules;
 use crate::token::key_set::{KeySet, KeySetError, Reach, SET_BYTES_MAX};
 use crate::token::place::Site;
+use releve_listen::outside::{Outside, OutsideError, may_ask};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -21,7 +21,6 @@ pub mod log;
 pub mod metrics;
 pub mod mint;
 pub mod origin;
-pub mod outside;
 pub mod regular;
 pub mod sessions;
 pub mod start;

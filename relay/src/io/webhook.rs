@@ -10,10 +10,10 @@
 //! `v1` is HMAC-SHA-256 over `t`, a dot and the body. In: an event. Out: a verdict, or why there is none; the caller decides
 //! what that means. Only so many are asked at once, each for so long; nothing of a token or an answer is logged.
 
-use super::outside::{Outside, OutsideError};
 use bytes::Bytes;
 use ingest_api::StreamName;
 use ingest_api::access::is_viewer_name;
+use releve_listen::outside::{Outside, OutsideError};
 use releve_watermark::Key;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
@@ -113,8 +113,9 @@ impl Webhook {
             Kind::Recheck => self.rechecks.acquire().await.map_err(|_| WebhookError::Busy)?,
         };
         let body = serde_json::to_vec(event).map_err(|_| WebhookError::Answer)?;
-        let header = (SIGNATURE_HEADER, signature(key, now_unix_s, &body));
-        let asked = self.outside.post(header, Bytes::from(body), ANSWER_BYTES_MAX, self.patience);
+        let signature = signature(key, now_unix_s, &body);
+        let headers = [("content-type", "application/json"), (SIGNATURE_HEADER, &signature)];
+        let asked = self.outside.post(&headers, Bytes::from(body), ANSWER_BYTES_MAX, self.patience);
         let (status, answer) = asked.await?;
         verdict(event.event, status, &answer)
     }

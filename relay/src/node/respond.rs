@@ -28,7 +28,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use bytes::Bytes;
 use ingest_api::StreamName;
 use ingest_api::access::Claims;
-use ingest_api::content_key::{ContentKey, SegmentKey};
+use ingest_api::content_key::{ContentKey, OF_KEY_SERVER, SegmentKey};
 use ingest_api::playlist::{CONTENT_TYPE, MPEG_TS};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -351,6 +351,8 @@ impl Node {
     /// A key for whoever may watch what it encrypts; 404 where no such segment is known. Nobody keeps it: whoever has lost
     /// the right to watch gets none of the keys to come.
     fn content_key(&self, stream: &StreamName, key: Option<SegmentKey>, wanted: &Wanted) -> Answer {
+        // A key server's are not here: its licences are the viewers' way to them.
+        let key = key.filter(|key| key.content_key != OF_KEY_SERVER);
         let Some(key) = key else { return Answer::not_now(RETRY_S) };
         let keys = self.keys();
         let Some(root) = keys.content.as_ref().and_then(|ring| ring.version(key.content_key)) else {

@@ -10,22 +10,21 @@ pub const NAME: &str = "s";
 pub fn carried(playlist: &str, credential: &str) -> String {
     rewritten(playlist, |uri, out| {
         out.push_str(uri);
-        if !uri.contains("://") {
-            out.extend([if uri.contains('?') { "&" } else { "?" }, NAME, "=", credential]);
-        }
+        out.extend([if uri.contains('?') { "&" } else { "?" }, NAME, "=", credential]);
     })
 }
 
-/// The playlist with each URI as `write` has it.
+/// The playlist with each URI that leads here as `write` has it. Those with a scheme (`https:`, `skd:`, `data:`) stay: they are
+/// none of ours.
 pub fn rewritten(playlist: &str, mut write: impl FnMut(&str, &mut String)) -> String {
     let mut text = String::with_capacity(2 * playlist.len() + playlist.lines().count() * 64);
     for line in playlist.lines() {
         if line.is_empty() {
         } else if !line.starts_with('#') {
-            write(line, &mut text);
+            uri_as(line, &mut text, &mut write);
         } else if let Some((before, uri, after)) = attribute(line) {
             text.push_str(before);
-            write(uri, &mut text);
+            uri_as(uri, &mut text, &mut write);
             text.push_str(after);
         } else {
             text.push_str(line);
@@ -33,6 +32,12 @@ pub fn rewritten(playlist: &str, mut write: impl FnMut(&str, &mut String)) -> St
         text.push('\n');
     }
     text
+}
+
+fn uri_as(uri: &str, text: &mut String, write: &mut impl FnMut(&str, &mut String)) {
+    // RFC 3986 §4.2: a relative one has no colon in its first part.
+    let first = uri.split(['/', '?', '#']).next().unwrap_or_default();
+    if first.contains(':') { text.push_str(uri) } else { write(uri, text) }
 }
 
 /// A tag's line around its URI, if it has one: `URI` or `SERVER-URI`.
@@ -60,6 +65,13 @@ mod tests {
         assert_eq!(carried(steering, "C"), steering.replace(".json", ".json?s=C"));
         assert_eq!(carried("#X:A-URI=\"a\"\n", "C"), "#X:A-URI=\"a\"\n");
         assert_eq!(carried("", "C"), "");
-        assert_eq!(carried("https://cdn.example.org/7.m4s\n", "C"), "https://cdn.example.org/7.m4s\n");
+        for elsewhere in [
+            "https://cdn.example.org/7.m4s\n",
+            "#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://key?x=1\",KEYFORMAT=\"com.apple.streamingkeydelivery\"\n",
+            "#EXT-X-SESSION-KEY:METHOD=SAMPLE-AES,URI=\"data:text/plain;charset=UTF-16;base64,AAA/A+==\"\n",
+        ] {
+            assert_eq!(carried(elsewhere, "C"), elsewhere);
+        }
+        assert_eq!(carried("7.m4s?at=1:2\n", "C"), "7.m4s?at=1:2&s=C\n");
     }
 }

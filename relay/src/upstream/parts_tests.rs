@@ -79,6 +79,7 @@ fn snapshot(next: u64, count: usize) -> Snapshot {
         segments: (10..next).map(|number| segment(1, number)).collect(),
         part_90k: 30_000,
         open: (count > 0).then(|| open(1, next, count)),
+        signals: Vec::new(),
     }
 }
 

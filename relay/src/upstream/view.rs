@@ -13,17 +13,19 @@ use super::object::{Entry, ObjectKey, What};
 use super::parts::{self, Sought};
 use super::shown::Shown;
 use crate::route::Wanted;
-use ingest_api::content_key::{KeyId, SegmentKey};
+use ingest_api::content_key::{KeyId, OF_KEY_SERVER, SegmentKey};
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::origin::is_init_name;
 use ingest_api::window::{OpenSegment, Segment, TICKS_PER_SECOND};
-use ingest_api::{Snapshot, StreamName, Track};
+use ingest_api::{Signals, Snapshot, StreamName, Track};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
 
 /// Most segments in a snapshot.
 pub const SEGMENTS_MAX: usize = 1024;
+/// Most keys of a key server in a snapshot: with a key for each segment, as many as 60 listed ones and the open one have.
+const SIGNALS_MAX: usize = 64;
 /// Longest segment, in ticks: `EXT-X-TARGETDURATION` is at most 10 s and durations round to it.
 const DURATION_90K_MAX: i64 = 11 * TICKS_PER_SECOND;
 /// How far ahead of the newest number a request may be and still be waited for: another relay may be this much faster.
@@ -111,6 +113,7 @@ impl View {
             }
             parts::reconcile(&shown.snapshot, &mut snapshot);
             join_on(&shown.snapshot, &mut snapshot);
+            still_told(&shown.snapshot, &mut snapshot);
             if told_alike(&shown.snapshot, &snapshot) {
                 return Ok(Verdict::Same);
             }
@@ -284,10 +287,17 @@ fn join_on(shown: &Snapshot, snapshot: &mut Snapshot) {
     }
 }
 
+/// What was told of keys whose segments stay listed, where the origin names them no more.
+fn still_told(shown: &Snapshot, snapshot: &mut Snapshot) {
+    let lacks = |kid| snapshot.keys().any(|key| key.kid == kid) && snapshot.signals(kid).is_none();
+    let told: Vec<_> = shown.signals.iter().filter(|signals| lacks(signals.kid)).cloned().collect();
+    snapshot.signals.extend(told);
+}
+
 /// Whether viewers would be told the same by both; versions and fencing terms are not told.
 fn told_alike(a: &Snapshot, b: &Snapshot) -> bool {
-    (a.live, a.target_duration_s, &a.tracks, &a.segments, a.part_90k, &a.open)
-        == (b.live, b.target_duration_s, &b.tracks, &b.segments, b.part_90k, &b.open)
+    (a.live, a.target_duration_s, &a.tracks, &a.segments, a.part_90k, &a.open, &a.signals)
+        == (b.live, b.target_duration_s, &b.tracks, &b.segments, b.part_90k, &b.open, &b.signals)
 }
 
 /// Whether a number stands for the same to every viewer.
@@ -336,6 +346,11 @@ fn well_formed(snapshot: &Snapshot, stream: &StreamName) -> Result<(), Contradic
     if !parts::well_formed(snapshot, OBJECT_BYTES_MAX as u64, is_init_name) {
         return Err(Contradiction::Parts);
     }
+    let told = |key: SegmentKey| key.content_key != OF_KEY_SERVER || snapshot.signals(key.kid).is_some();
+    let few = snapshot.signals.len() <= SIGNALS_MAX;
+    if !few || !snapshot.signals.iter().all(Signals::well_formed) || !snapshot.keys().all(told) {
+        return Err(Contradiction::Signals);
+    }
     Ok(())
 }
 
@@ -376,6 +391,9 @@ pub enum Contradiction {
     /// The bounds on parts.
     #[error("parts are out of bounds, or the open segment does not follow the last one")]
     Parts,
+    /// The rules for what players are told of keys.
+    #[error("what players are told of keys is missing, or not what it should be")]
+    Signals,
     /// The rules for a window.
     #[error("segment {number} does not follow the one before it or is out of bounds")]
     Segment {

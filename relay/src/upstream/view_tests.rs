@@ -54,6 +54,7 @@ fn snapshot(epoch: u64, numbers: std::ops::Range<u64>) -> Snapshot {
         segments: numbers.map(segment).collect(),
         part_90k: 0,
         open: None,
+        signals: Vec::new(),
     }
 }
 
@@ -234,4 +235,32 @@ fn three_target_durations_stay_listed() {
     assert_eq!(numbers(&view), [0, 1, 2]);
     view.offer(snapshot(4, 1..4), 2_000).unwrap();
     assert_eq!(numbers(&view), [1, 2, 3]);
+}
+
+#[test]
+fn what_was_told_of_a_key_stays_with_its_segments() {
+    let key = |kid: u8| Some(SegmentKey { content_key: OF_KEY_SERVER, kid: KeyId([kid; 16]) });
+    let signals = |kid: u8| Signals {
+        kid: KeyId([kid; 16]),
+        media: vec![format!("#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://{kid}\"")],
+        session: Vec::new(),
+    };
+    let with = |numbers: std::ops::Range<u64>, kid: u8| {
+        let mut snapshot = snapshot(1, numbers);
+        snapshot.segments.iter_mut().for_each(|segment| segment.key = key(kid));
+        Snapshot { signals: vec![signals(kid)], ..snapshot }
+    };
+    let mut view = View::new("demo".parse().unwrap());
+    view.offer(with(10..16, 1), 0).unwrap();
+    // Of an origin that was started anew and names only what it has made since.
+    view.offer(with(16..17, 2), 1).unwrap();
+    assert_eq!(numbers(&view), [11, 12, 13, 14, 15, 16]);
+    let shown = &view.shown().unwrap().snapshot;
+    assert!([1, 2].iter().all(|kid| shown.signals(KeyId([*kid; 16])) == Some(&signals(*kid))));
+    for bad in
+        [Vec::new(), vec![signals(3)], vec![Signals { media: vec!["#EXTINF:2,".into()], ..signals(2) }]]
+    {
+        let odd = Snapshot { signals: bad, ..with(16..18, 2) };
+        assert_eq!(view.offer(odd, 2).unwrap_err(), Contradiction::Signals);
+    }
 }

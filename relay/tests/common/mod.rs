@@ -249,6 +249,7 @@ impl Show {
             segments,
             part_90k: 0,
             open: None,
+            signals: Vec::new(),
         };
         Show { snapshot, objects }
     }

@@ -1,7 +1,9 @@
 //! Keys of encrypted segments: who may watch gets those of what is there, nobody else gets any.
 
 use crate::common::*;
-use ingest_api::content_key::{ContentKey, KeyId, SegmentKey};
+use ingest_api::Signals;
+use ingest_api::content_key::{ContentKey, KeyId, OF_KEY_SERVER, SegmentKey};
+use releve_relay::route::SessionIn;
 use releve_state::coordinator::{Coordinator, Revocation};
 
 /// Segments 0 and 1 under one key, 2 under the next.
@@ -88,4 +90,59 @@ async fn nobody_else_gets_a_key() {
     };
     let answer = tokio::time::timeout(std::time::Duration::from_secs(5), refused).await.unwrap();
     assert_eq!((answer.status, answer.body.len()), (403, 0));
+}
+
+/// Segments under two keys of a key server.
+fn of_a_key_server() -> (Show, [Signals; 2]) {
+    let mut show = Show::new("demo", 0..4);
+    let signals = [1u8, 2].map(|kid| {
+        let line = |tag: &str, uri: &str| {
+            format!("#EXT-X-{tag}:METHOD=SAMPLE-AES,URI=\"{uri}{kid}\",KEYFORMAT=\"x\"")
+        };
+        let lines =
+            |tag: &str| ["skd://key/", "data:text/plain;base64,AAAA"].map(|uri| line(tag, uri)).into();
+        Signals { kid: KeyId([kid; 16]), media: lines("KEY"), session: lines("SESSION-KEY") }
+    });
+    for (segment, at) in show.snapshot.segments.iter_mut().zip([0, 0, 1, 1]) {
+        segment.key = Some(SegmentKey { content_key: OF_KEY_SERVER, kid: signals[at].kid });
+    }
+    show.snapshot.signals = signals.clone().into();
+    (show, signals)
+}
+
+fn of_keys(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.contains("KEY:")).collect()
+}
+
+#[tokio::test]
+async fn keys_of_a_key_server_are_told_as_it_says_and_are_not_here() {
+    let origin = FakeOrigin::start().await;
+    let (show, signals) = of_a_key_server();
+    origin.put(show);
+    let mut config = config(&[origin.url()]);
+    (config.session_in, config.cdn_url) = (SessionIn::Query, Some("https://cdn.example.org".into()));
+    let mut keys = keys();
+    keys.content = Some(ring(6));
+    let state = std::sync::Arc::new(releve_state::memory::Memory::default());
+    let handle = releve_relay::start_with(config, keys, state.clone(), state.clone()).await.unwrap();
+    let relay = Relay { handle, state };
+    let mut client = relay.client().await;
+    let entered = client.get(&format!("/live/demo/index.m3u8?token={}", token("demo", "alice"))).await;
+    let index = entered.header("location").unwrap().to_owned();
+    let query = index.strip_prefix("/q/index.m3u8?").unwrap().to_owned();
+    let text = client.get(&index).await.text();
+    assert_eq!(
+        of_keys(&text),
+        signals[1].session,
+        "the newest key's, once, and nobody's session in them: {text}"
+    );
+    let media = [&signals[0].media[..], &signals[1].media].concat();
+    for name in ["video.m3u8", "cdn-video.m3u8"] {
+        let text = client.get(&format!("/q/{name}?{query}")).await.text();
+        assert_eq!(of_keys(&text), media, "{text}");
+    }
+    for kind in ["key", "json"] {
+        let answer = client.get(&format!("/q/key/{}.{kind}?{query}", signals[0].kid)).await;
+        assert_eq!((answer.status, answer.body.len()), (404, 0));
+    }
 }

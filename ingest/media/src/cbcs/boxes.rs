@@ -8,7 +8,8 @@
 //!   │   ├ what avc1 or mp4a had                    ├ saiz  length of each sample's map
 //!   │   └ sinf frma schm schi                      ├ saio  where they begin
 //!   │     └ tenc  pattern, key id, vector          └ senc  the maps
-//!   └ pssh  key id, for who asks by it
+//!   ├ pssh  key id, for who asks by it
+//!   └ pssh  what a key server gave, one a DRM system
 //! ```
 //!
 //! In: bytes of `cmaf`, a key, maps of subsamples. Out: bytes. Pure. Boxes are put in, none is changed but for lengths and
@@ -65,7 +66,7 @@ pub(super) fn init(track: Track, clear: &[u8], key: &ContentKey) -> Result<Vec<u
     let pssh = boxed(b"pssh", &[&[1, 0, 0, 0], &COMMON_SYSTEM, &[0, 0, 0, 1], &key.kid.0, &[0; 4]]);
     let mut entries = 0;
     let mut moov = None;
-    let mut out = Vec::with_capacity(clear.len() + sinf.len() + pssh.len());
+    let mut out = Vec::with_capacity(clear.len() + sinf.len() + pssh.len() + key.pssh().len());
     for (kind, content) in each(clear) {
         if &kind == b"moov" {
             let path: [&[u8; 4]; 5] = [b"trak", b"mdia", b"minf", b"stbl", b"stsd"];
@@ -80,7 +81,7 @@ pub(super) fn init(track: Track, clear: &[u8], key: &ContentKey) -> Result<Vec<u
                 Some(inner)
             });
             let inner = inner.ok_or(SealError::Init("it ends early"))?;
-            moov = Some(boxed(b"moov", &[&inner, &pssh]));
+            moov = Some(boxed(b"moov", &[&inner, &pssh, key.pssh()]));
             out.extend_from_slice(moov.as_deref().unwrap_or_default());
         } else {
             out.extend(boxed(&kind, &[content]));

@@ -3,8 +3,11 @@
 //! In: a segmenter's outputs. Out: the same as they are published, and the clear video of a segment, for the archive. What
 //! cannot be encrypted is not published. Touches the window and the blobs: each key period has init sections of its own.
 
+use super::server_keys::{ServerKeys, Way};
 use super::{Context, Stream};
-use ingest_api::content_key::{ContentKey, Encryption, SegmentKey};
+use crate::metrics::OfStream;
+use ingest_api::Run;
+use ingest_api::content_key::{ContentKey, Encryption, OF_KEY_SERVER, SegmentKey};
 use ingest_api::window::{Clear, Part, Segment, Sha256};
 use ingest_api::{Object, Track};
 use media::cbcs::Seal;
@@ -37,7 +40,14 @@ impl Context {
                 let content_key = keys.current().version;
                 Ok(Some(Encryption { content_key, key_segments: self.key_segments }))
             }
-            (Encrypt::Cbcs, None) => Err(StateError::Conflict(
+            (Encrypt::Drm, _) if self.key_server.is_none() => Err(StateError::Conflict(
+                "the stream is to be encrypted for DRM systems and this node's configuration has no [drm]"
+                    .to_owned(),
+            )),
+            (Encrypt::Drm, Some(_)) => {
+                Ok(Some(Encryption { content_key: OF_KEY_SERVER, key_segments: self.key_segments }))
+            }
+            (Encrypt::Cbcs | Encrypt::Drm, None) => Err(StateError::Conflict(
                 "the stream is to be encrypted and there is no keys/content.key; `relevectl init` makes one"
                     .to_owned(),
             )),
@@ -46,6 +56,42 @@ impl Context {
 }
 
 impl Stream {
+    /// Asks for the first key of a run, where a key server gives them: nothing begins without.
+    pub(super) async fn ask_key(&mut self, run: &Run, number: u64) -> Result<(), String> {
+        self.server_keys = None;
+        let Some(how) = run.encryption.filter(|how| how.content_key == OF_KEY_SERVER) else { return Ok(()) };
+        let Context { key_server, content, stream, .. } = &self.context;
+        let (Some(server), Some(roots)) = (key_server.clone(), content) else {
+            return Err("the run is encrypted for DRM systems and this node has no [drm] or no content.key"
+                .to_owned());
+        };
+        let (root, every) = (roots.current().clone(), how.key_segments);
+        let way = Way { server, stream: stream.clone(), root, every };
+        let keys = ServerKeys::begin(way, number).await.map_err(|error| error.to_string())?;
+        self.server_keys = Some(keys);
+        Ok(())
+    }
+
+    /// The key of this segment.
+    fn key(&mut self, how: Encryption, number: u64) -> Result<ContentKey, String> {
+        if how.content_key != OF_KEY_SERVER {
+            let root = self.context.content.as_ref().and_then(|keys| keys.version(how.content_key));
+            let root = root.ok_or_else(|| format!("there is no content key {} here", how.content_key))?;
+            return Ok(ContentKey::of_segment(root, &self.context.stream, number, how.key_segments));
+        }
+        let keys = self.server_keys.as_mut().ok_or("there is no key of the key server here")?;
+        let chosen = keys.of(number);
+        self.window.add_signals(&chosen.given.signals);
+        if chosen.new {
+            let of = OfStream { stream: self.context.stream.to_string() };
+            self.context.metrics.drm_key_late.get_or_create(&of).set(chosen.late as i64);
+        }
+        if chosen.new && chosen.late > 0 {
+            self.report("drm-key-late", "the key server has not given the next key: the old one goes on");
+        }
+        Ok(chosen.given.key.clone())
+    }
+
     /// An output as it is published.
     ///
     /// # Errors
@@ -109,9 +155,7 @@ impl Stream {
         clear_init: &str,
         number: u64,
     ) -> Result<&Seal, String> {
-        let root = self.context.content.as_ref().and_then(|keys| keys.version(how.content_key));
-        let root = root.ok_or_else(|| format!("there is no content key {} here", how.content_key))?;
-        let key = ContentKey::of_segment(root, &self.context.stream, number, how.key_segments);
+        let key = self.key(how, number)?;
         let known = |of: &SealOf| of.clear_init == clear_init && of.seal.kid() == key.kid;
         let at = match self.seals.iter().position(known) {
             Some(at) => at,

@@ -1,4 +1,4 @@
-//! One service of somebody else, asked over HTTP: an identity provider's keys, an operator's webhook.
+//! One service of somebody else, asked over HTTP: an identity provider's keys, an operator's webhook, a DRM key server.
 //!
 //! In: a URL of the configuration, a request. Out: status and body, or why not. Certificates are checked against the
 //! system's roots. Redirects are not followed, an answer is bounded in bytes and time, and no error repeats a body.
@@ -86,19 +86,22 @@ impl Outside {
         }
     }
 
-    /// Posts JSON with one more header; any status is an answer.
+    /// Posts a body with these headers, its content type among them; any status is an answer.
     ///
     /// # Errors
     /// When it does not answer in time, or too much.
     pub async fn post(
         &self,
-        header: (&'static str, String),
+        headers: &[(&str, &str)],
         body: Bytes,
         bytes_max: usize,
         patience: Duration,
     ) -> Result<(u16, Bytes), OutsideError> {
-        let request = Request::post(self.url.clone()).header("content-type", "application/json");
-        self.ask(request.header(header.0, header.1), body, bytes_max, patience).await
+        let mut request = Request::post(self.url.clone());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.ask(request, body, bytes_max, patience).await
     }
 
     async fn ask(
