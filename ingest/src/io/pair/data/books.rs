@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use takeover::hold::{Base, Flow};
 use takeover::wait::Bell;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::{error, warn};
 
@@ -146,6 +147,8 @@ pub(super) struct Shared {
     pub(super) bell: Notify,
     /// For the link's thread: there is another link, or room in it is waited for, or it may be read again.
     pub(super) listen: Bell,
+    /// Where publishers' sockets are read.
+    pub(super) intake: Handle,
     /// There may be room to read.
     pub(super) room: Notify,
     /// Publishers that were accepted.
@@ -171,6 +174,7 @@ impl Data {
         metrics: Metrics,
         egress: Option<Arc<dyn Egress>>,
         listen: Bell,
+        intake: Handle,
         arrivals: mpsc::UnboundedSender<Arrival>,
     ) -> Data {
         let ledger = Ledger::new(config.protect);
@@ -197,6 +201,7 @@ impl Data {
             books: Mutex::new(books),
             bell: Notify::new(),
             listen,
+            intake,
             room: Notify::new(),
             arrivals,
             news: watch::channel(News::default()).0,

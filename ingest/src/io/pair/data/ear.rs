@@ -2,8 +2,7 @@
 //!
 //! In: bytes of the link. Out: as holder, packets that may leave now; as standby, steps for the engine, confirmed as soon as
 //! they are here; a ring for the engine. Every acknowledgement to a publisher waits for its way to the standby and back, so a
-//! thread of its own hears, under the real-time policy where allowed: the runtime's threads parse and hash, a millisecond at a
-//! time. Touches the link's socket, under the books' lock.
+//! thread of its own hears, punctual while it has little to do: the runtime's threads parse and hash, a millisecond at a time. Touches the link's socket, under the books' lock.
 
 use super::books::{Books, Data};
 use mirror::{Role, Step};
@@ -14,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use takeover::hold::Confirmed;
-use takeover::realtime;
+use takeover::realtime::WhileIdle;
 use takeover::wait::{Way, ready};
 use tracing::{error, warn};
 
@@ -22,8 +21,9 @@ use tracing::{error, warn};
 const PRIORITY: u8 = 40;
 /// One read.
 pub(super) const READ_BYTES: usize = 256 << 10;
-/// Input that the engine has not carried out, bytes. With more the link is not read, and publishers wait at the holder.
-const DUE_MAX: usize = 8 << 20;
+/// Input that the engine has not carried out, bytes: a second of 500 Mb/s. With more the link is not read, and publishers wait
+/// at the holder.
+const DUE_MAX: usize = 64 << 20;
 
 /// What was heard and is not carried out yet.
 #[derive(Debug, Default)]
@@ -107,8 +107,6 @@ impl Hearing {
     pub(super) fn start(data: &Data) -> io::Result<Hearing> {
         let heard = data.clone();
         let run = move || {
-            // Without the right to it the thread works as well, only less punctually; `rights` reports that.
-            let _ = realtime::fifo(PRIORITY);
             if let Err(error) = listen(&heard) {
                 error!(%error, "the pair's link is not heard any more");
             }
@@ -132,7 +130,9 @@ impl Drop for Hearing {
 /// The thread.
 fn listen(data: &Data) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
+    let mut realtime = WhileIdle::fifo(PRIORITY);
     loop {
+        realtime.look();
         let mut books = data.books();
         if books.ear.stop {
             return Ok(());

@@ -69,7 +69,15 @@ async fn node(role: Role) -> (Hearing, Arc<TcpStream>, (TcpStream, Link), Receiv
     let egress = Some(Arc::new(Told(Mutex::new(told))) as Arc<dyn Egress>);
     let (arrivals, _) = mpsc::unbounded_channel();
     let bell = Bell::new().unwrap();
-    let data = Data::new(config, Arc::<Pulse>::default(), Metrics::new().0, egress, bell, arrivals);
+    let data = Data::new(
+        config,
+        Arc::<Pulse>::default(),
+        Metrics::new().0,
+        egress,
+        bell,
+        tokio::runtime::Handle::current(),
+        arrivals,
+    );
     let stream = Arc::new(here.0);
     let mut books = data.books();
     let mut entry = Entry::new(mpsc::unbounded_channel().0, Arc::new(Semaphore::new(1)));

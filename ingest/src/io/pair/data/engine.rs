@@ -134,7 +134,10 @@ impl Engine {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.carry().await;
+            if self.carry_some().await {
+                // The rest in the next turn.
+                self.data.ring();
+            }
             self.settle();
             let data = self.data.clone();
             let wake = tokio::select! {

@@ -21,6 +21,7 @@
 //! | `ear` | what the other node says on it, heard at once, on a thread of its own |
 //! | `line` | one connection's parse, with a socket or without |
 //! | `pump` | a live connection's socket |
+//! | `intake` | the thread on which sockets are read |
 //! | `ledger` | what may be listed: publish = commit |
 //! | `asked` | what a standby fetches: slices it could not make, bytes to compare |
 //! | `copy` | what a standby copies of what was listed without it |
@@ -42,6 +43,7 @@ mod copy;
 mod directory;
 mod ear;
 mod engine;
+mod intake;
 mod ledger;
 mod line;
 mod link;
@@ -71,6 +73,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use ear::Hearing;
 use ingest_api::window::Gop;
+use intake::Intake;
 use mirror::ConnectionId;
 use releve_state::coordinator::StreamRecord;
 use releve_watermark::KeyRing;
@@ -127,6 +130,7 @@ pub struct Prepared {
     data: Data,
     arrivals: mpsc::UnboundedReceiver<books::Arrival>,
     hearing: Hearing,
+    intake: Intake,
 }
 
 /// Opens the link's listener.
@@ -146,16 +150,18 @@ pub fn prepare(start: Start, metrics: Metrics) -> Result<Prepared> {
     let listener = once_free(is_in_use, opened)
         .with_context(|| format!("cannot listen on {listen} for the pair's link"))?;
     let (arrived, arrivals) = mpsc::unbounded_channel();
+    let intake = Intake::start().context("cannot start the thread that reads publishers")?;
     let data = Data::new(
         start.config.clone(),
         start.pulse.clone(),
         metrics,
         start.egress.clone(),
         Bell::new().context("cannot make the bell of the pair's link (eventfd)")?,
+        intake.handle(),
         arrived,
     );
     let hearing = Hearing::start(&data).context("cannot start the thread of the pair's link")?;
-    Ok(Prepared { start, listener, data, arrivals, hearing })
+    Ok(Prepared { start, listener, data, arrivals, hearing, intake })
 }
 
 impl Prepared {
@@ -172,6 +178,7 @@ impl Prepared {
                 let engine =
                     engine::Engine::new(self.start, self.data, door, listener, self.arrivals, self.hearing);
                 engine.run().await;
+                drop(self.intake);
                 alike.abort();
             }
             Err(error) => tracing::error!(%error, "the pair's link has no listener"),

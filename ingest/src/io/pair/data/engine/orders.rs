@@ -364,13 +364,16 @@ impl Data {
         let opened = books.holder.open(connection, tcp);
         opened.map_err(|_| "the books have no room for another connection")?;
         let first = books.holder.first_state(connection, write(&Start::State(Box::new(state))));
+        self.line(books, connection, Role::Holder, |tap, turns| {
+            Line::fresh(tap, door, session, flow.peer, turns)
+        });
+        // With the rest, under one lock: the standby's word on it may be here at once, and is for these ends.
+        if let Some(entry) = books.entries.get_mut(&connection) {
+            (entry.flow, entry.base) = (Some(flow), base);
+        }
         drop(guard);
         if let Err(error) = first {
             error!(%connection, %error, "a connection without its first state");
-        }
-        self.line(connection, Role::Holder, |tap, turns| Line::fresh(tap, door, session, flow.peer, turns));
-        if let Some(entry) = self.books().entries.get_mut(&connection) {
-            (entry.flow, entry.base) = (Some(flow), base);
         }
         self.ring();
         Ok(connection)
@@ -440,7 +443,9 @@ impl Data {
         socket.set_nonblocking(true)?;
         let _ = socket.set_nodelay(true);
         let peer = socket.peer_addr()?;
+        let intake = self.0.intake.enter();
         let socket = TcpStream::from_std(socket)?;
+        drop(intake);
         let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
         let mut guard = self.books();
         let books = &mut *guard;
@@ -457,7 +462,8 @@ impl Data {
         let tap = Tap { data: self.clone(), connection };
         // Its first turn, before any input.
         entry.turn(Turn::Live(peer, pass));
-        tokio::spawn(pump::run(socket, tap, entry.room.clone(), entry.turns.clone(), takes, written));
+        let pump = pump::run(socket, tap, entry.room.clone(), entry.turns.clone(), takes, written);
+        self.0.intake.spawn(pump);
         Ok(())
     }
 }

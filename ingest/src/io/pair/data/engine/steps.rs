@@ -1,6 +1,6 @@
 //! As standby: what the holder said, in its order.
 
-use super::super::books::{Data, Entry, Since};
+use super::super::books::{Books, Data, Entry, Since};
 use super::super::line::{Line, Turn};
 use super::super::strand::Strand;
 use super::super::tap::Tap;
@@ -19,6 +19,8 @@ use tracing::{error, warn};
 pub(super) const LIVE_ROOM: usize = 1 << 20;
 /// More than a holder can be ahead with one stream (its room, its stream's queue), so that nothing it says is stuck behind.
 pub(super) const MIRRORED_ROOM: usize = 64 << 20;
+/// Steps that are carried out without a look at anything else: some milliseconds of a hundred publishers.
+const STEPS: usize = 64;
 /// A stream that takes nothing for this long does not keep up, and the link is closed.
 const FULL_MAX: Duration = Duration::from_secs(2);
 
@@ -32,16 +34,31 @@ pub(super) fn say_again(holder: &mut Holder, connection: ConnectionId, since: Si
 }
 
 impl Engine {
-    /// Carries out what was heard; behind it, the link's end.
+    /// Carries out all that was heard; behind it, the link's end.
     pub(super) async fn carry(&mut self) {
-        loop {
+        while self.carry_some().await {}
+    }
+
+    /// Carries out some of what was heard, so that orders do not wait for all of it; behind the last of it, the link's end.
+    /// `true`: there is more.
+    pub(super) async fn carry_some(&mut self) -> bool {
+        self.data.0.pulse.turn();
+        for _ in 0..STEPS {
             let step = self.data.books().ear.next();
-            let Some(step) = step else { break };
+            let Some(step) = step else {
+                self.carried();
+                return false;
+            };
             if !self.take_step(step).await {
                 self.data.books().ear.fail();
                 self.lose("the holder cannot be followed");
             }
         }
+        true
+    }
+
+    /// Nothing is due.
+    fn carried(&mut self) {
         let mut books = self.data.books();
         let (ended, waits) = (books.ear.take_end(), books.ear.take_waits());
         drop(books);
@@ -139,12 +156,12 @@ impl Engine {
                 if let Some(entry) = self.data.books().entries.get(&connection) {
                     entry.forget(connection);
                 }
-                let turns = self.data.line(connection, Role::Standby, |tap, turns| {
-                    Line::mirrored(tap, self.door.clone(), turns)
-                });
                 let (strand, decisions) = Strand::new(&self.data);
                 let mut guard = self.data.books();
                 let books = &mut *guard;
+                let turns = self.data.line(books, connection, Role::Standby, |tap, turns| {
+                    Line::mirrored(tap, self.door.clone(), turns)
+                });
                 match (&state.lead, &state.joins) {
                     (Some(lead), _) => {
                         books.copies.expect(lead.record.name.clone());
@@ -258,6 +275,7 @@ impl Data {
     /// Starts a connection's task.
     pub(in super::super) fn line(
         &self,
+        books: &mut Books,
         connection: ConnectionId,
         role: Role,
         make: impl FnOnce(Tap, mpsc::UnboundedReceiver<Turn>) -> Line,
@@ -265,7 +283,7 @@ impl Data {
         let (turns, listens) = mpsc::unbounded_channel();
         let room = if role == Role::Holder { LIVE_ROOM } else { MIRRORED_ROOM };
         let entry = Entry::new(turns.clone(), Arc::new(Semaphore::new(room)));
-        self.books().entries.insert(connection, entry);
+        books.entries.insert(connection, entry);
         let tap = Tap { data: self.clone(), connection };
         tokio::spawn(make(tap, listens).run());
         turns
