@@ -37,7 +37,12 @@ impl WhileIdle {
     /// punctually ([`rights`](crate::rights) reports that).
     pub fn fifo(priority: u8) -> WhileIdle {
         let punctual = fifo(priority).is_ok();
-        WhileIdle { priority, punctual, since: Instant::now(), used: process::thread_time().unwrap_or_default() }
+        WhileIdle {
+            priority,
+            punctual,
+            since: Instant::now(),
+            used: process::thread_time().unwrap_or_default(),
+        }
     }
 
     /// Looks at how much the calling thread, the one that made this, has used, if it is time to. Call it often.
@@ -52,7 +57,8 @@ impl WhileIdle {
         let punctual = stays(self.punctual, share);
         if punctual != self.punctual {
             // What the host does not let be stays as it is, and is tried again.
-            let done = if punctual { fifo(self.priority).is_ok() } else { process::schedule_ordinary().is_ok() };
+            let done =
+                if punctual { fifo(self.priority).is_ok() } else { process::schedule_ordinary().is_ok() };
             self.punctual = punctual == done;
         }
     }
