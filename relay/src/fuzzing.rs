@@ -138,6 +138,14 @@ pub fn viewer_path(data: &[u8]) {
                 .unwrap_or_default();
             assert_eq!(path, format!("/cdn/{stream}/{stem}-{}.{kind}", hex::encode(name)));
         }
+        Route::Edge { stream, wanted, of } => {
+            let plain = wanted.to_path();
+            let below = match (of.folder(), plain.split_once('/')) {
+                (Some(folder), Some((track, file))) => format!("{track}/{folder}/{file}"),
+                (_, _) => plain,
+            };
+            assert_eq!(path, format!("/edge/{stream}/{below}"));
+        }
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}
     }

@@ -8,15 +8,18 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ingest_api::StreamName;
 use ingest_api::access::{self, Claims};
 use releve_ingest::key_change;
-use releve_ingest::operator::issue::{Format, IssueKey, Said};
+use releve_ingest::operator::issue::{Format, IssueKey, Mode, Said};
 use releve_ingest::operator::{edge_auth, pair};
 use releve_ingest::say;
 use releve_ingest::state_dir::{KeyKind, StateDir};
 use releve_state::coordinator::{
     Coordinator, Encrypt, MarkPolicy, NodeRecord, NodeRole, Revocation, StreamRecord,
 };
+use releve_state::ledger::SessionRecord;
 use releve_state::sqlite::Sqlite;
-use releve_state::{KeyHash, StreamKey};
+use releve_state::{KeyHash, Ledger, StreamKey};
+use releve_watermark::{Codebook, WatermarkId};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +27,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A node that has not been heard of for this long is called silent, in milliseconds: three announcements missed.
 const SILENT_MS: u64 = 15_000;
+/// What stands in the ledger for the relay that admitted a viewer, of one whose token is for edges.
+const AT_AN_EDGE: &str = "edge";
 
 #[derive(Parser)]
 #[command(version, about = "Streams, tokens, revocations and status of a Relève set-up")]
@@ -113,8 +118,8 @@ enum TokenCommand {
         /// How long it lets in, in seconds.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         ttl: u64,
-        /// Make a watermark token (ETSI TS 104 002, indirect mode) as a JSON or CBOR web token, which relays take that know
-        /// the key by `jwt_keys`.
+        /// Make a watermark token (ETSI TS 104 002) as a JSON or CBOR web token, which relays take that know the key by
+        /// `jwt_keys`.
         #[arg(long, value_enum, requires = "key")]
         format: Option<TokenFormat>,
         #[command(flatten)]
@@ -136,6 +141,10 @@ struct WatermarkToken {
     /// The key that signs it: a JWK or a set of them, `oct`, Ed25519 or P-256; nobody else may read the file.
     #[arg(long, requires = "format", value_name = "FILE")]
     key: Option<PathBuf>,
+    /// With the viewer's pattern (direct mode), for edges that choose whole segments themselves: prints the token alone. It
+    /// names neither viewer nor stream, and opens no relay.
+    #[arg(long, requires = "format")]
+    direct: bool,
     /// `iss`, where the relays' `jwt_issuer` asks for it.
     #[arg(long, requires = "format")]
     issuer: Option<String>,
@@ -391,16 +400,6 @@ async fn mint(
     if state.stream(&stream).await?.is_none() {
         bail!("there is no stream `{stream}`; `relevectl stream list` shows what there is");
     }
-    let now = unix_ms();
-    let alive = |node: &NodeRecord| now.saturating_sub(node.seen_unix_ms) < SILENT_MS;
-    let relays: Vec<_> =
-        state.nodes().await?.into_iter().filter(|node| node.role == NodeRole::Relay).collect();
-    if relays.is_empty() {
-        bail!("no relay has announced itself yet; start one, then mint again");
-    }
-    // One that is gone for good stays on record; while all are silent, a URL for later beats none.
-    let some_alive = relays.iter().any(alive);
-    let relays = relays.into_iter().filter(|relay| alive(relay) || !some_alive);
     let now_unix_s = unix_ms() / 1000;
     let (issued_unix_s, enter_until_unix_s) = (now_unix_s, now_unix_s + ttl);
     let token = match watermark {
@@ -414,25 +413,55 @@ async fn mint(
             };
             access::mint(&dir.keys(KeyKind::Access)?, &claims)
         }
-        Some((format, WatermarkToken { key, issuer, audience, vendor, operator })) => {
-            let said = Said {
-                stream: stream.clone(),
-                viewer,
-                issued_unix_s,
-                enter_until_unix_s,
-                issuer,
-                audience,
-                vendor,
-                operator,
-                key_version: dir.keys(KeyKind::Code)?.current().version.into(),
+        Some((format, WatermarkToken { key, direct, issuer, audience, vendor, operator })) => {
+            let code = dir.keys(KeyKind::Code)?;
+            let id = WatermarkId::of_viewer(&viewer);
+            let mode = if direct {
+                let bias = dir.keys(KeyKind::Bias)?;
+                let bias = bias.version(code.current().version).unwrap_or(bias.current());
+                Mode::Direct(Codebook::new(code.current(), bias).pattern(id))
+            } else {
+                let (viewer, key_version) = (viewer.clone(), code.current().version.into());
+                Mode::Indirect { stream: stream.clone(), viewer, operator, key_version }
             };
+            let said = Said { issued_unix_s, enter_until_unix_s, issuer, audience, vendor, mode };
             let format = match format {
                 TokenFormat::Jwt => Format::Jwt,
                 TokenFormat::Cwt => Format::Cwt,
             };
-            IssueKey::read(&key.context("--key is missing")?)?.issue(format, &said)?
+            let token = IssueKey::read(&key.context("--key is missing")?)?.issue(format, &said)?;
+            if direct {
+                // No relay sees this viewer: the register must know them before there can be a copy of theirs.
+                let mut session = [0; 16];
+                SystemRandom::new()
+                    .fill(&mut session)
+                    .map_err(|_| anyhow::anyhow!("the system gave no random bytes"))?;
+                let record = SessionRecord {
+                    session,
+                    viewer,
+                    watermark_id: id,
+                    stream,
+                    code_key: code.current().version,
+                    admitted_unix_s: now_unix_s,
+                    relay: AT_AN_EDGE.to_owned(),
+                };
+                state.record_session(record).await?;
+                println!("{token}");
+                return Ok(());
+            }
+            token
         }
     };
+    let now = unix_ms();
+    let alive = |node: &NodeRecord| now.saturating_sub(node.seen_unix_ms) < SILENT_MS;
+    let relays: Vec<_> =
+        state.nodes().await?.into_iter().filter(|node| node.role == NodeRole::Relay).collect();
+    if relays.is_empty() {
+        bail!("no relay has announced itself yet; start one, then mint again");
+    }
+    // One that is gone for good stays on record; while all are silent, a URL for later beats none.
+    let some_alive = relays.iter().any(alive);
+    let relays = relays.into_iter().filter(|relay| alive(relay) || !some_alive);
     for relay in relays {
         say!("{}/live/{stream}/index.m3u8?token={token}", relay.url);
     }

@@ -1,10 +1,12 @@
-//! Watermark tokens for viewers, as a shop or an operator makes them: JSON and CBOR web tokens that relays take from others.
+//! Watermark tokens for viewers, as a shop or an operator makes them: JSON and CBOR web tokens that relays, or edges, take from
+//! others.
 //!
 //! In: a JWK with its secret part (RFC 7517, or a set of them, of which the first counts), what to say. Out: a token. Pure,
 //! but that `read` touches the key's file and ES256 the system's randomness.
 //!
-//! The claims are those of ETSI TS 104 002 V1.1.1 §5.4 in **indirect mode**: `wmid` names the account, the codeword is drawn by
-//! whoever has the code key. JSON: RFC 7519 in a JWS (RFC 7515). CBOR: RFC 8392 in a COSE_Mac0 or COSE_Sign1 (RFC 9052), in
+//! The claims are those of ETSI TS 104 002 V1.1.1 §5.4. In **indirect mode** `wmid` names the account, and the codeword is drawn by
+//! whoever has the code key: for relays. In **direct mode** `wmpattern` is the account's pattern itself: for edges that choose
+//! whole segments, and nobody is named. JSON: RFC 7519 in a JWS (RFC 7515). CBOR: RFC 8392 in a COSE_Mac0 or COSE_Sign1 (RFC 9052), in
 //! deterministic encoding (RFC 8949 §4.2.1), as base64url. A shared secret makes HS256, an
 //! Ed25519 key EdDSA, a P-256 key ES256 (whose signatures are drawn anew each time).
 
@@ -27,7 +29,7 @@ use thiserror::Error;
 const SECRET_BYTES_MIN: usize = 32;
 /// `wmver`: the version of the specification's token.
 const VERSION: u64 = 1;
-/// `wmpatlen`: codewords have no end, so the most that the claim can say.
+/// `wmpatlen` in indirect mode: codewords have no end, so the most that the claim can say.
 const PATTERN_LEN: u64 = 65_535;
 /// The tag of a CBOR web token.
 const CWT: u64 = 61;
@@ -44,10 +46,6 @@ pub enum Format {
 /// What a token says.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// The stream it opens.
-    pub stream: StreamName,
-    /// The account that watches.
-    pub viewer: String,
     /// When it was made, Unix seconds.
     pub issued_unix_s: u64,
     /// Last second to come in, Unix seconds.
@@ -58,10 +56,26 @@ pub struct Said {
     pub audience: Option<String>,
     /// `wmvnd`: number of the watermark's vendor.
     pub vendor: u8,
-    /// `wmopid`: number of the operator.
-    pub operator: u64,
-    /// `wmkeyver`: version of the code key.
-    pub key_version: u64,
+    /// Whose copy it is for.
+    pub mode: Mode,
+}
+
+/// How a token says whose copy it is for.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// By the account's name.
+    Indirect {
+        /// The stream it opens.
+        stream: StreamName,
+        /// The account that watches.
+        viewer: String,
+        /// `wmopid`: number of the operator.
+        operator: u64,
+        /// `wmkeyver`: version of the code key.
+        key_version: u64,
+    },
+    /// By the account's pattern: `Codebook::pattern`. No stream is named: what an edge opens is for the edge to know.
+    Direct(Vec<u8>),
 }
 
 /// A key that tokens are made with. Its `Debug` shows no key.
@@ -173,10 +187,21 @@ impl IssueKey {
             Secret::P256(_) => "ES256",
         }});
         let mut claims = json!({
-            "iat": said.issued_unix_s, "exp": said.enter_until_unix_s, "stream": said.stream,
-            "wmver": VERSION, "wmvnd": said.vendor, "wmpatlen": PATTERN_LEN,
-            "wmid": said.viewer, "wmopid": said.operator, "wmkeyver": said.key_version,
+            "iat": said.issued_unix_s, "exp": said.enter_until_unix_s, "wmver": VERSION, "wmvnd": said.vendor,
         });
+        match &said.mode {
+            Mode::Indirect { stream, viewer, operator, key_version } => {
+                claims["stream"] = json!(stream);
+                claims["wmpatlen"] = json!(PATTERN_LEN);
+                claims["wmid"] = json!(viewer);
+                claims["wmopid"] = json!(operator);
+                claims["wmkeyver"] = json!(key_version);
+            }
+            Mode::Direct(pattern) => {
+                claims["wmpatlen"] = json!(8 * pattern.len());
+                claims["wmpattern"] = json!(URL_SAFE_NO_PAD.encode(pattern));
+            }
+        }
         for (name, value) in [("iss", &said.issuer), ("aud", &said.audience)] {
             if let Some(value) = value {
                 claims[name] = json!(value);
@@ -204,11 +229,19 @@ impl IssueKey {
         claim(6, said.issued_unix_s.into());
         claim(300, VERSION.into());
         claim(301, u64::from(said.vendor).into());
-        claim(302, PATTERN_LEN.into());
-        claim(305, said.viewer.as_str().into());
-        claim(306, said.operator.into());
-        claim(307, said.key_version.into());
-        claims.push(("stream".into(), said.stream.as_str().into()));
+        match &said.mode {
+            Mode::Indirect { stream, viewer, operator, key_version } => {
+                claim(302, PATTERN_LEN.into());
+                claim(305, viewer.as_str().into());
+                claim(306, (*operator).into());
+                claim(307, (*key_version).into());
+                claims.push(("stream".into(), stream.as_str().into()));
+            }
+            Mode::Direct(pattern) => {
+                claim(302, (8 * pattern.len() as u64).into());
+                claim(304, pattern.clone().into());
+            }
+        }
         let payload = Value::Map(claims).to_vec()?;
         let open = HeaderBuilder::new().key_id(self.id.clone().unwrap_or_default().into_bytes()).build();
         let shut = |algorithm| HeaderBuilder::new().algorithm(algorithm).build();

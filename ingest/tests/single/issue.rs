@@ -2,24 +2,34 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use coset::{CoseSign1, TaggedCborSerializable};
-use releve_ingest::operator::issue::{Format, IssueError, IssueKey, Said};
+use releve_ingest::operator::issue::{Format, IssueError, IssueKey, Mode, Said};
+use releve_watermark::{Codebook, Key, WatermarkId};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
 /// Keys, claims and the tokens of them that `relay/tests/relay/issued.rs` has others read.
 const VECTORS: &str = include_str!("../../api/vectors/watermark-tokens.json");
 
 fn said() -> Said {
-    Said {
+    let mode = Mode::Indirect {
         stream: "demo".parse().unwrap(),
         viewer: "alice".into(),
+        operator: 3,
+        key_version: 1,
+    };
+    Said {
         issued_unix_s: 1_700_000_000,
         enter_until_unix_s: 4_102_444_800,
         issuer: None,
         audience: None,
         vendor: 7,
-        operator: 3,
-        key_version: 1,
+        mode,
     }
+}
+
+/// The same for edges: the pattern of the keys that stand in `make.py`.
+fn direct() -> Said {
+    let book = Codebook::new(&Key::new(1, [4; 32]), &Key::new(1, [5; 32]));
+    Said { mode: Mode::Direct(book.pattern(WatermarkId::of_viewer("alice"))), ..said() }
 }
 
 #[test]
@@ -27,8 +37,13 @@ fn tokens_are_those_that_others_read() {
     let vectors: serde_json::Value = serde_json::from_str(VECTORS).unwrap();
     for key in vectors["keys"].as_array().unwrap() {
         let issue = IssueKey::parse(key["private"].to_string().as_bytes()).unwrap();
-        for (format, name) in [(Format::Jwt, "jwt"), (Format::Cwt, "cwt")] {
-            let token = issue.issue(format, &said()).unwrap();
+        for (format, said, name) in [
+            (Format::Jwt, said(), "jwt"),
+            (Format::Cwt, said(), "cwt"),
+            (Format::Jwt, direct(), "direct_jwt"),
+            (Format::Cwt, direct(), "direct_cwt"),
+        ] {
+            let token = issue.issue(format, &said).unwrap();
             let theirs = key[name].as_str().unwrap();
             if key["public"]["kty"] == "EC" {
                 signed_alike(format, &token, theirs, &key["public"]);
@@ -101,6 +116,43 @@ fn a_key_that_is_none_makes_nothing() {
     assert!(matches!(IssueKey::read(&path), Err(IssueError::Open(_))));
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     assert!(IssueKey::read(&path).is_ok());
+}
+
+/// A token for edges, and the register that a leak is compared with, of a state folder in which no relay ever was.
+#[test]
+fn who_has_a_token_for_edges_is_in_the_register() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("state");
+    let ctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_relevectl"));
+        let done = command.arg("--dir").arg(&dir).args(arguments).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        if done.status.success() { Ok(String::from_utf8(done.stdout).unwrap()) } else { Err(said) }
+    };
+    ctl(&["init"]).unwrap();
+    ctl(&["stream", "add", "demo"]).unwrap();
+    let key = folder.path().join("key.jwk");
+    std::fs::write(&key, format!(r#"{{"kty":"oct","k":"{}"}}"#, URL_SAFE_NO_PAD.encode([7; 32]))).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mint = |stream: &str, more: &[&str]| {
+        let mint = ["token", "mint", "--stream", stream, "--viewer", "alice", "--ttl", "60"];
+        ctl(&[&mint[..], more].concat())
+    };
+    let direct = ["--format", "jwt", "--key", key.to_str().unwrap(), "--direct"];
+    assert!(mint("other", &direct).unwrap_err().contains("no stream `other`"));
+    assert!(mint("demo", &direct[..4]).unwrap_err().contains("no relay"));
+    assert!(mint("demo", &direct[4..]).unwrap_err().contains("--format"));
+    let register = || releve_watermark::records::register_of(&dir.join("state.db")).unwrap();
+    assert_eq!(register(), []);
+    let token = mint("demo", &direct).unwrap();
+    assert_eq!(register(), [("alice".to_owned(), WatermarkId::of_viewer("alice"))]);
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    let keys = releve_watermark::records::Records::open(&dir).unwrap().keys().clone();
+    let pattern = keys.codebook(1, 0).unwrap().pattern(WatermarkId::of_viewer("alice"));
+    assert_eq!(claims["wmpattern"], URL_SAFE_NO_PAD.encode(pattern));
+    assert_eq!((claims["wmpatlen"].as_u64(), claims["wmver"].as_u64()), (Some(2_048), Some(1)));
+    assert!(["wmid", "sub", "stream", "wmkeyver"].iter().all(|name| claims.get(name).is_none()), "{claims}");
 }
 
 /// `relevectl token edgeauth` with these arguments: its output, or what it complains of.

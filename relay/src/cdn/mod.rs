@@ -16,6 +16,7 @@
 
 pub mod names;
 pub mod overflow;
+pub mod pace;
 pub mod playlist;
 pub mod steering;
 pub mod token;

@@ -27,6 +27,7 @@ pub fn read_keys(dir: &Path) -> Result<Keys, KeysError> {
     keys.webhook = if_there(&dir.join("webhook.key"))?;
     keys.mint = if_there(&dir.join("mint.key"))?;
     keys.cdn = if_there(&dir.join("cdn.key"))?;
+    keys.edge = if_there(&dir.join("edge.key"))?;
     keys.edge_auth = if_there(&dir.join("edgeauth.key"))?;
     keys.content = if_there(&dir.join("content.key"))?;
     Ok(keys)

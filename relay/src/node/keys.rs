@@ -1,6 +1,6 @@
 //! The keys of a relay, and the codebooks made from them.
 //!
-//! In: five key rings, and five more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
+//! In: five key rings, and six more where they are needed. Out: the same, with a codebook for each live code key. Pure; `io::key_files` reads the files.
 
 use crate::cdn::Names;
 use releve_watermark::{Codebook, KeyRing};
@@ -25,6 +25,8 @@ pub struct Keys {
     pub content: Option<KeyRing>,
     /// A CDN that fetches segments: where there is none, a segment's name is enough.
     pub cdn: Option<KeyRing>,
+    /// Edges that choose variants themselves: where there is none, nobody is given both.
+    pub edge: Option<KeyRing>,
     /// Tokens for the edges of a CDN that asks for some.
     pub edge_auth: Option<KeyRing>,
     /// Names of whole segments.
@@ -52,6 +54,7 @@ impl Keys {
             mint: None,
             content: None,
             cdn: None,
+            edge: None,
             edge_auth: None,
             names,
             codebooks,

@@ -12,6 +12,7 @@
 pub mod admit;
 pub mod answer;
 mod cdn;
+mod edge;
 pub mod fetch;
 pub mod follow;
 pub mod jwt_keys;

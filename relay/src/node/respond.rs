@@ -9,6 +9,7 @@
 
 use super::answer::{Answer, NO_STORE, Reply, ViewersCopy};
 use super::cdn::{cdn_copy, written};
+use super::edge::edge_copy;
 use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
@@ -16,7 +17,7 @@ use crate::cdn::Variant;
 use crate::cdn::names::Name;
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
-use crate::route::{self, Carrier, Reload, Route, Tokens, Wanted, carried, cookie};
+use crate::route::{self, Carrier, Of, Reload, Route, Tokens, Wanted, carried, cookie};
 use crate::session::{self, Presenter, Session, SessionError};
 use crate::token::place::Place;
 use crate::token::{self, Entry, Refusal, Visit, Ways};
@@ -87,6 +88,8 @@ pub(super) enum Whose {
     Viewer(Session),
     /// A CDN's: this variant, by this name.
     Cdn(Variant, Name),
+    /// An edge's that chooses itself: what of the object, and the segment's number if it is one.
+    Edge(Of, Option<u64>),
 }
 
 impl From<Answer> for Found {
@@ -149,6 +152,7 @@ impl Node {
             Ok(Route::Guarded) => ("guarded", self.refuse(Refusal::Missing).into()),
             Ok(Route::Cdn { .. }) if self.limits.cdn.is_none() => ("nothing", Answer::bare(404).into()),
             Ok(Route::Cdn { stream, wanted, name }) => ("cdn", self.for_cdn(request, &stream, wanted, name)),
+            Ok(Route::Edge { stream, wanted, of }) => ("edge", self.for_edge(request, &stream, wanted, of)),
             Ok(Route::Asset { name }) => ("asset", with_method(request.method, page::asset(name)).into()),
             Ok(Route::Live { stream, file, tokens }) => ("live", self.live(request, &stream, file, tokens)),
             Ok(Route::Watch { stream, tokens }) => ("watch", self.watch(request, &stream, tokens)),
@@ -392,7 +396,7 @@ impl Node {
     fn landed(&self, request: &Request<'_>, held: Option<Arc<Held>>, whose: Whose) -> Reply {
         let still = match &whose {
             Whose::Viewer(session) => self.still(&session.standing()),
-            Whose::Cdn(..) => Ok(()),
+            Whose::Cdn(..) | Whose::Edge(..) => Ok(()),
         };
         match (still, held) {
             (Err(refusal), _) => self.refuse(refusal).into(),
@@ -405,6 +409,7 @@ impl Node {
         match whose {
             Whose::Viewer(session) => self.viewers_copy(request, held, session),
             Whose::Cdn(variant, name) => cdn_copy(request, held, variant, &name),
+            Whose::Edge(of, number) => edge_copy(request, held, of, number),
         }
     }
 
@@ -442,7 +447,7 @@ fn by<'a>(request: &Request<'a>) -> Presenter<'a> {
 }
 
 /// A playlist changes too often to be fetched in ranges: the whole, or nothing new.
-fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
+pub(super) fn of_playlist(playlist: &Playlist, request: &Request<'_>) -> Reply {
     let whole = Request { range: None, ..*request };
     let coded = playlist.coded(request.gzip);
     let outcome = outcome(&whole, coded.answer.body_len(), Some(&coded.etag));

@@ -14,6 +14,8 @@
 //! /v/SESSION/cdn-video.m3u8  cdn-audio.m3u8  cdn-ts.m3u8         one viewer's playlists, of files at a CDN
 //! /v/SESSION/steering.json                                       which of two pathways a viewer is to take
 //! /cdn/STREAM/video/NUMBER-HEX32.m4s  video/init-HEX16-HEX32.mp4 those files; audio alike, ts/NUMBER-HEX32.ts
+//! /edge/STREAM/index.m3u8  video.m3u8  audio.m3u8  ts.m3u8       playlists for edges that choose variants themselves
+//! /edge/STREAM/video/NUMBER.m4s  video/b/NUMBER.m4s  video/WMPaceInfo/NUMBER.m4s     A, B, and which bit says so; ts alike
 //! /assets/NAME                                        script and style of the page
 //! ```
 //!
@@ -37,7 +39,7 @@ pub mod range;
 mod wanted;
 
 pub use query::{Reload, Tokens};
-pub use wanted::Wanted;
+pub use wanted::{Of, Wanted};
 
 /// The longest target that is looked at, in bytes: twice a token and some.
 pub const TARGET_BYTES_MAX: usize = 4096;
@@ -80,6 +82,15 @@ pub enum Route<'a> {
         wanted: Wanted,
         /// What opens it, and says which variant it is.
         name: Name,
+    },
+    /// A file for an edge that chooses variants itself.
+    Edge {
+        /// Of which stream.
+        stream: StreamName,
+        /// Which playlist, segment or init section.
+        wanted: Wanted,
+        /// What of it.
+        of: Of,
     },
     /// A file of the watch page.
     Asset {
@@ -163,6 +174,10 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, Malformed> {
             .split_once('/')
             .and_then(|(stream, below)| Some((stream.parse().ok()?, wanted::cdn(below)?)))
             .map_or(Route::Guarded, |(stream, (wanted, name))| Route::Cdn { stream, wanted, name }),
+        "edge" => rest
+            .split_once('/')
+            .and_then(|(stream, below)| Some((stream.parse().ok()?, wanted::edge(below)?)))
+            .map_or(Route::Guarded, |(stream, (wanted, of))| Route::Edge { stream, wanted, of }),
         "assets" if !rest.is_empty() && !rest.contains('/') => Route::Asset { name: rest },
         _ => Route::Nothing,
     })
@@ -301,6 +316,41 @@ mod tests {
             "_HLS_msn=x",
         ] {
             assert_eq!(reload(query), Err(Malformed), "{query}");
+        }
+    }
+
+    #[test]
+    fn files_for_an_edge_have_one_spelling() {
+        let init = Wanted::Init(Track::Audio, "init-0123456789abcdef".into());
+        for (below, wanted, of) in [
+            ("index.m3u8", Wanted::Index, Of::A),
+            ("audio.m3u8", Wanted::Media(Track::Audio), Of::A),
+            ("ts.m3u8", Wanted::MpegTs, Of::A),
+            ("video/7.m4s", Wanted::Segment(Track::Video, 7), Of::A),
+            ("video/b/7.m4s", Wanted::Segment(Track::Video, 7), Of::B),
+            ("video/WMPaceInfo/7.m4s", Wanted::Segment(Track::Video, 7), Of::Pace),
+            ("ts/b/7.ts", Wanted::TsSegment(7), Of::B),
+            ("audio/init-0123456789abcdef.mp4", init, Of::A),
+        ] {
+            let stream = "demo".parse().unwrap();
+            assert_eq!(route(&format!("/edge/demo/{below}")), Ok(Route::Edge { stream, wanted, of }));
+        }
+        for below in [
+            "",
+            "b/index.m3u8",
+            "WMPaceInfo/video.m3u8",
+            "video/a/7.m4s",
+            "video/B/7.m4s",
+            "video/b/b/7.m4s",
+            "video/wmpaceinfo/7.m4s",
+            "video/b/init-0123456789abcdef.mp4",
+            "video/7.1.m4s",
+            "video/b/7.1.m4s",
+            "key/00000000000000000000000000000000.key",
+            "cdn-video.m3u8",
+            "steering.json",
+        ] {
+            assert_eq!(route(&format!("/edge/demo/{below}")), Ok(Route::Guarded), "{below}");
         }
     }
 

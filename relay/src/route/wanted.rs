@@ -128,6 +128,46 @@ pub(super) fn cdn(below: &str) -> Option<(Wanted, Name)> {
     (named && !text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some((wanted, name))
 }
 
+/// What of a segment, for an edge that chooses variants itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Variant A, or the only one there is.
+    A,
+    /// Variant B.
+    B,
+    /// Which bit of a pattern says A or B: WMPaceInfo.
+    Pace,
+}
+
+impl Of {
+    /// Its folder beside the segments (ETSI TS 104 002 V1.1.1 §5.3, §5.7.5.2); variant A has none.
+    pub fn folder(self) -> Option<&'static str> {
+        match self {
+            Of::A => None,
+            Of::B => Some("b"),
+            Of::Pace => Some("WMPaceInfo"),
+        }
+    }
+}
+
+/// A file for an edge that chooses variants itself: what it is of, and what of that. Parts and keys are not among them.
+pub(super) fn edge(below: &str) -> Option<(Wanted, Of)> {
+    let inner = below.split_once('/').and_then(|(track, rest)| Some((track, rest.split_once('/')?)));
+    let (wanted, of) = match inner {
+        None => (Wanted::of_path(below)?, Of::A),
+        Some((track, (folder, file))) => {
+            let of = [Of::B, Of::Pace].into_iter().find(|of| of.folder() == Some(folder))?;
+            (Wanted::of_path(&format!("{track}/{file}"))?, of)
+        }
+    };
+    let served = match wanted {
+        Wanted::Segment(..) | Wanted::TsSegment(_) => true,
+        Wanted::Index | Wanted::Media(_) | Wanted::MpegTs | Wanted::Init(..) => of == Of::A,
+        _ => false,
+    };
+    served.then_some((wanted, of))
+}
+
 /// A key id in its one spelling: small letters.
 fn key_id(text: &str) -> Option<KeyId> {
     let kid: KeyId = text.parse().ok()?;

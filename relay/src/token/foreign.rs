@@ -7,7 +7,8 @@
 //! `wmpatlen`, `wmopid`, `wmkeyver` and `iat` must all be there. `wmid` is the viewer: codewords are drawn by it, and
 //! revocation and register know them by it; a `sub` beside it must say the same. The other five are checked for their form
 //! only: which keys a codeword is drawn by stands in the record of each GOP, a codeword has no end, and there are no vendors
-//! to choose from. **Direct mode** (`wmpattern`) is refused: a pattern of somebody else's would be nobody's codeword.
+//! to choose from. **Direct mode** (`wmpattern`) is refused: such a token is for an edge that
+//! chooses whole segments, and names no viewer.
 
 use super::key_set::KeySet;
 use super::place::Site;

@@ -103,8 +103,8 @@ pub enum Refusal {
     /// A token that is not ours.
     #[error("{0}")]
     Invalid(AccessError),
-    /// A CDN that does not show its key.
-    #[error("no key of cdn.key")]
+    /// A CDN or an edge that does not show its key.
+    #[error("no key of cdn.key, or of edge.key")]
     Bearer,
     /// A name that opens nothing.
     #[error("the name opens nothing")]

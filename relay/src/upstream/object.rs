@@ -56,9 +56,11 @@ pub enum What {
 
 /// Objects never change, and each viewer's copy is theirs alone.
 const CACHE: &str = "private, max-age=31536000, immutable";
+/// The field that tells an edge which bit of a pattern a segment stands at (ETSI TS 104 002 V1.1.1 §5.5.3.3).
+const PACE: &str = "wmpaceinfoegress";
 /// A whole segment at a CDN: it never changes either, but is not to lie there long after it has left the window. What a CDN
 /// still has is right while no relay answers.
-const CDN_CACHE: &str = "public, max-age=3600, stale-if-error=3600, immutable";
+pub const CDN_CACHE: &str = "public, max-age=3600, stale-if-error=3600, immutable";
 
 /// An object as it is kept: with the head that all its answers share.
 #[derive(Clone, Debug)]
@@ -79,6 +81,15 @@ impl Held {
             ("accept-ranges", "bytes"),
             ("etag", etag),
         ];
+        Rendered::head(200, fields, self.object.len()).unwrap_or_else(|_| Rendered::bare(500))
+    }
+
+    /// The same for an edge that chooses the variant itself; `pace` is WMPaceInfo in text. The edge hands these fields on, so
+    /// that no tag names the variant.
+    pub fn edge_head(&self, pace: Option<&str>) -> Rendered {
+        let fields =
+            [("content-type", self.content_type), ("cache-control", CDN_CACHE), ("accept-ranges", "bytes")];
+        let fields = fields.into_iter().chain(pace.map(|pace| (PACE, pace)));
         Rendered::head(200, fields, self.object.len()).unwrap_or_else(|_| Rendered::bare(500))
     }
 }

@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 
 /// Playlists change at any moment.
 const CACHE: &str = "private, no-cache";
+/// Those that are an edge's to keep: for as long as a list without the newest segment does no harm.
+const EDGE_CACHE: &str = "public, max-age=1";
 
 /// One snapshot with its playlists.
 #[derive(Clone, Debug)]
@@ -36,6 +38,19 @@ struct Cdn {
     steered: [OnceLock<Option<Playlist>>; 2],
     video: OnceLock<Option<String>>,
     audio: OnceLock<Option<String>>,
+    /// For edges that choose themselves: of video, of audio, as MPEG-TS, of all.
+    neutral: [OnceLock<Option<Playlist>>; 4],
+}
+
+/// Which of the playlists that are the same for everybody behind an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neutral {
+    /// The multivariant playlist.
+    Index,
+    /// A track's.
+    Media(Track),
+    /// That of the segments as MPEG-TS.
+    MpegTs,
 }
 
 /// A track's playlist, and the same as a delta update.
@@ -63,10 +78,14 @@ pub struct Coded {
 
 impl Playlist {
     fn new(text: &str) -> Playlist {
+        Playlist::kept(text, CACHE)
+    }
+
+    fn kept(text: &str, cache: &str) -> Playlist {
         let tag = hex::encode(&Sha256::of(text.as_bytes()).0[..8]);
         Playlist {
-            plain: Coded::new(format!("\"{tag}\""), None, text.as_bytes()),
-            gzip: Coded::new(format!("\"{tag}-gzip\""), Some("gzip"), &gzip(text.as_bytes())),
+            plain: Coded::new(format!("\"{tag}\""), None, cache, text.as_bytes()),
+            gzip: Coded::new(format!("\"{tag}-gzip\""), Some("gzip"), cache, &gzip(text.as_bytes())),
         }
     }
 
@@ -77,10 +96,10 @@ impl Playlist {
 }
 
 impl Coded {
-    fn new(etag: String, coding: Option<&str>, body: &[u8]) -> Coded {
+    fn new(etag: String, coding: Option<&str>, cache: &str, body: &[u8]) -> Coded {
         let fields = [
             ("content-type", playlist::CONTENT_TYPE),
-            ("cache-control", CACHE),
+            ("cache-control", cache),
             ("vary", "accept-encoding"),
             ("etag", &etag),
         ];
@@ -143,6 +162,18 @@ impl Shown {
             Track::Audio => &self.cdn.audio,
         };
         made.get_or_init(make).as_deref()
+    }
+
+    /// A playlist of whole segments for an edge that chooses variants itself: everybody's, and the edge's to keep.
+    pub fn neutral(&self, which: Neutral) -> Option<&Playlist> {
+        let (made, text): (_, &dyn Fn() -> Option<String>) = match which {
+            Neutral::Media(track @ Track::Video) => (0, &move || Some(self.whole(track)?.to_owned())),
+            Neutral::Media(track @ Track::Audio) => (1, &move || Some(self.whole(track)?.to_owned())),
+            Neutral::MpegTs => (2, &|| playlist::mpeg_ts(&self.snapshot)),
+            Neutral::Index => (3, &|| playlist::index(&self.snapshot)),
+        };
+        let make = || text().map(|text| Playlist::kept(&text, EDGE_CACHE));
+        self.cdn.neutral[made].get_or_init(make).as_ref()
     }
 
     /// The multivariant playlist; `None` before the first segment.

@@ -29,6 +29,10 @@ async fn a_watermark_token_opens_its_stream_for_its_account() {
         let mut config = config(&[origin.url()]);
         taking(&mut config, folder.path(), &json!({"keys": [vector["public"]]}));
         let relay = Relay::with(config).await;
+        for form in ["direct_jwt", "direct_cwt"] {
+            let target = format!("/live/demo/index.m3u8?token={}", vector[form].as_str().unwrap());
+            assert_eq!(relay.client().await.get(&target).await.status, 403, "{form} is for an edge");
+        }
         for form in ["jwt", "cwt"] {
             let token = vector[form].as_str().unwrap();
             let mut client = relay.client().await;

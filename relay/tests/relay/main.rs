@@ -11,6 +11,7 @@ mod carried;
 mod cat;
 mod cdn;
 mod chained;
+mod choosing;
 mod corpus;
 mod crowd;
 mod edges;
