@@ -89,7 +89,7 @@ pub fn identify(asked: Identify) -> Result<u8> {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let mut suspects = Suspects::new(&register, &keys, threads);
     let mut worst = DONE;
-    for clip in clips.iter().flat_map(listed) {
+    for clip in clips.iter().flat_map(|clip| listed(clip)) {
         let clip = clip?;
         let seen = see(&references, pictures, &clip)?;
         let mut found = judged(&seen, &mut suspects, &keys, growing, whole_segments)?;
@@ -115,9 +115,9 @@ pub fn identify(asked: Identify) -> Result<u8> {
 }
 
 /// The clip, or those whose names come on standard input, as they come.
-fn listed(clip: &PathBuf) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+fn listed(clip: &Path) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
     if clip.as_os_str() != LIST {
-        return Box::new(std::iter::once(Ok(clip.clone())));
+        return Box::new(std::iter::once(Ok(clip.to_path_buf())));
     }
     let lines = std::io::stdin().lock().lines();
     let named = |line: &std::io::Result<String>| line.as_ref().map_or(true, |line| !line.is_empty());

@@ -1,7 +1,7 @@
-//! The one task of the data half: carries out orders in their order, owns the link, tells the packet hold what the standby has.
+//! The one task of the data half: carries out orders in their order, then what was heard on the link, which it owns.
 //!
-//! In: [`Order`]s, bytes of the link, proven links. Out: [`Report`]s, bytes for the link, turns of connections. It waits for
-//! nothing but a connection whose queue is full, and for that not long. Touches the link's socket.
+//! In: [`Order`]s, the steps that `ear` has heard, proven links. Out: [`Report`]s, bytes for the link, turns of connections. It
+//! waits for nothing but a connection whose queue is full, and for that not long. Touches the link's socket.
 
 mod copying;
 mod orders;
