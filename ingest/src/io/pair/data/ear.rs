@@ -2,7 +2,8 @@
 //!
 //! In: bytes of the link. Out: as holder, packets that may leave now; as standby, steps for the engine, confirmed as soon as
 //! they are here; a ring for the engine. Every acknowledgement to a publisher waits for its way to the standby and back, so a
-//! thread of its own hears, punctual while it has little to do: the runtime's threads parse and hash, a millisecond at a time. Touches the link's socket, under the books' lock.
+//! thread of its own hears, punctual while it has little to do: the runtime's threads parse and hash, a millisecond at a time.
+//! Touches the link's socket, under the books' lock.
 
 use super::books::{Books, Data};
 use mirror::{Role, Step};
@@ -148,7 +149,12 @@ fn listen(data: &Data) -> io::Result<()> {
         }
         if let Some(stream) = stream.filter(|_| here) {
             data.hear(&stream, &mut buffer);
-            data.books().finish_sentence();
+            let mut books = data.books();
+            books.finish_sentence();
+            if books.ear.ended.is_some() {
+                // At once: what follows from it does not wait for a tick.
+                data.ring();
+            }
         }
     }
 }
