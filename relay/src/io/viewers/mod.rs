@@ -22,6 +22,7 @@ mod door;
 mod mailbox;
 mod seat;
 mod send;
+mod turns;
 mod visitor;
 mod wire;
 mod worker;

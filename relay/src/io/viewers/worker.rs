@@ -6,6 +6,7 @@ use super::Shared;
 use super::door::{Accepted, Door};
 use super::mailbox::{Letter, Mailbox};
 use super::seat::{After, Hall, Seat, Token, now};
+use super::turns::Turns;
 use super::visitor::Visitor;
 use super::wire::{READ_BYTES, Wire};
 use crate::address::{Shares, Stage};
@@ -143,9 +144,14 @@ impl Worker {
         let _inside = runtime.enter();
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let (mut letters, mut again) = (Vec::new(), Vec::new());
+        let mut turns = Turns::new(self.hall.pool.now);
         loop {
             let pause = if self.again.is_empty() && self.released.is_empty() {
-                self.next_tick.saturating_duration_since(Instant::now())
+                let now = Instant::now();
+                if let Some(rest) = turns.rest(now) {
+                    std::thread::sleep(rest);
+                }
+                self.next_tick.saturating_duration_since(now)
             } else {
                 Duration::ZERO
             };
@@ -155,6 +161,7 @@ impl Worker {
                 epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timespec(pause)));
             let (now, unix_s) = now();
             self.hall.pool.turn(now, unix_s);
+            turns.begin(now, events.len(), self.places.len() - self.free.len());
             std::mem::swap(&mut self.again, &mut again);
             for token in again.drain(..) {
                 self.seated(token, |seat, hall| seat.ready(hall, token, EventFlags::empty()));
