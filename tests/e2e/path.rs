@@ -1,12 +1,9 @@
-//! From a broadcaster to a viewer: how soon, how steady, and the same on every relay.
+//! From a broadcaster to a viewer: how steady, and the same on every relay.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tests::{Cluster, Mark, Publisher, Viewer, feed, http};
-
-/// ffmpeg's start to the first playlist: one segment and half a second.
-const FIRST_PLAYLIST: Duration = Duration::from_millis(2_500);
 
 #[test]
 fn a_viewer_sees_a_steady_stream_on_both_relays() -> Result<()> {
@@ -44,23 +41,6 @@ fn a_viewer_sees_a_steady_stream_on_both_relays() -> Result<()> {
             "audio {number} differs by relay"
         );
     }
-    Ok(())
-}
-
-#[test]
-fn the_first_playlist_comes_soon() -> Result<()> {
-    let cluster = Cluster::start(1)?;
-    let mut waited = Vec::new();
-    for name in ["one", "two", "three"] {
-        let key = cluster.add_stream(name, Mark::Prefer)?;
-        let url = cluster.mint(name, "alice", 600)?.remove(0);
-        let publisher = Publisher::looped(feed::HD, &cluster.publish_url(&key)?, cluster.dir())?;
-        Viewer::enter_when_live(&url, Duration::from_secs(20))?;
-        waited.push(publisher.started.elapsed());
-    }
-    waited.sort();
-    println!("first playlists after {waited:?}");
-    ensure!(waited[1] <= FIRST_PLAYLIST, "first playlists came after {waited:?}, not {FIRST_PLAYLIST:?}");
     Ok(())
 }
 

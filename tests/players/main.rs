@@ -6,8 +6,8 @@
 //! says of ffmpeg's own live playlist of the same feed: nothing may be said of ours that is not said of that one. Of the
 //! same stream as MPEG-TS, which they read beside it, nothing may be said.
 //!
-//! They decode in real time: run them with `--test-threads 1`. A player that is not installed skips its test, unless
-//! `RELEVE_REQUIRE_TOOLS=1`.
+//! Beside them, how soon there is something to play. All of it is in real time: run it with `--test-threads 1`. A player that
+//! is not installed skips its test, unless `RELEVE_REQUIRE_TOOLS=1`.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -23,6 +23,9 @@ use tests::{Child, Cluster, Mark, Publisher, Viewer, clock, feed, tool};
 
 /// How long each of them plays.
 const SECONDS: u32 = 20;
+
+/// ffmpeg's start to the first playlist: one segment and half a second.
+const FIRST_PLAYLIST: Duration = Duration::from_millis(2_500);
 
 /// A marked stream that is on the air, and a fresh playlist URL for it.
 fn on_air() -> Result<(Cluster, Publisher, String)> {
@@ -112,6 +115,23 @@ fn ffmpeg_says(url: &str, seconds: u32) -> Result<Option<String>> {
 
 fn ffmpegs_complaints(said: &str) -> Vec<&str> {
     said.split(['\n', '\r']).filter(|line| line.starts_with('[') || line.contains("rror")).collect()
+}
+
+#[test]
+fn the_first_playlist_comes_soon() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    let mut waited = Vec::new();
+    for name in ["one", "two", "three"] {
+        let key = cluster.add_stream(name, Mark::Prefer)?;
+        let url = cluster.mint(name, "alice", 600)?.remove(0);
+        let publisher = Publisher::looped(feed::HD, &cluster.publish_url(&key)?, cluster.dir())?;
+        Viewer::enter_when_live(&url, Duration::from_secs(20))?;
+        waited.push(publisher.started.elapsed());
+    }
+    waited.sort();
+    println!("first playlists after {waited:?}");
+    ensure!(waited[1] <= FIRST_PLAYLIST, "first playlists came after {waited:?}, not {FIRST_PLAYLIST:?}");
+    Ok(())
 }
 
 #[test]
