@@ -10,6 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+/// Bounds for how long marking takes, in seconds.
+const MARK_SECONDS: [f64; 11] = [0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0];
+
 /// Label: the stream's public name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfStream {
@@ -50,7 +53,7 @@ pub struct Metrics {
     pub gops: Family<OfStreamAnd, Counter>,
     /// Things worth knowing about a feed: jumps, long GOPs, missing audio.
     pub reports: Family<OfStreamAnd, Counter>,
-    /// From an IDR's arrival to its marked pair.
+    /// From an IDR's arrival to its marked pair; 60 ms are what marking may cost in time.
     pub mark_seconds: Histogram,
     /// QP of the newest marked IDR: where the size cap raises it, the mark gets weaker.
     pub mark_qp: Family<OfStream, Gauge>,
@@ -91,7 +94,7 @@ impl Metrics {
             segments: Family::default(),
             gops: Family::default(),
             reports: Family::default(),
-            mark_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 10)),
+            mark_seconds: Histogram::new(MARK_SECONDS),
             mark_qp: Family::default(),
             mark_restarts: Gauge::default(),
             drm_key_late: Family::default(),

@@ -53,6 +53,17 @@ impl Node {
     pub fn metrics(&self) -> Result<String> {
         Ok(http::get(&format!("http://{}/metrics", self.port("admin")?))?.ok()?.text()?.to_owned())
     }
+
+    /// The sum of those lines of it.
+    ///
+    /// # Errors
+    /// As `metrics`; or a line without a figure.
+    pub fn sum(&self, of: impl Fn(&str) -> bool) -> Result<f64> {
+        let metrics = self.metrics()?;
+        let figure = |line: &str| line.rsplit(' ').next().and_then(|figure| figure.parse::<f64>().ok());
+        let figures = metrics.lines().filter(|line| of(line)).map(|line| figure(line).context("a figure"));
+        figures.sum()
+    }
 }
 
 /// Everything that runs.

@@ -3,6 +3,8 @@
 //! 1080p30 at 6 Mb/s with GOPs of 2 s, pushed by `ffmpeg -re -c copy`; processor time is the kernel's own count
 //! (`schedstat`, all threads and child processes, so that mark workers are in it). Each round measures, in turn, our ingest
 //! with streams passed through, with streams marked, and nginx-rtmp making HLS. No viewer is connected to any of them.
+//! RELEVE_BENCH_PUBLISHERS sets how many streams there are. Of marking there is also how long it held a GOP back, from its
+//! IDR's arrival to the marked pair.
 
 use super::nginx::Nginx;
 use super::{Report, median, micro};
@@ -28,6 +30,19 @@ struct Sample {
     /// More resident memory for each publisher.
     kib: f64,
     errors: u64,
+    marking: Marking,
+}
+
+/// What is known of the GOPs of a round.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marking {
+    marked: f64,
+    /// Passed on unmarked, or withheld.
+    not_marked: f64,
+    /// How long all marked ones together were held back.
+    seconds: f64,
+    /// Those that were held back for 60 ms at most.
+    soon: f64,
 }
 
 /// Runs it; `short` is for CI: it shows that it works, its figures are rough.
@@ -35,9 +50,11 @@ struct Sample {
 /// # Errors
 /// When a program is missing or does not start.
 pub fn run(short: bool) -> Result<Report> {
+    let wanted = std::env::var("RELEVE_BENCH_PUBLISHERS").ok().map(|count| count.parse()).transpose()?;
+    let streams = wanted.unwrap_or(if short { 2 } else { 4 });
     let plan = match short {
-        true => Plan { rounds: 1, streams: 2, time: Duration::from_secs(10) },
-        false => Plan { rounds: 3, streams: 4, time: Duration::from_secs(30) },
+        true => Plan { rounds: 1, streams, time: Duration::from_secs(10) },
+        false => Plan { rounds: 3, streams, time: Duration::from_secs(30) },
     };
     let (mut passed, mut marked, mut nginx) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..plan.rounds {
@@ -59,6 +76,7 @@ pub fn run(short: bool) -> Result<Report> {
         ("memory_kib_per_publisher".to_owned(), kib(&passed)),
         ("memory_kib_per_marked_publisher".to_owned(), kib(&marked)),
     ];
+    ours.extend(marking(&marked));
     for (name, package, bench, function, argument) in [
         ("rtmp_parse_gb_per_s", "rtmp", "parse", "session", "4096"),
         ("rtmp_parse_128_gb_per_s", "rtmp", "parse", "session", "128"),
@@ -76,6 +94,17 @@ pub fn run(short: bool) -> Result<Report> {
     Ok(Report { name: "ingest", ours, yardstick, ratio: cpu(&passed) / cpu(&nginx), errors })
 }
 
+/// The GOPs of all rounds together.
+fn marking(samples: &[Sample]) -> [(String, f64); 3] {
+    let sum = |of: fn(&Marking) -> f64| samples.iter().map(|sample| of(&sample.marking)).sum::<f64>();
+    let marked = sum(|round| round.marked);
+    [
+        ("mark_ms_per_gop".to_owned(), sum(|round| round.seconds) * 1000.0 / marked),
+        ("gops_marked_within_60_ms".to_owned(), sum(|round| round.soon) / marked),
+        ("gops_not_marked".to_owned(), sum(|round| round.not_marked)),
+    ]
+}
+
 fn ours(plan: &Plan, mark: Mark) -> Result<Sample> {
     let mut cluster = Cluster::start(1)?;
     let mut urls = Vec::new();
@@ -88,6 +117,17 @@ fn ours(plan: &Plan, mark: Mark) -> Result<Sample> {
     for stream in 0..plan.streams {
         let url = cluster.mint(&format!("bench-{stream}"), "bench", 60)?.remove(0);
         sample.errors += u64::from(Viewer::enter(&url).is_err());
+    }
+    if mark == Mark::Require {
+        let gops = |line: &str| line.starts_with("releve_ingest_gops_total{");
+        let is_marked = |line: &str| line.contains("kind=\"marked\"");
+        let ingest = &cluster.ingest;
+        sample.marking = Marking {
+            marked: ingest.sum(|line| gops(line) && is_marked(line))?,
+            not_marked: ingest.sum(|line| gops(line) && !is_marked(line))?,
+            seconds: ingest.sum(|line| line.starts_with("releve_ingest_mark_seconds_sum "))?,
+            soon: ingest.sum(|line| line.starts_with("releve_ingest_mark_seconds_bucket{le=\"0.06\"}"))?,
+        };
     }
     cluster.check_alive()?;
     Ok(sample)
@@ -125,5 +165,6 @@ fn measure(plan: &Plan, server: &Child, urls: &[String], dir: &Path) -> Result<S
         cpu_percent: used.as_secs_f64() / time.as_secs_f64() * 100.0 / streams,
         kib: after.saturating_sub(before) as f64 / streams,
         errors,
+        marking: Marking::default(),
     })
 }

@@ -197,13 +197,10 @@ impl Lab {
 
     /// How many GOPs of the event were marked, and how many not: a starved ingest leaves some out.
     pub(super) fn gops(&self) -> Result<(u64, u64)> {
-        let metrics = self.cluster.ingest.metrics()?;
-        let (mut marked, mut others) = (0, 0);
-        for line in metrics.lines().filter(|line| line.starts_with("releve_ingest_gops_total{")) {
-            let count: u64 = line.rsplit(' ').next().context("a figure")?.parse()?;
-            *if line.contains("kind=\"marked\"") { &mut marked } else { &mut others } += count;
-        }
-        Ok((marked, others))
+        let gops = |line: &str| line.starts_with("releve_ingest_gops_total{");
+        let marked = |line: &str| line.contains("kind=\"marked\"");
+        let sum = |of: &dyn Fn(&str) -> bool| self.cluster.ingest.sum(|line| gops(line) && of(line));
+        Ok((sum(&marked)? as u64, sum(&|line| !marked(line))? as u64))
     }
 
     /// Draws who leaks and from which second on. `turn` counts a row's leaks: as long as there are viewers, each leaks once.
