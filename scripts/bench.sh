@@ -14,14 +14,21 @@
 #   idle     memory of a connection that has asked once and waits, beside nginx's
 #   burst    how long the next request takes when all connections have come within 2 s, beside nginx
 #   reload   time from the first to the last answer when all viewers have a blocking reload waiting for the same segment
+#   closed   as many requests as a processor takes, 64 connections that ask again at once: playlists of about 1 KB a
+#            processor-second, each request checked, and GB of 1 MB segments, each viewer's own slices; beside nginx with the
+#            same bytes as plain files
+#   flat     the load of relay with 100, 1,000, 5,000 and 20,000 viewers of one relay (or as many as it may have files open;
+#            RELEVE_BENCH_VIEWERS sets the last): processor time a request and a GB, beside nginx
+#   first    time from a publisher's first frame to the first playlist that a player can play and to its first media; GOPs of
+#            2 s, parts of a third of a second
 #   takeover how long a publisher waits after a planned takeover, kill -9 and the loss of power, beside keepalived with
 #            nginx-rtmp; as root, in network namespaces of its own
 #   hold     what the packet hold costs publishers of 6 Mb/s each: protect = "commit" beside "handover"; as root, in network
 #            namespaces of its own; RELEVE_BENCH_PUBLISHERS sets how many
 #   tls      processor time per GB through TLS beside plain HTTP and beside nginx, and new connections a second beside paced
 #            viewers, with full handshakes and resumed ones
-#   all      those that the project has set itself bars for (many, relay, parts, tls, idle, reload, burst, ingest), and the
-#            table of those bars; RELEVE_BENCH_VIEWERS is best not set
+#   all      those that the project has set itself bars for (many, relay, parts, closed, tls, idle, reload, burst, ingest, first),
+#            and the table of those bars, half an hour; RELEVE_BENCH_VIEWERS is best not set
 #
 # Prints a table, unless told --json, and as its last line {"name","ours":{…},"yardstick":{…},"ratio","errors"}.
 # Exit 0 without errors. --short is for seeing that it works. RELEVE_BIN_DIR names programs that are built already.
@@ -43,7 +50,7 @@ if [[ $1 == all ]]; then
     reports=$(mktemp)
     trap 'rm -f "$reports"' EXIT
     failed=
-    for name in many relay parts tls idle reload burst ingest; do
+    for name in many relay parts closed tls idle reload burst ingest first; do
         "${BASH_SOURCE[0]}" "$name" "${@:2}" --json | tail -n 1 | tee -a "$reports" || failed+=" $name"
     done
     "$RELEVE_BIN_DIR/bench" table <"$reports"

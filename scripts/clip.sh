@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the feeds that demo, tests and benchmarks push, and prints their paths, one a line.
 #
-#   scripts/clip.sh [720|1080|540|360|baseline|interlaced|open|wander|wander-2s|wander-long|dark|flat] …   (720 when none is named)
+#   scripts/clip.sh [720|1080|540|360|megabyte|baseline|interlaced|open|wander|wander-2s|wander-long|dark|flat] …   (720 when none is named)
 #
 # The pictures are real: ten seconds of sea from the npm package `vide` (MIT), fetched by exact version and checked
 # by hash. A feed is FLV, as a broadcaster sends it: H.264 with closed GOPs of 2 s, AAC 48 kHz, a burnt-in frame counter
@@ -50,6 +50,7 @@ encode() { # FEED OUT
     1080) seconds=16 size=1920x1080 rate=6000k ;;
     540) seconds=16 size=960x540 rate=1000k ;;
     360) seconds=16 size=640x360 rate=250k ;;
+    megabyte) seconds=16 rate=4000k ;;
     baseline) seconds=8 size=640x360 rate=600k x264=(-profile:v baseline -bf 0) ;;
     # A window that wanders over the sea, in closed GOPs of 1 s: no two seconds look alike, so a copy has one place.
     wander | wander-2s | wander-long | dark | flat)
@@ -73,7 +74,7 @@ encode() { # FEED OUT
         x264=(-profile:v high -bf 2 -flags +ildct+ilme)
         ;;
     *)
-        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, 360, baseline, interlaced, open, wander, wander-2s, wander-long, dark and flat" >&2
+        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, 360, megabyte, baseline, interlaced, open, wander, wander-2s, wander-long, dark and flat" >&2
         return 2
         ;;
     esac

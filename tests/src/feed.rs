@@ -28,6 +28,8 @@ pub const INTERLACED: &str = "interlaced";
 pub const FULL_HD: &str = "1080";
 /// 960×540, 1 Mb/s, 16 s long: for benchmarks with many viewers.
 pub const MEGABIT: &str = "540";
+/// 1280×720, 4 Mb/s, 16 s long, a megabyte of video in each GOP: for benchmarks of long segments.
+pub const MEGABYTE: &str = "megabyte";
 /// 640×360, 250 kb/s, 16 s long: for benchmarks with more viewers still.
 pub const QUARTER: &str = "360";
 

@@ -213,6 +213,12 @@ impl Reel {
         Ok(Reel { bytes, stamps, length_ms })
     }
 
+    /// The messages in order, each with its time within the round, in milliseconds.
+    pub fn messages(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let ends = self.stamps.iter().skip(1).map(|(at, _)| *at).chain([self.bytes.len()]);
+        self.stamps.iter().zip(ends).map(|((at, within_ms), end)| (*within_ms, &self.bytes[*at..end]))
+    }
+
     /// Dates all messages for this round.
     ///
     /// # Errors

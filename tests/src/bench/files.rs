@@ -64,7 +64,7 @@ impl Files {
         // Its cache of open files looks again after a second at the earliest: a part's playlist would be an old one.
         let fresh = match habit {
             Habit::Parts => "location = /video.m3u8 { open_file_cache off; }",
-            Habit::Paced | Habit::Reload | Habit::Idle => "",
+            Habit::Paced | Habit::Reload | Habit::Idle | Habit::Playlists | Habit::Segments => "",
         };
         let (serves, below) = match check {
             Check::Nothing => (format!("root {}/root; {fresh}", dir.display()), vec!["/".to_owned()]),
@@ -167,7 +167,7 @@ fn named(playlist: &str, habit: Habit) -> Vec<&str> {
     let parts = playlist.lines().filter_map(|line| line.strip_prefix("#EXT-X-PART:")?.split('"').nth(1));
     match habit {
         Habit::Parts => parts.collect(),
-        Habit::Paced | Habit::Reload | Habit::Idle => {
+        Habit::Paced | Habit::Reload | Habit::Idle | Habit::Playlists | Habit::Segments => {
             playlist.lines().filter(|line| line.ends_with(".m4s")).collect()
         }
     }

@@ -3,7 +3,10 @@
 //! A figure is a median over rounds; ours and the yardstick take turns in every round, so that a noisy machine is noisy for
 //! both. The ratio counts, the figures are for the table.
 
+pub mod closed;
 pub mod files;
+pub mod first;
+pub mod flat;
 pub mod flock;
 pub mod hold;
 pub mod ingest;
@@ -12,6 +15,7 @@ pub mod load;
 pub mod micro;
 pub mod nginx;
 pub mod relay;
+mod show;
 pub mod table;
 pub mod takeover;
 pub mod trace;

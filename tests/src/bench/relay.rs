@@ -7,28 +7,16 @@
 //! times say little when the machine is full.
 
 use super::files::{Check, Files};
-use super::load::{Entrance, Habit, Load, Outcome, WARM_UP, percentile, raise_descriptor_limit};
+use super::load::{Entrance, Habit, Load, WARM_UP, percentile};
+use super::show::{ACCOUNTS, Sample, Show, measure, viewers};
 use super::{Report, median};
-use crate::{Child, Cluster, Mark, Publisher, Viewer, feed, http};
-use anyhow::{Context, Result, ensure};
+use crate::{feed, http};
+use anyhow::{Result, ensure};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Names among which the viewers' sessions are spread.
-const ACCOUNTS: usize = 32;
-/// The length of the window: whoever comes begins at its end.
-const LIVE: Duration = Duration::from_secs(30);
 /// Above this lateness of the generator itself (99th percentile, ms) times are not the server's.
 const LAG_MS_MAX: f64 = 5.0;
-/// Descriptors of a server or generator that are not viewers'.
-const DESCRIPTORS_KEPT: usize = 300;
-
-struct Sample {
-    outcome: Outcome,
-    cpu: f64,
-    time: f64,
-    kib_per_viewer: f64,
-}
 
 /// What is compared: who the viewers are, and what they watch.
 struct Match {
@@ -106,13 +94,9 @@ fn beside(of: &Match) -> Result<Report> {
     }
     let all = || ours.iter().chain(&theirs).chain(&signed);
     let mut errors: u64 = all().map(|sample| sample.outcome.errors).sum();
-    for sample in &ours {
-        let (copies, accounts) = sample.outcome.copies();
-        // Eight symbols a segment: among so few accounts two may agree, half of them cannot. A part may have none.
-        if habit == Habit::Paced && copies < accounts {
-            errors += u64::from(copies * 2 < accounts);
-            eprintln!("{accounts} sampled accounts got {copies} different copies of a segment");
-        }
+    // A part may have no marks.
+    if habit == Habit::Paced {
+        errors += ours.iter().map(Sample::too_few_copies).sum::<u64>();
     }
     for word in all().flat_map(|sample| &sample.outcome.words) {
         eprintln!("error: {word}");
@@ -267,81 +251,6 @@ pub fn reload(short: bool) -> Result<Report> {
 
 /// The bar: from the first to the last answer of 20,000.
 const LAST_ANSWER_MS: f64 = 250.0;
-
-/// How many viewers there are: so many unless the environment says otherwise.
-fn viewers(usual: usize) -> Result<usize> {
-    match std::env::var("RELEVE_BENCH_VIEWERS") {
-        Ok(text) => text.parse().context("RELEVE_BENCH_VIEWERS"),
-        Err(_) => Ok(usual),
-    }
-}
-
-/// A live stream, marked, and relays before it: as many as so many viewers need.
-struct Show {
-    cluster: Cluster,
-    _publisher: Publisher,
-    /// The ways in, one an account; every relay has them.
-    paths: Vec<String>,
-    servers: Vec<SocketAddr>,
-    /// Where one viewer's playlists are.
-    base: String,
-}
-
-impl Show {
-    fn start(feed: &str, ingest_toml: &str, viewers: usize) -> Result<Show> {
-        let room = usize::try_from(raise_descriptor_limit())?.saturating_sub(DESCRIPTORS_KEPT);
-        ensure!(room > 0, "at most {DESCRIPTORS_KEPT} open files: no viewer has room");
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        ensure!(
-            viewers <= room * cores,
-            "{viewers} viewers, but at most {room} for each of {cores} nginx workers"
-        );
-        let cluster = Cluster::start_with(viewers.div_ceil(room), ingest_toml, &[])?;
-        let key = cluster.add_stream("bench", Mark::Require)?;
-        let publisher = Publisher::looped(feed, &cluster.publish_url(&key)?, cluster.dir())?;
-        let mut paths = Vec::new();
-        for account in 0..ACCOUNTS {
-            let url = cluster.mint("bench", &format!("account-{account}"), 3600)?.remove(0);
-            paths.push(http::split(&url)?.1.to_owned());
-        }
-        let servers: Vec<_> =
-            cluster.relays.iter().map(|relay| relay.port("listen")).collect::<Result<_>>()?;
-        let mut base = String::new();
-        for server in servers.iter().rev() {
-            let viewer = Viewer::enter_when_live(&format!("http://{server}{}", paths[0]), LIVE)?;
-            base = http::join(&viewer.index_url, "")?;
-        }
-        Ok(Show { cluster, _publisher: publisher, paths, servers, base })
-    }
-
-    fn relays(&self) -> Vec<&Child> {
-        self.cluster.relays.iter().map(|relay| &relay.child).collect()
-    }
-
-    /// A session of each account: the path that its playlists are below.
-    fn sessions(&self) -> Result<Vec<String>> {
-        let enter = |path: &String| {
-            let viewer = Viewer::enter(&format!("http://{}{path}", self.servers[0]))?;
-            let base = http::join(&viewer.index_url, "")?;
-            Ok(http::split(&base)?.1.to_owned())
-        };
-        self.paths.iter().map(enter).collect()
-    }
-}
-
-fn measure(load: &Load, servers: &[&Child]) -> Result<Sample> {
-    let rss = || servers.iter().map(|server| server.family_rss_kib()).sum::<Result<u64>>();
-    let cpu = || servers.iter().map(|server| server.cpu()).sum::<Result<Duration>>();
-    let before = rss()?;
-    let (outcome, (cpu_before, _), (cpu_after, rss), time) = load.run(|| Ok((cpu()?, rss()?)))?;
-    ensure!(outcome.served > 0, "nobody was served: {:?}", outcome.words);
-    Ok(Sample {
-        cpu: cpu_after.saturating_sub(cpu_before).as_secs_f64(),
-        time: time.as_secs_f64(),
-        kib_per_viewer: rss.saturating_sub(before) as f64 / load.viewers as f64,
-        outcome,
-    })
-}
 
 /// Medians over rounds; processor time per GB comes first.
 fn figures(samples: &mut [Sample]) -> Vec<(String, f64)> {

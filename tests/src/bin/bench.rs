@@ -8,7 +8,8 @@
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-const NAMES: &str = "burst, hold, idle, ingest, many, parts, relay, reload, takeover, trace";
+const NAMES: &str =
+    "burst, closed, first, flat, hold, idle, ingest, many, parts, relay, reload, takeover, trace";
 
 fn main() -> ExitCode {
     match run() {
@@ -48,6 +49,9 @@ fn run() -> Result<u64> {
         Some("parts") => tests::bench::relay::parts(short)?,
         Some("hold") => tests::bench::hold::run(short)?,
         Some("takeover") => tests::bench::takeover::run(short)?,
+        Some("closed") => tests::bench::closed::run(short)?,
+        Some("first") => tests::bench::first::run(short)?,
+        Some("flat") => tests::bench::flat::run(short)?,
         Some("reload") => tests::bench::relay::reload(short)?,
         Some(other) => bail!("there is no benchmark {other:?}; there are: {NAMES}"),
         None => bail!("usage: bench NAME [--short] [--json]; there are: {NAMES}"),

@@ -3,8 +3,9 @@
 //! In: addresses, how each viewer comes in, how many there are. Out: what they got, how fast, and what went wrong. A
 //! process a core (`crew`), since none may have more files open than some servers have viewers, each with one thread and its
 //! own epoll; each viewer keeps one connection. The load is open: a viewer asks when its time has
-//! come, however late the answer before was, and latency counts from that time. Bodies are thrown away in the kernel
-//! (`MSG_TRUNC`), but for a sample of viewers whose bytes are hashed and compared.
+//! come, however late the answer before was, and latency counts from that time; but for those who take all they can get
+//! (`Habit::Playlists`, `Habit::Segments`). Bodies are thrown away in the kernel (`MSG_TRUNC`), but for a sample of viewers
+//! whose bytes are hashed and compared.
 
 mod answer;
 pub mod crew;
@@ -73,13 +74,19 @@ pub enum Habit {
     Reload,
     /// Each asks for the playlist once, and keeps its connection.
     Idle,
+    /// Each asks for the playlist again as soon as it has it: a closed loop.
+    Playlists,
+    /// Each asks for the newest segment again as soon as it has it, and each 2 s for the playlist, to see which that is.
+    Segments,
 }
 
 impl Habit {
     /// How often a viewer asks for the playlist: the length of a segment, or of a part.
     pub fn period(self) -> Duration {
         match self {
-            Habit::Paced | Habit::Reload | Habit::Idle => Duration::from_secs(2),
+            Habit::Paced | Habit::Reload | Habit::Idle | Habit::Playlists | Habit::Segments => {
+                Duration::from_secs(2)
+            }
             Habit::Parts => Duration::from_nanos(333_333_333),
         }
     }
@@ -87,8 +94,8 @@ impl Habit {
     /// The playlist.
     pub fn playlist(self) -> &'static str {
         match self {
-            Habit::Paced | Habit::Reload | Habit::Idle => "video.m3u8",
             Habit::Parts => "video.m3u8?_HLS_skip=YES",
+            Habit::Paced | Habit::Reload | Habit::Idle | Habit::Playlists | Habit::Segments => "video.m3u8",
         }
     }
 }
@@ -118,7 +125,9 @@ pub struct Outcome {
     pub served: usize,
     /// Hashes of the sampled bodies: (account, segment) → hash.
     #[serde(with = "listed")]
-    hashes: HashMap<(usize, u64), u64>,
+    pub(super) hashes: HashMap<(usize, u64), u64>,
+    /// How long the bodies of a closed loop are, by segment, or by a playlist's newest segment.
+    pub(super) lengths: HashMap<u64, usize>,
 }
 
 /// A map as a list: its keys are no text.
@@ -181,6 +190,9 @@ impl Outcome {
         for (of, hash) in other.hashes {
             self.compare(of, hash);
         }
+        for (number, length) in other.lengths {
+            self.measure(number, length);
+        }
     }
 
     fn error(&mut self, what: impl FnOnce() -> String) {
@@ -195,6 +207,19 @@ impl Outcome {
         if *self.hashes.entry(of).or_insert(hash) != hash {
             self.error(|| format!("two viewers of account {} got different bytes of segment {}", of.0, of.1));
         }
+    }
+
+    /// Every copy of a segment is as long as the others, and so is every playlist that ends with it.
+    fn measure(&mut self, number: u64, length: usize) {
+        let known = *self.lengths.entry(number).or_insert(length);
+        if known != length {
+            self.error(|| format!("{length} bytes of what was {known} bytes before, at segment {number}"));
+        }
+    }
+
+    /// How long the bodies of a closed loop are, in bytes; 0 where there were none.
+    pub fn mean_length(&self) -> f64 {
+        self.lengths.values().sum::<usize>() as f64 / self.lengths.len().max(1) as f64
     }
 
     /// From the first to the last answer of each release, in ms; of those that all viewers saw.
@@ -274,6 +299,23 @@ mod tests {
         assert_eq!((all.requests, all.reloads.len(), all.errors), (6, 2, 0));
         all.add(part(1));
         assert_eq!(all.errors, 1, "another process's viewer of the same account got other bytes");
+    }
+
+    #[test]
+    fn copies_of_another_length_are_an_error_in_whichever_process() {
+        let part = |length: usize| {
+            let mut outcome = Outcome::default();
+            outcome.measure(7, length);
+            outcome.measure(7, length);
+            let line = serde_json::to_string(&outcome).unwrap();
+            serde_json::from_str::<Outcome>(&line).unwrap()
+        };
+        let mut all = part(1_000);
+        all.add(part(1_000));
+        assert_eq!(all.errors, 0);
+        all.add(part(999));
+        all.measure(7, 1_001);
+        assert_eq!(all.errors, 2, "{:?}", all.words);
     }
 
     #[test]

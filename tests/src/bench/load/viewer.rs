@@ -1,4 +1,4 @@
-//! One paced viewer: what it asks next.
+//! One viewer: what it asks next.
 //!
 //! In: whole answers and the time. Out: the next request, or when to make it. Pure but for what it counts.
 
@@ -90,7 +90,8 @@ impl Viewer {
     /// What is done with the body of the answer that it waits for.
     pub(super) fn usage(&self) -> Use {
         match self.waits {
-            Waits::Segment(_) if self.sampled => Use::Hash,
+            // One that it has had already is the same.
+            Waits::Segment(number) if self.sampled && self.last != Some(number) => Use::Hash,
             Waits::Segment(_) => Use::Count,
             _ => Use::Keep,
         }
@@ -104,11 +105,15 @@ impl Viewer {
                 self.waits = Waits::Session;
                 paths[self.account].clone()
             }
-            (base, _) => {
+            _ => {
                 self.waits = Waits::Playlist;
-                format!("{}{}", base.as_deref().unwrap_or("/"), self.habit.playlist())
+                self.playlist_path()
             }
         }
+    }
+
+    fn playlist_path(&self) -> String {
+        format!("{}{}", self.base.as_deref().unwrap_or("/"), self.habit.playlist())
     }
 
     /// Its connection is lost while it waited for an answer, or for its time.
@@ -175,6 +180,17 @@ impl Viewer {
                     _ => Next::At((self.due + self.habit.period()).max(now)),
                 }
             }
+            (Waits::Playlist, 200) if matches!(self.habit, Habit::Playlists | Habit::Segments) => {
+                let Some((_, newest)) = numbers(answer.kept()) else {
+                    out.error(|| "a playlist without segments".to_owned());
+                    return Next::At(now + self.habit.period());
+                };
+                if self.habit == Habit::Playlists {
+                    return self.again(answer, newest, out);
+                }
+                self.due = now;
+                self.segment(newest, now)
+            }
             (Waits::Playlist, 200) => {
                 if measured {
                     out.playlist_us.push(since(self.due));
@@ -197,12 +213,20 @@ impl Viewer {
             }
             (Waits::Segment(number), 200) => {
                 self.last = Some(number);
+                if let Some(hash) = answer.hash() {
+                    out.compare((self.account, number), hash);
+                }
+                if self.habit == Habit::Segments {
+                    out.measure(number, answer.body_len);
+                    return if now < self.due + self.habit.period() {
+                        self.segment(number, now)
+                    } else {
+                        self.playlist()
+                    };
+                }
                 if measured {
                     out.segment_us.push(since(self.asked));
                     out.late += u64::from(now > self.due + self.habit.period());
-                }
-                if self.sampled {
-                    out.compare((self.account, number), answer.hash);
                 }
                 if number < self.newest {
                     return self.segment(number + 1, now);
@@ -216,6 +240,25 @@ impl Viewer {
         }
     }
 
+    /// A playlist of a closed loop: all that end with the same segment are the same.
+    fn again(&mut self, answer: &Answer, newest: u64, out: &mut Outcome) -> Next {
+        out.measure(newest, answer.body_len);
+        // It has no account's marks.
+        if self.sampled
+            && self.last != Some(newest)
+            && let Some(hash) = answer.hash()
+        {
+            out.compare((0, newest), hash);
+        }
+        self.last = Some(newest);
+        self.playlist()
+    }
+
+    fn playlist(&mut self) -> Next {
+        self.waits = Waits::Playlist;
+        Next::Ask(self.playlist_path())
+    }
+
     fn segment(&mut self, number: u64, now: Instant) -> Next {
         self.media(number, &number.to_string(), now)
     }
@@ -224,5 +267,78 @@ impl Viewer {
         self.waits = Waits::Segment(number);
         self.asked = now;
         Next::Ask(format!("{}video/{name}.m4s", self.base.as_deref().unwrap_or("/")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A viewer who is sampled, with the playlist at `/`.
+    fn viewer(habit: Habit, begin: Instant) -> Viewer {
+        let load = Load {
+            servers: Vec::new(),
+            entrance: Entrance::Below(vec!["/".to_owned()]),
+            viewers: 1,
+            ramp: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            time: Duration::ZERO,
+            habit,
+        };
+        let mut viewer = Viewer::new(0, &load, begin, begin);
+        assert_eq!(viewer.begin(&load, begin), "/video.m3u8");
+        viewer
+    }
+
+    /// The whole answer to what it has asked for.
+    fn answer(viewer: &Viewer, body: &str) -> Answer {
+        let mut answer = Answer::new(viewer.usage());
+        answer
+            .take(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+            .unwrap();
+        assert!(answer.is_whole());
+        answer
+    }
+
+    #[test]
+    fn whoever_takes_all_the_segments_they_can_asks_for_the_newest_again_at_once() {
+        let begin = Instant::now();
+        let (mut viewer, mut out) = (viewer(Habit::Segments, begin), Outcome::default());
+        let mut next = |viewer: &mut Viewer, body: &str, ms: u64| {
+            let whole = answer(viewer, body);
+            viewer.answered(&whole, begin + Duration::from_millis(ms), true, &mut out)
+        };
+        let segment = |number: u64| Next::Ask(format!("/video/{number}.m4s"));
+        assert_eq!(next(&mut viewer, "video/6.m4s\nvideo/7.m4s\n", 10), segment(7));
+        assert_eq!(viewer.usage(), Use::Hash);
+        assert_eq!(next(&mut viewer, "seven", 20), segment(7));
+        assert_eq!(viewer.usage(), Use::Count, "hashed once");
+        assert_eq!(next(&mut viewer, "seven", 30), segment(7));
+        assert_eq!(next(&mut viewer, "seven", 2_010), Next::Ask("/video.m3u8".to_owned()));
+        assert_eq!(next(&mut viewer, "video/7.m4s\nvideo/8.m4s\n", 2_020), segment(8));
+        assert_eq!(viewer.usage(), Use::Hash);
+        assert_eq!(next(&mut viewer, "eight!", 2_030), segment(8));
+        assert_eq!(out.errors, 0, "{:?}", out.words);
+        let cut = answer(&viewer, "cut");
+        assert_eq!(viewer.answered(&cut, begin, true, &mut out), segment(8));
+        assert_eq!((out.errors, out.requests), (1, 7), "a copy of another length: {:?}", out.words);
+    }
+
+    #[test]
+    fn whoever_takes_all_the_playlists_they_can_notices_other_bytes() {
+        let begin = Instant::now();
+        let mut out = Outcome::default();
+        let (mut one, mut other) = (viewer(Habit::Playlists, begin), viewer(Habit::Playlists, begin));
+        let mut next = |viewer: &mut Viewer, body: &str| {
+            let whole = answer(viewer, body);
+            let next = viewer.answered(&whole, begin, true, &mut out);
+            assert_eq!(next, Next::Ask("/video.m3u8".to_owned()));
+            out.errors
+        };
+        assert_eq!(next(&mut one, "#A\nvideo/7.m4s\n"), 0);
+        assert_eq!(next(&mut one, "#A\nvideo/7.m4s\n"), 0);
+        assert_eq!(next(&mut one, "#B\nvideo/8.m4s\n"), 0);
+        assert_eq!(next(&mut other, "#B\nvideo/7.m4s\n"), 1, "of the same length");
+        assert_eq!(next(&mut other, "#BB\nvideo/8.m4s\n"), 3, "nor that");
     }
 }
