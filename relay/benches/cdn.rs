@@ -1,14 +1,16 @@
 //! What a viewer's own playlist of files at a CDN costs: it is written anew for each request.
 //!
 //! `cargo bench -p releve-relay --bench cdn`. Segments of 2 s, all marked, 6 to 300 of them in a track: the playlist has a name
-//! and a symbol of each; beside it the names alone, and the EdgeAuth token, of which a playlist has one.
+//! and a symbol of each, with `cdn_encrypt` a vector too; beside it the names alone, the EdgeAuth token, of which a playlist has
+//! one, and the encryption of a file: 2 s at 1 and at 6 Mb/s.
 #![allow(missing_docs)]
 
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ingest_api::window::{Gop, Marking, Segment, SegmentTrack, Sha256, TrackInfo};
 use ingest_api::{RunId, Snapshot, Track, playlist};
-use releve_relay::cdn::{Names, Variant, listed, token};
+use releve_relay::cdn::lock::Seal;
+use releve_relay::cdn::{Names, Place, Variant, listed, token};
 use releve_relay::route::Wanted;
 use releve_relay::session::{Binding, Session};
 use releve_watermark::{Codebook, GopId, Key, KeyRing, Symbol, WatermarkId};
@@ -97,13 +99,23 @@ fn session() -> Session {
 
 #[divan::bench(args = [6, 30, 300])]
 fn playlist_of_one_viewer(bencher: Bencher<'_, '_>, segments: u64) {
+    playlist_of(bencher, segments, false);
+}
+
+#[divan::bench(args = [6, 30, 300])]
+fn playlist_of_encrypted_files(bencher: Bencher<'_, '_>, segments: u64) {
+    playlist_of(bencher, segments, true);
+}
+
+fn playlist_of(bencher: Bencher<'_, '_>, segments: u64, locked: bool) {
     let snapshot = snapshot(segments);
     let text = playlist::media(&snapshot, Track::Video).expect("segments are listed");
     let (names, codebook) = (Names::new(&KeyRing::of(key(4))), Codebook::new(&key(4), &key(5)));
     let id = WatermarkId::of_viewer("alice");
+    let place = Place { base: BASE, query: "", locked };
     bencher.counter(ItemsCount::new(1u8)).bench_local(|| {
         let symbol = |_, position| Some(codebook.symbol(id, position));
-        listed(black_box(&text), BASE, "", &snapshot.stream, &snapshot.segments, &names, symbol)
+        listed(black_box(&text), &place, &snapshot.stream, &snapshot.segments, &names, symbol)
             .map(|text| text.len())
     });
 }
@@ -117,6 +129,17 @@ fn names_alone(bencher: Bencher<'_, '_>, segments: u64) {
         };
         (0..black_box(segments)).filter_map(name).fold(0, |all, name| all ^ name[0])
     });
+}
+
+#[divan::bench(args = [250_000, 1_500_000])]
+fn file_encrypted(bencher: Bencher<'_, '_>, len: usize) {
+    let seal = Seal { key: [4; 16], vector: [5; 16] };
+    let clear = || {
+        let mut clear = Vec::with_capacity(Seal::sealed_len(len));
+        clear.resize(len, 0x47);
+        clear
+    };
+    bencher.counter(BytesCount::new(len)).with_inputs(clear).bench_local_values(|clear| seal.sealed(clear));
 }
 
 #[divan::bench]

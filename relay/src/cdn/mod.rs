@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! https://cdn.example.org/cdn/STREAM/video/7-NAME.m4s       audio/7-NAME.m4s   ts/7-NAME.ts   video/init-HEX16-NAME.mp4
-//! NAME    HMAC-SHA-256(code key, "releve cdn name 1\0" ‖ variant u8 ‖ kind u8 ‖ number u64 ‖ stream), 16 bytes, hex
-//!         variant: 0 the only one, 1 A, 2 B     kind: 0 ts, 1 video, 2 audio; 0x80 more: an init section, number its HEX16
+//! NAME    HMAC-SHA-256(code key, "releve cdn name 1\0" ‖ variant u8 ‖ kind u8 ‖ number u64 ‖ stream), its first 16 bytes, hex
+//!         variant: 0 the only one, 1 A, 2 B; 4 more: encrypted     kind: 0 ts, 1 video, 2 audio; 0x80 more: an init section, number its HEX16
 //! ```
 //!
 //! In: keys, what is named, playlists of all viewers, the CDN's URL. Out: names, what a name stands for, one viewer's playlist
@@ -14,6 +14,7 @@
 //! name learns nothing about the other. The key is that of the code key in the segment's own record, so that a name stays
 //! while keys change: players give up when the address of a number is another one.
 
+pub mod lock;
 pub mod names;
 pub mod overflow;
 pub mod pace;
@@ -21,8 +22,8 @@ pub mod playlist;
 pub mod steering;
 pub mod token;
 
-pub use names::{Names, Variant};
-pub use playlist::{PREFIX, listed};
+pub use names::{Named, Names, Variant};
+pub use playlist::{PREFIX, Place, listed};
 
 /// Scheme, host and port of a CDN's base URL, if it is one that may stand in playlists and in a header.
 pub fn origin(url: &str) -> Option<&str> {

@@ -1,7 +1,8 @@
 //! Names of whole segments, one a variant.
 //!
-//! In: code keys; a stream, what of it, a variant or a name. Out: the name, or the variant. Pure.
+//! In: code keys; a stream, what of it, a variant or a name. Out: the name, or the variant; how that file is encrypted. Pure.
 
+use super::lock::{Lock, LockId};
 use crate::route::Wanted;
 use ingest_api::{StreamName, Track};
 use releve_watermark::{KeyRing, Symbol};
@@ -11,6 +12,7 @@ use ring::hmac;
 pub const NAME_BYTES: usize = 16;
 
 const LABEL: &[u8] = b"releve cdn name 1\0";
+const KEY_LABEL: &[u8] = b"releve cdn key 1\0";
 
 /// A name, as it stands in an address in hex.
 pub type Name = [u8; NAME_BYTES];
@@ -22,6 +24,15 @@ pub enum Variant {
     Only,
     /// All slices A, or all B.
     Whole(Symbol),
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Which file.
+    pub variant: Variant,
+    /// How it is encrypted, if it is.
+    pub lock: Option<Lock>,
 }
 
 /// The keys that names are made with, by the version of the code key.
@@ -47,25 +58,54 @@ impl Names {
         wanted: &Wanted,
         variant: Variant,
     ) -> Option<Name> {
-        let key = match code_key {
-            Some(version) => &self.keys.iter().find(|(live, _)| *live == version)?.1,
-            None => &self.keys.iter().min_by_key(|(version, _)| version)?.1,
-        };
-        let mut name = [0; NAME_BYTES];
-        name.copy_from_slice(&mac(key, stream, thing(wanted)?, variant).as_ref()[..NAME_BYTES]);
-        Some(name)
+        let (_, key) = self.of(code_key)?;
+        Some(made(key, stream, thing(wanted)?, variant, false).0)
+    }
+
+    /// The same of a file that is encrypted: another file, by another name; and how it is. Init sections never are.
+    pub fn locked(
+        &self,
+        code_key: Option<u32>,
+        stream: &StreamName,
+        wanted: &Wanted,
+        variant: Variant,
+    ) -> Option<(Name, Lock)> {
+        let ((version, key), thing) = (self.of(code_key)?, lockable(wanted)?);
+        let (name, vector) = made(key, stream, thing, variant, true);
+        Some((name, Lock { id: LockId::of(thing.0, *version, thing.1), vector }))
+    }
+
+    /// The key that files are encrypted by, under the same code key as their names; `None` where that is not live.
+    pub fn secret(&self, stream: &StreamName, lock: LockId) -> Option<[u8; 16]> {
+        let mut mac = hmac::Context::with_key(&self.of(Some(lock.version))?.1);
+        mac.update(KEY_LABEL);
+        mac.update(&lock.kid().0);
+        mac.update(stream.as_str().as_bytes());
+        Some(halves(mac.sign()).0)
+    }
+
+    fn of(&self, code_key: Option<u32>) -> Option<&(u32, hmac::Key)> {
+        match code_key {
+            Some(version) => self.keys.iter().find(|(live, _)| *live == version),
+            None => self.keys.iter().min_by_key(|(version, _)| version),
+        }
     }
 
     /// What a name stands for, if it is one; every live key is tried, and the time does not tell how much of it is right.
-    pub fn variant(&self, stream: &StreamName, wanted: &Wanted, name: &Name) -> Option<Variant> {
+    pub fn named(&self, stream: &StreamName, wanted: &Wanted, name: &Name) -> Option<Named> {
         let thing = thing(wanted)?;
+        let locks: &[bool] = if lockable(wanted).is_some() { &[false, true] } else { &[false] };
+        let variants = [Variant::Only, Variant::Whole(Symbol::A), Variant::Whole(Symbol::B)];
         let mut found = None;
-        for (_, key) in &self.keys {
-            for variant in [Variant::Only, Variant::Whole(Symbol::A), Variant::Whole(Symbol::B)] {
-                let mac = mac(key, stream, thing, variant);
-                let differs = mac.as_ref().iter().zip(name).fold(0, |all, (one, other)| all | (one ^ other));
+        for (version, key) in &self.keys {
+            for (variant, &locked) in
+                variants.iter().flat_map(|variant| locks.iter().map(|locked| (*variant, locked)))
+            {
+                let (made, vector) = made(key, stream, thing, variant, locked);
+                let differs = made.iter().zip(name).fold(0, |all, (one, other)| all | (one ^ other));
                 if std::hint::black_box(differs) == 0 {
-                    found = Some(variant);
+                    let id = LockId::of(thing.0, *version, thing.1);
+                    found = Some(Named { variant, lock: locked.then_some(Lock { id, vector }) });
                 }
             }
         }
@@ -89,7 +129,19 @@ fn thing(wanted: &Wanted) -> Option<(u8, u64)> {
     }
 }
 
-fn mac(key: &hmac::Key, stream: &StreamName, (kind, number): (u8, u64), variant: Variant) -> hmac::Tag {
+/// The same of what may be encrypted. Init sections never are: they hold no media.
+fn lockable(wanted: &Wanted) -> Option<(u8, u64)> {
+    matches!(wanted, Wanted::TsSegment(_) | Wanted::Segment(..)).then(|| thing(wanted))?
+}
+
+/// A file's name, and the vector that it is encrypted with where it is.
+fn made(
+    key: &hmac::Key,
+    stream: &StreamName,
+    (kind, number): (u8, u64),
+    variant: Variant,
+    locked: bool,
+) -> (Name, [u8; 16]) {
     let variant = match variant {
         Variant::Only => 0,
         Variant::Whole(Symbol::A) => 1,
@@ -97,16 +149,24 @@ fn mac(key: &hmac::Key, stream: &StreamName, (kind, number): (u8, u64), variant:
     };
     let mut mac = hmac::Context::with_key(key);
     mac.update(LABEL);
-    mac.update(&[variant, kind]);
+    mac.update(&[variant | if locked { 4 } else { 0 }, kind]);
     mac.update(&number.to_be_bytes());
     mac.update(stream.as_str().as_bytes());
-    mac.sign()
+    halves(mac.sign())
+}
+
+fn halves(tag: hmac::Tag) -> ([u8; 16], [u8; 16]) {
+    let (mut first, mut last) = ([0; 16], [0; 16]);
+    first.copy_from_slice(&tag.as_ref()[..16]);
+    last.copy_from_slice(&tag.as_ref()[16..]);
+    (first, last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use releve_watermark::Key;
+    use std::collections::BTreeSet;
 
     const ALL: [Variant; 3] = [Variant::Only, Variant::Whole(Symbol::A), Variant::Whole(Symbol::B)];
 
@@ -130,16 +190,20 @@ mod tests {
         ];
         for wanted in &things {
             for (version, variant) in [Some(1), Some(2), None].into_iter().flat_map(|v| ALL.map(|x| (v, x))) {
+                let locked = names.locked(version, &demo, wanted, variant);
+                assert_eq!(locked.is_some(), !matches!(wanted, Wanted::Init(..)));
+                let found = locked.and_then(|(name, _)| names.named(&demo, wanted, &name));
+                assert_eq!(found, locked.map(|(_, lock)| Named { variant, lock: Some(lock) }));
                 let name = names.name(version, &demo, wanted, variant).unwrap();
-                assert_eq!(names.variant(&demo, wanted, &name), Some(variant));
-                assert_eq!(names.variant(&other, wanted, &name), None);
+                assert_eq!(names.named(&demo, wanted, &name), Some(Named { variant, lock: None }));
+                assert_eq!(names.named(&other, wanted, &name), None);
                 for thing in things.iter().filter(|thing| *thing != wanted) {
-                    assert_eq!(names.variant(&demo, thing, &name), None, "{wanted:?} {thing:?}");
+                    assert_eq!(names.named(&demo, thing, &name), None, "{wanted:?} {thing:?}");
                 }
                 for at in 0..NAME_BYTES {
                     let mut changed = name;
                     changed[at] ^= 1;
-                    assert_eq!(names.variant(&demo, wanted, &changed), None);
+                    assert_eq!(names.named(&demo, wanted, &changed), None);
                 }
             }
         }
@@ -157,21 +221,43 @@ mod tests {
         assert_eq!(old.name(Some(2), &demo, &wanted, ALL[1]), None);
         let gone = Names::new(&KeyRing::of(Key::new(2, [2; 32])));
         let name = old.name(Some(1), &demo, &wanted, ALL[1]).unwrap();
-        assert_eq!(gone.variant(&demo, &wanted, &name), None);
+        assert_eq!(gone.named(&demo, &wanted, &name), None);
         assert_eq!(old.name(None, &demo, &Wanted::Index, Variant::Only), None);
     }
 
-    /// Computed with Python's `hmac` module from the layout in the room's first lines.
+    /// No two files are encrypted by the same key and vector, and a key is one stream's, one kind's, one period's.
     #[test]
-    fn known_answer() {
-        let name = Names::new(&both()).name(
-            Some(1),
-            &"demo".parse().unwrap(),
-            &Wanted::Segment(Track::Video, 7),
-            Variant::Whole(Symbol::B),
-        );
-        assert_eq!(hex::encode(name.unwrap()), KNOWN);
+    fn key_and_vector_together_stand_for_one_file() {
+        let names = Names::new(&both());
+        let (mut keys, mut locks, mut files) = (BTreeSet::new(), BTreeSet::new(), 0);
+        for stream in ["demo", "demp"].map(|name| name.parse().unwrap()) {
+            for number in [0, 298, 299, 300, 301] {
+                let kinds = [Track::Video, Track::Audio].map(|track| Wanted::Segment(track, number));
+                for wanted in kinds.into_iter().chain([Wanted::TsSegment(number)]) {
+                    for (version, variant) in [1, 2].into_iter().flat_map(|v| ALL.map(|x| (v, x))) {
+                        let (_, lock) = names.locked(Some(version), &stream, &wanted, variant).unwrap();
+                        let key = names.secret(&stream, lock.id).unwrap();
+                        (_, _, files) = (keys.insert(key), locks.insert((key, lock.vector)), files + 1);
+                    }
+                }
+            }
+        }
+        assert_eq!((locks.len(), keys.len()), (files, 2 * 3 * 2 * 2), "streams, kinds, versions, periods");
     }
 
-    const KNOWN: &str = "538260c7e879c437fade2582a42fad95";
+    /// Computed with Python's `hmac` module from the layouts in the first lines of the room and of `lock.rs`.
+    #[test]
+    fn known_answers() {
+        let (names, demo) = (Names::new(&both()), "demo".parse().unwrap());
+        let (wanted, variant) = (Wanted::Segment(Track::Video, 7), Variant::Whole(Symbol::B));
+        let name = names.name(Some(1), &demo, &wanted, variant);
+        assert_eq!(hex::encode(name.unwrap()), "538260c7e879c437fade2582a42fad95");
+        let (name, lock) = names.locked(Some(1), &demo, &wanted, variant).unwrap();
+        assert_eq!(hex::encode(name), "73cda576dafeb7368d1400a496249f68");
+        assert_eq!(hex::encode(lock.vector), "4e6b91a3bd2d4356bc6ce7cba2b85945");
+        let secret = names.secret(&demo, lock.id).unwrap();
+        assert_eq!(hex::encode(secret), "b0a6881ab04e73d3c0ed170143346f36");
+        let gone = Names::new(&KeyRing::of(Key::new(2, [2; 32])));
+        assert_eq!(gone.secret(&demo, lock.id), None);
+    }
 }

@@ -62,6 +62,9 @@ pub struct Config {
     /// there carry one, made with `edgeauth.key` of `keys_dir`.
     #[serde(default)]
     pub cdn_token: Option<String>,
+    /// Whether segments at the CDN are encrypted (`AES-128`), so that whoever has their addresses and no session has nothing.
+    #[serde(default)]
+    pub cdn_encrypt: bool,
     /// For how many viewers' connections this relay has room before it steers some of them to the CDN; 0 for none: all go
     /// there.
     #[serde(default)]
@@ -188,7 +191,7 @@ impl Config {
                 "origins" | "trusted_proxies" | "session_bound_to" => {
                     Value::Array(value.split(',').map(|one| Value::String(one.trim().to_owned())).collect())
                 }
-                "http2" | "proxy_protocol" => Value::Boolean(
+                "http2" | "proxy_protocol" | "cdn_encrypt" => Value::Boolean(
                     value
                         .parse()
                         .map_err(|_| ConfigError::Variable { name, why: "must be true or false" })?,
@@ -236,6 +239,12 @@ impl Config {
             if self.cdn_url.as_deref().is_none_or(|url| url.contains('~')) {
                 return wrong("cdn_token", "needs `cdn_url`, and no `~` in that");
             }
+        }
+        if self.cdn_encrypt && self.cdn_url.is_none() {
+            return wrong(
+                "cdn_encrypt",
+                "needs `cdn_url`: what viewers get from a relay cannot be, since each of them has other slices",
+            );
         }
         if self.cdn_overflow > 0 && self.cdn_url.is_none() {
             return wrong("cdn_overflow", "needs `cdn_url`: that is where viewers are steered to");
@@ -439,6 +448,8 @@ mod tests {
             ConfigError::Value { key: "admin_listen", .. }
         ));
         let alone = with("RELEVE_RELAY_CDN_TOKEN", "hdnts");
+        assert!(alone.to_string().contains("needs `cdn_url`"), "{alone}");
+        let alone = with("RELEVE_RELAY_CDN_ENCRYPT", "true");
         assert!(alone.to_string().contains("needs `cdn_url`"), "{alone}");
         let nowhere = with("RELEVE_RELAY_CDN_OVERFLOW", "1000");
         assert!(nowhere.to_string().contains("needs `cdn_url`"), "{nowhere}");

@@ -87,7 +87,9 @@ pub async fn start_with(
     let cdn = config.cdn_url.as_ref().map(|url| url.trim_end_matches('/').into());
     let cdn_token = config.cdn_token.as_deref().map(Box::from);
     let overflow = (config.cdn_overflow > 0).then_some(config.cdn_overflow);
-    let limits = Limits { session_in, bound, secure, cdn, cdn_token, overflow, ..config.limits.clone() };
+    let cdn_encrypt = config.cdn_encrypt;
+    let limits =
+        Limits { session_in, bound, secure, cdn, cdn_token, cdn_encrypt, overflow, ..config.limits.clone() };
     let unheard =
         |error: std::io::Error| StartError::Listen { address: config.listen, error: error.to_string() };
     let listeners = viewers::listen(config.listen).map_err(unheard)?;

@@ -81,6 +81,8 @@ pub struct Limits {
     pub steer_every: Duration,
     /// Name of the parameter that the CDN's edges look for a token in, if they do.
     pub cdn_token: Option<Box<str>>,
+    /// Whether segments at the CDN are encrypted (`AES-128`).
+    pub cdn_encrypt: bool,
     /// Most streams known at once.
     pub streams_max: usize,
 }
@@ -123,6 +125,7 @@ impl Default for Limits {
             overflow_hold: Duration::from_secs(120),
             steer_every: Duration::from_secs(15),
             cdn_token: None,
+            cdn_encrypt: false,
             streams_max: 1024,
         }
     }

@@ -31,6 +31,7 @@ pub use limits::Limits;
 pub use respond::{Park, Step};
 
 use crate::cache::Cache;
+use crate::cdn::names::Name;
 use crate::io::metrics::Metrics;
 use crate::io::origin::Origin;
 use crate::io::webhook::Webhook;
@@ -38,6 +39,7 @@ use crate::revocation::Revocations;
 use crate::session::{Session, Standing};
 use crate::token::Refusal;
 use crate::upstream::{Held, ObjectKey, Origins};
+use bytes::Bytes;
 use ingest_api::StreamName;
 use jwt_keys::JwtKeys;
 use releve_state::coordinator::Revocation;
@@ -79,6 +81,8 @@ pub struct Node {
     stopping: watch::Sender<bool>,
     streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
     cache: Arc<Cache<ObjectKey, Arc<Held>>>,
+    /// Files that are encrypted for the CDN, by their names.
+    sealed: Arc<Cache<Name, Bytes>>,
     /// Where the large ones lie.
     pub pages: pages::Arena,
     origins: Vec<Origin>,
@@ -118,6 +122,7 @@ impl Node {
             stopping: watch::Sender::new(false),
             streams: Mutex::default(),
             cache: Cache::new(cache_bytes),
+            sealed: Cache::new(cache_bytes),
             pages: pages::Arena::default(),
             choice: Mutex::new(Origins::new(origins.len())),
             origins,

@@ -8,12 +8,13 @@
 //! start, so that it is authorised again before anything is given. What needs the ledger or an origin is for `answer`.
 
 use super::answer::{Answer, NO_STORE, Reply, ViewersCopy};
-use super::cdn::{cdn_copy, written};
+use super::cdn::written;
 use super::edge::edge_copy;
 use super::limits::ms;
 use super::stream::Stream;
 use super::{Node, now_unix_s, page};
 use crate::cdn::Variant;
+use crate::cdn::lock::Seal;
 use crate::cdn::names::Name;
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Rendered, Request};
@@ -86,8 +87,8 @@ pub(super) enum Found {
 pub(super) enum Whose {
     /// A viewer's, while they may have it.
     Viewer(Session),
-    /// A CDN's: this variant, by this name.
-    Cdn(Variant, Name),
+    /// A CDN's: this variant, by this name, encrypted by this where it is.
+    Cdn(Variant, Name, Option<Seal>),
     /// An edge's that chooses itself: what of the object, and the segment's number if it is one.
     Edge(Of, Option<u64>),
 }
@@ -334,6 +335,11 @@ impl Node {
             }
             Wanted::Key(kid) | Wanted::Licence(kid) => {
                 let key = view.key(*kid);
+                if let (None, Wanted::Key(kid)) = (key, &wanted)
+                    && let Some(found) = self.cdn_key(&session, &stream, &view, *kid)
+                {
+                    return found;
+                }
                 drop(view);
                 return self.content_key(&session.stream, key, &wanted).into();
             }
@@ -408,7 +414,7 @@ impl Node {
     fn copy(&self, request: &Request<'_>, held: Arc<Held>, whose: Whose) -> Reply {
         match whose {
             Whose::Viewer(session) => self.viewers_copy(request, held, session),
-            Whose::Cdn(variant, name) => cdn_copy(request, held, variant, &name),
+            Whose::Cdn(variant, name, seal) => self.cdn_copy(request, held, variant, &name, seal),
             Whose::Edge(of, number) => edge_copy(request, held, of, number),
         }
     }

@@ -73,15 +73,22 @@ pub struct Held {
 }
 
 impl Held {
-    /// Status and fields of an answer with one whole variant, for a CDN. The tag is the name of that variant.
-    pub fn cdn_head(&self, etag: &str) -> Rendered {
+    /// Another object of the same kind.
+    #[must_use]
+    pub fn with(&self, object: Object) -> Held {
+        Held { object, head: self.head.clone(), content_type: self.content_type }
+    }
+
+    /// Status and fields of an answer with one whole variant, for a CDN. The tag is the name of that variant; `len` is how
+    /// long it is as it is sent.
+    pub fn cdn_head(&self, etag: &str, len: usize) -> Rendered {
         let fields = [
             ("content-type", self.content_type),
             ("cache-control", CDN_CACHE),
             ("accept-ranges", "bytes"),
             ("etag", etag),
         ];
-        Rendered::head(200, fields, self.object.len()).unwrap_or_else(|_| Rendered::bare(500))
+        Rendered::head(200, fields, len).unwrap_or_else(|_| Rendered::bare(500))
     }
 
     /// The same for an edge that chooses the variant itself; `pace` is WMPaceInfo in text. The edge hands these fields on, so

@@ -188,6 +188,16 @@ impl View {
         open.into_iter().chain(kept).find(|key| key.kid == kid)
     }
 
+    /// Whether a segment with a number from the first to the last of these may be asked for; `None` when not yet, but at any
+    /// moment.
+    pub fn keeps(&self, (first, last): (u64, u64)) -> Option<bool> {
+        if self.kept.range(first..=last).next().is_some() {
+            return Some(true);
+        }
+        let soon = self.newest().is_none_or(|newest| first > newest && first - newest <= AHEAD_MAX);
+        (!soon).then_some(false)
+    }
+
     fn find_part(&self, track: Track, number: u64, index: u32) -> Known {
         let sought = match (self.kept.get(&number), &self.shown) {
             (Some(kept), _) => {

@@ -264,3 +264,22 @@ fn what_was_told_of_a_key_stays_with_its_segments() {
         assert_eq!(view.offer(odd, 2).unwrap_err(), Contradiction::Signals);
     }
 }
+
+#[test]
+fn a_span_of_numbers_is_there_soon_or_never() {
+    let mut view = View::new("demo".parse().unwrap());
+    assert_eq!(view.keeps((0, 9)), None, "nothing is known yet");
+    view.offer(snapshot(3, 10..16), 0).unwrap();
+    for (span, expected) in [
+        ((0, 9), Some(false)),
+        ((0, 10), Some(true)),
+        ((11, 12), Some(true)),
+        ((15, 40), Some(true)),
+        ((16, 40), None),
+        ((18, 40), None),
+        ((19, 40), Some(false)),
+        ((u64::MAX, u64::MAX), Some(false)),
+    ] {
+        assert_eq!(view.keeps(span), expected, "{span:?}");
+    }
+}

@@ -5,6 +5,7 @@ use crate::common::http2::Viewer;
 use crate::common::stage::Stage;
 use crate::common::*;
 use crate::low_latency;
+use ingest_api::content_key::{KeyId, SegmentKey};
 use releve_relay::route::SessionIn;
 use releve_relay::{Config, Keys, StartError};
 use releve_state::Coordinator;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 const CDN: &str = "https://cdn.example.org/tv";
 
-async fn relay(show: Show, keys: Keys, change: impl FnOnce(&mut Config)) -> (Relay, FakeOrigin) {
+pub(crate) async fn relay(show: Show, keys: Keys, change: impl FnOnce(&mut Config)) -> (Relay, FakeOrigin) {
     let origin = FakeOrigin::start().await;
     origin.put(show);
     let mut config = config(&[origin.url()]);
@@ -35,12 +36,12 @@ async fn plain(show: Show) -> (Relay, FakeOrigin) {
 }
 
 /// The addresses at the CDN in a playlist, as paths at the relay.
-fn at_cdn(playlist: &str) -> Vec<String> {
+pub(crate) fn at_cdn(playlist: &str) -> Vec<String> {
     playlist.split(['\n', '"']).filter_map(|uri| Some(uri.strip_prefix(CDN)?.to_owned())).collect()
 }
 
 /// By segment number: the paths of a viewer's playlist.
-async fn paths(relay: &Relay, viewer: &str, file: &str) -> BTreeMap<u64, String> {
+pub(crate) async fn paths(relay: &Relay, viewer: &str, file: &str) -> BTreeMap<u64, String> {
     let session = relay.enter("demo", viewer).await;
     let answer = relay.client().await.get(&format!("{session}/{file}")).await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("private, no-store")), "{viewer}");
@@ -50,7 +51,7 @@ async fn paths(relay: &Relay, viewer: &str, file: &str) -> BTreeMap<u64, String>
 }
 
 /// What the codeword says of a whole segment.
-fn symbol(viewer: &str, number: u64) -> Symbol {
+pub(crate) fn symbol(viewer: &str, number: u64) -> Symbol {
     codebook().symbol(mark_of(viewer), Position::whole(position(number, 0).gop))
 }
 
@@ -279,8 +280,8 @@ async fn who_is_revoked_is_told_no_more_names() {
 async fn a_session_in_the_query_stays_at_the_relay() {
     let change = |config: &mut Config| config.session_in = SessionIn::Query;
     let mut show = Show::new("demo", 0..4);
-    let kid = ingest_api::content_key::KeyId([7; 16]);
-    let key = ingest_api::content_key::SegmentKey { content_key: 1, kid };
+    let kid = KeyId([7; 16]);
+    let key = SegmentKey { content_key: 1, kid };
     show.snapshot.segments.iter_mut().for_each(|segment| segment.key = Some(key));
     let (relay, _origin) = relay(show, keys(), change).await;
     let mut client = relay.client().await;

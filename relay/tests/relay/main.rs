@@ -23,6 +23,7 @@ mod issued;
 mod jwt;
 mod kept;
 mod keys;
+mod locked;
 mod low_latency;
 mod outages;
 mod program;

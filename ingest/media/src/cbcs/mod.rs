@@ -23,7 +23,8 @@
 //! each audio frame all whole blocks.
 //!
 //! **AES-128** of whole segments (`METHOD=AES-128`) is not here: its chain runs through the whole segment, so what follows
-//! an A slice would be other bytes than what follows a B slice, and relays would have to encrypt for each viewer.
+//! an A slice would be other bytes than what follows a B slice, and relays would have to encrypt for each viewer. They do it for
+//! a CDN, once a variant (`relay/src/cdn/lock.rs`).
 
 mod boxes;
 mod cipher;
