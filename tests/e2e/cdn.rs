@@ -8,13 +8,27 @@ use tests::{Cluster, Mark, Publisher, Viewer, feed, http};
 
 /// How long it plays.
 const SECONDS: usize = 8;
+/// By when it must have, in seconds.
+const TIMEOUT_S: &str = "60";
 /// Pictures a second of the feed.
 const RATE: usize = 30;
 
 /// What ffmpeg, told to stop at the first flaw, decodes of a live playlist: the number of pictures.
 fn decoded(url: &str) -> Result<usize> {
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-nostdin", "-v", "error", "-xerror", "-err_detect", "explode", "-i", url]);
+    // Of what it cannot decrypt it may look for a beginning for ever.
+    let mut ffmpeg = Command::new("timeout");
+    ffmpeg.args([
+        TIMEOUT_S,
+        "ffmpeg",
+        "-nostdin",
+        "-v",
+        "error",
+        "-xerror",
+        "-err_detect",
+        "explode",
+        "-i",
+        url,
+    ]);
     ffmpeg.args(["-t", &SECONDS.to_string(), "-map", "0:v", "-map", "0:a", "-f", "framemd5", "-"]);
     let out = ffmpeg.output()?;
     let said = String::from_utf8_lossy(&out.stderr);
