@@ -17,7 +17,9 @@ pub(super) struct Event {
 pub(super) const WANDER: Event = Event { feed: feed::WANDER, gop_s: 1, watched_s: 40 };
 /// The same in GOPs of 2 s.
 const SLOW: Event = Event { feed: feed::WANDER_2S, gop_s: 2, watched_s: 58 };
-/// The same, GOP 1 s, for nearly three minutes.
+/// The same, GOP 1 s, for more than a minute: two who mix their copies take up to that.
+const MINUTE: Event = Event { feed: feed::WANDER_LONG, gop_s: 1, watched_s: 68 };
+/// The same, for nearly three minutes.
 const LONG: Event = Event { feed: feed::WANDER_LONG, gop_s: 1, watched_s: 160 };
 /// The same at a sixth of its brightness.
 const DARK: Event = Event { feed: feed::DARK, gop_s: 1, watched_s: 58 };
@@ -138,10 +140,10 @@ pub(super) const ROWS: &[Row] = &[
     one("\"sink\": crop, colour, noise, 25 fps, 360p", SINK, &["-crf", "30"]),
     one("\"cam\": perspective, turned by 1.5°, blur, colour, noise, 25 fps, 360p", CAM, &["-crf", "30"]),
     by(Who::Roaming, 20.0, "segments by turns from two relays; 360p, CRF 28"),
-    by(Who::Averaged(2), 34.0, "two averaged; 360p, CRF 28"),
-    by(Who::Interleaved(2), 34.0, "two interleaved every 1.7 s; 360p, CRF 28"),
     // Too short for anybody to be named.
     of(WANDER, 3.0, one("3 s; 240p, CRF 30", "scale=426:240", &["-crf", "30"])),
+    of(MINUTE, 60.0, by(Who::Averaged(2), 60.0, "two averaged; 360p, CRF 28")),
+    of(MINUTE, 60.0, by(Who::Interleaved(2), 60.0, "two interleaved every 1.7 s; 360p, CRF 28")),
     of(SLOW, 40.0, one("GOP 2 s: 360p, 200 kb/s", SMALL, KBPS_200)),
     of(SLOW, 40.0, one("GOP 2 s: \"sink\"", SINK, &["-crf", "30"])),
     of(SLOW, 40.0, one("GOP 2 s: \"cam\"", CAM, &["-crf", "30"])),
