@@ -5,7 +5,7 @@
 //! Deblocking is off where an IDR replaces one that was deblocked already (and each slice of a mix stays self-contained),
 //! and on within a GOP.
 
-use crate::intra::{Entropy, IntraConfig};
+use crate::intra::{Band, Entropy, IntraConfig};
 use crate::picture::Picture;
 use openh264_sys2::source::APILoader;
 use openh264_sys2::{
@@ -71,18 +71,22 @@ pub(crate) enum Shape {
 pub(crate) struct Encoder {
     encoder: NonNull<ISVCEncoder>,
     parameters: SEncParamExt,
-    config: IntraConfig,
+    band: Band,
     shape: Shape,
     qp: u8,
 }
 
+// SAFETY: an encoder belongs to whoever has it and keeps nothing of the thread that made it: one thread inside
+// (`iMultipleThreadIdc` is 1), no thread-local state, and every call needs it exclusively.
+unsafe impl Send for Encoder {}
+
 impl Encoder {
-    /// An encoder of this size, shape and QP.
+    /// An encoder of this part of pictures, of this shape and QP.
     ///
     /// # Errors
     /// When the configuration is out of range or the library refuses it.
-    pub(crate) fn new(config: IntraConfig, qp: u8, shape: Shape) -> Result<Encoder, EncodeError> {
-        config.check()?;
+    pub(crate) fn new(band: Band, qp: u8, shape: Shape) -> Result<Encoder, EncodeError> {
+        band.config().check()?;
         if qp > QP_MAX {
             return Err(EncodeError::Qp(qp));
         }
@@ -92,7 +96,7 @@ impl Encoder {
         let refused = EncodeError::Refused { step: "start", code: code.into() };
         let encoder = NonNull::new(created).filter(|_| code == 0).ok_or(refused)?;
         // From here on `this` owns the encoder and its drop gives it back.
-        let mut this = Encoder { encoder, parameters: SEncParamExt::default(), config, shape, qp };
+        let mut this = Encoder { encoder, parameters: SEncParamExt::default(), band, shape, qp };
         this.initialise()?;
         Ok(this)
     }
@@ -107,7 +111,7 @@ impl Encoder {
         let defaults = method(methods.GetDefaultParams, "give its defaults")?;
         // SAFETY: `encoder` is live; the library fills one `SEncParamExt`.
         check("give its defaults", unsafe { defaults(encoder, &raw mut self.parameters) })?;
-        configure(&mut self.parameters, &self.config, self.shape, self.qp);
+        configure(&mut self.parameters, &self.band, self.shape, self.qp);
         let initialise = method(methods.InitializeExt, "take its settings")?;
         // SAFETY: `encoder` is live and not yet initialised; the library copies the parameters.
         check("take its settings", unsafe { initialise(encoder, &raw const self.parameters) })
@@ -135,13 +139,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// One picture in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first is always one.
+    /// One picture's band in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first is always one.
     ///
     /// # Errors
     /// When the picture has another size, or the library fails or skips.
     pub(crate) fn encode(&mut self, picture: &Picture, idr: bool) -> Result<Vec<u8>, EncodeError> {
         let (width, height) = (picture.width(), picture.height());
-        if (width, height) != (self.config.width, self.config.height) {
+        let config = self.band.config();
+        if (width, height) != (config.width, config.height) {
             return Err(EncodeError::Size { width, height });
         }
         if idr {
@@ -151,8 +156,12 @@ impl Encoder {
         }
         let (luma, chroma) = picture.samples().split_at(width * height);
         let (cb, cr) = chroma.split_at(chroma.len() / 2);
+        // A row of macroblocks has 16 rows of luma, and 8 of half as many samples of either chroma plane.
+        let first = self.band.first_row();
+        let (luma, cb, cr) =
+            (&luma[16 * width * first..], &cb[4 * width * first..], &cr[4 * width * first..]);
         // Sides are at most SIDE_MAX, far inside an int. The library takes mutable pointers and only reads.
-        let (columns, rows) = (width as c_int, height as c_int);
+        let (columns, rows) = (width as c_int, self.band.height() as c_int);
         let source = SSourcePicture {
             iColorFormat: videoFormatI420,
             iPicWidth: columns,
@@ -168,8 +177,8 @@ impl Encoder {
         };
         let mut coded = SFrameBSInfo::default();
         let encode = method(self.methods().EncodeFrame, "code a picture")?;
-        // SAFETY: the encoder is initialised for this size; the planes are as long as strides and height say
-        // (`Picture` holds that) and outlive the call, which copies them; `coded` is filled by the library.
+        // SAFETY: the encoder is initialised for this size; the planes are as long as strides and height say at least
+        // (`Picture` holds that, and a band ends with its picture or before) and outlive the call, which copies them; `coded` is filled by the library.
         check("code a picture", unsafe { encode(self.encoder.as_ptr(), &raw const source, &raw mut coded) })?;
         let bytes = collect(&coded);
         if bytes.is_empty() { Err(EncodeError::Skipped) } else { Ok(bytes) }
@@ -195,12 +204,13 @@ impl Drop for Encoder {
 
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Encoder({:?} of {:?}, QP {})", self.shape, self.config, self.qp)
+        write!(f, "Encoder({:?} of {:?}, QP {})", self.shape, self.band, self.qp)
     }
 }
 
-fn configure(parameters: &mut SEncParamExt, config: &IntraConfig, shape: Shape, qp: u8) {
-    let (width, height) = (config.width as c_int, config.height as c_int);
+fn configure(parameters: &mut SEncParamExt, band: &Band, shape: Shape, qp: u8) {
+    let (config, slices) = (band.config(), band.slices());
+    let (width, height) = (config.width as c_int, band.height() as c_int);
     let (intra_period, loop_filter) = match shape {
         Shape::Intra => (1, LOOP_FILTER_OFF),
         Shape::Gop => (0, LOOP_FILTER_ON),
@@ -238,13 +248,13 @@ fn configure(parameters: &mut SEncParamExt, config: &IntraConfig, shape: Shape, 
     layer.iMaxSpatialBitrate = 0;
     layer.uiProfileIdc = if cabac { PRO_HIGH } else { PRO_BASELINE };
     layer.iDLayerQp = qp.into();
-    layer.sSliceArgument.uiSliceNum = config.slices.into();
-    if config.slices == 1 {
+    layer.sSliceArgument.uiSliceNum = slices.len() as u32;
+    if slices.len() == 1 {
         layer.sSliceArgument.uiSliceMode = SM_SINGLE_SLICE;
         return;
     }
     layer.sSliceArgument.uiSliceMode = SM_RASTER_SLICE;
-    for (slice, count) in (0..config.slices).zip(&mut layer.sSliceArgument.uiSliceMbNum) {
+    for (slice, count) in slices.zip(&mut layer.sSliceArgument.uiSliceMbNum) {
         let rows = config.first_row(slice + 1) - config.first_row(slice);
         *count = (rows * config.width / 16) as u32;
     }

@@ -18,7 +18,7 @@ impl GopEncoder {
     /// When a side is out of range or the library refuses.
     pub fn new(width: usize, height: usize, qp: u8) -> Result<GopEncoder, EncodeError> {
         let config = IntraConfig { width, height, slices: 1, entropy: Entropy::Cabac };
-        Encoder::new(config, qp, Shape::Gop).map(GopEncoder)
+        Encoder::new(config.whole(), qp, Shape::Gop).map(GopEncoder)
     }
 
     /// One picture in Annex B; an IDR picture comes with openh264's SPS and PPS, and its `idr_pic_id` differs from that of

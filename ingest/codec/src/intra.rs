@@ -1,9 +1,12 @@
 //! The encoder of the marker: one picture becomes one IDR of row-aligned slices.
 //!
-//! In: a `Picture`, a QP. Out: Annex B bytes with openh264's own SPS and PPS.
+//! In: a `Picture`, a QP. Out: Annex B bytes with openh264's own SPS and PPS. Nothing of a slice depends on another one, so
+//! a run of them, a `Band`, can be coded by itself, and two bands at once: their slices are those of the whole picture but for
+//! the number of their first macroblock.
 
 use crate::encoder::{EncodeError, Encoder, Shape};
 use crate::picture::{Picture, SIDE_MAX};
+use std::ops::Range;
 
 /// Most slices of a picture that openh264 makes.
 pub const SLICES_MAX: u16 = 35;
@@ -48,10 +51,53 @@ impl IntraConfig {
         usize::from(slice) * (self.height / 16) / usize::from(self.slices)
     }
 
+    /// The picture as one band.
+    pub fn whole(self) -> Band {
+        Band { config: self, slices: 0..self.slices }
+    }
+
+    /// The picture as an upper and a lower band of about as many slices; as one, where a half would be too small to have
+    /// its slices.
+    pub fn halves(self) -> (Band, Option<Band>) {
+        let middle = self.slices / 2;
+        let [upper, lower] = [0..middle, middle..self.slices].map(|slices| Band { config: self, slices });
+        let large = |band: &Band| band.height() / 16 * (self.width / 16) > SINGLE_SLICE_MACROBLOCKS;
+        if middle > 0 && large(&upper) && large(&lower) { (upper, Some(lower)) } else { (self.whole(), None) }
+    }
+
     pub(crate) fn check(&self) -> Result<(), EncodeError> {
         let side = |side: usize| side > 0 && side <= SIDE_MAX && side.is_multiple_of(16);
         let slices = self.slices > 0 && self.slices <= IntraConfig::slices_max(self.width, self.height);
         if side(self.width) && side(self.height) && slices { Ok(()) } else { Err(EncodeError::Config(*self)) }
+    }
+}
+
+/// A run of a picture's slices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Band {
+    config: IntraConfig,
+    slices: Range<u16>,
+}
+
+impl Band {
+    /// The picture it belongs to.
+    pub fn config(&self) -> &IntraConfig {
+        &self.config
+    }
+
+    /// Its slices, counted from the picture's top.
+    pub fn slices(&self) -> Range<u16> {
+        self.slices.clone()
+    }
+
+    /// First row of macroblocks.
+    pub fn first_row(&self) -> usize {
+        self.config.first_row(self.slices.start)
+    }
+
+    /// Height in samples.
+    pub fn height(&self) -> usize {
+        16 * (self.config.first_row(self.slices.end) - self.first_row())
     }
 }
 
@@ -60,12 +106,12 @@ impl IntraConfig {
 pub struct IntraEncoder(Encoder);
 
 impl IntraEncoder {
-    /// An encoder of this configuration and QP.
+    /// An encoder of these slices of pictures of the band's configuration, with this QP.
     ///
     /// # Errors
     /// When the configuration is out of range or the library refuses it.
-    pub fn new(config: IntraConfig, qp: u8) -> Result<IntraEncoder, EncodeError> {
-        Encoder::new(config, qp, Shape::Intra).map(IntraEncoder)
+    pub fn new(band: Band, qp: u8) -> Result<IntraEncoder, EncodeError> {
+        Encoder::new(band, qp, Shape::Intra).map(IntraEncoder)
     }
 
     /// Codes the next pictures with another QP.
@@ -76,7 +122,8 @@ impl IntraEncoder {
         self.0.set_qp(qp)
     }
 
-    /// One IDR in Annex B: openh264's SPS, PPS and the slices from the top.
+    /// One IDR in Annex B: openh264's SPS and PPS, as of a picture that is the band alone, and its slices from the top. The
+    /// picture is the whole one.
     ///
     /// # Errors
     /// When the picture has another size, or the library fails or skips.
@@ -119,7 +166,7 @@ mod tests {
                 [(16, 16, 1), (64, 64, 1), (112, 112, 7), (176, 144, 8), (608, 1088, 35), (112, 128, 8)]
             {
                 let picture = noise(width, height, 7, 8);
-                let bytes = IntraEncoder::new(config(width, height, slices, entropy), 20)
+                let bytes = IntraEncoder::new(config(width, height, slices, entropy).whole(), 20)
                     .unwrap()
                     .encode(&picture)
                     .unwrap();
@@ -143,8 +190,8 @@ mod tests {
         let (one, two) = (noise(176, 144, 3, 4), noise(176, 144, 9, 1));
         for entropy in [Entropy::Cavlc, Entropy::Cabac] {
             let config = config(176, 144, 8, entropy);
-            let fresh = IntraEncoder::new(config, 22).unwrap().encode(&one).unwrap();
-            let mut used = IntraEncoder::new(config, 30).unwrap();
+            let fresh = IntraEncoder::new(config.whole(), 22).unwrap().encode(&one).unwrap();
+            let mut used = IntraEncoder::new(config.whole(), 30).unwrap();
             used.encode(&two).unwrap();
             used.set_qp(22).unwrap();
             let slices = |bytes: &[u8]| {
@@ -159,10 +206,53 @@ mod tests {
         }
     }
 
+    /// The samples of some rows of macroblocks, plane by plane.
+    fn rows(picture: &Picture, rows: Range<usize>) -> Vec<u8> {
+        let width = picture.width();
+        let (luma, chroma) = picture.samples().split_at(width * picture.height());
+        let (cb, cr) = chroma.split_at(chroma.len() / 2);
+        let of = |plane: &[u8], row: usize| plane[row * rows.start..row * rows.end].to_vec();
+        [of(luma, 16 * width), of(cb, 4 * width), of(cr, 4 * width)].concat()
+    }
+
+    #[test]
+    fn a_band_decodes_as_its_part_of_the_whole_picture() {
+        for entropy in [Entropy::Cavlc, Entropy::Cabac] {
+            for (width, height, slices) in [(320, 176, 8), (608, 1088, 35), (1280, 720, 8), (320, 176, 3)] {
+                let (config, picture) = (config(width, height, slices, entropy), noise(width, height, 5, 3));
+                let code = |band: Band| IntraEncoder::new(band, 24).unwrap().encode(&picture).unwrap();
+                let decode =
+                    |bytes: &[u8], height| Decoder::new().unwrap().decode(bytes, width, height).unwrap();
+                let whole = decode(&code(config.whole()), height);
+                let (upper, lower) = config.halves();
+                let halves = [upper, lower.unwrap()];
+                assert_eq!(
+                    halves.iter().flat_map(Band::slices).collect::<Vec<_>>(),
+                    (0..slices).collect::<Vec<_>>()
+                );
+                for band in halves {
+                    let bytes = code(band.clone());
+                    assert_eq!(slices_in(&bytes), band.slices().len());
+                    let here = band.first_row()..band.first_row() + band.height() / 16;
+                    let part = decode(&bytes, band.height());
+                    assert!(part.samples() == rows(&whole, here), "{entropy:?} {width} x {height}: {band:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_too_small_for_halves_is_one_band() {
+        for (width, height, slices) in [(16, 16, 1), (64, 64, 1), (112, 128, 8), (1280, 720, 1)] {
+            let config = config(width, height, slices, Entropy::Cabac);
+            assert_eq!(config.halves(), (config.whole(), None), "{width} x {height}");
+        }
+    }
+
     #[test]
     fn damaged_and_cut_pictures_are_errors_or_pictures() {
         let config = config(176, 144, 4, Entropy::Cabac);
-        let bytes = IntraEncoder::new(config, 26).unwrap().encode(&noise(176, 144, 3, 4)).unwrap();
+        let bytes = IntraEncoder::new(config.whole(), 26).unwrap().encode(&noise(176, 144, 3, 4)).unwrap();
         let last = bytes.windows(4).rposition(|bytes| bytes[..3] == [0, 0, 1] && bytes[3] & 31 == 5).unwrap();
         let decode = |bytes: &[u8]| Decoder::new().unwrap().decode(bytes, 176, 144);
         assert!(decode(&bytes[..last]).is_err(), "a picture without its last slice");
@@ -176,22 +266,22 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused() {
         assert!(matches!(
-            IntraEncoder::new(config(176, 144, 10, Entropy::Cabac), 20),
+            IntraEncoder::new(config(176, 144, 10, Entropy::Cabac).whole(), 20),
             Err(EncodeError::Config(_))
         ));
         assert!(matches!(
-            IntraEncoder::new(config(176, 144, 0, Entropy::Cabac), 20),
+            IntraEncoder::new(config(176, 144, 0, Entropy::Cabac).whole(), 20),
             Err(EncodeError::Config(_))
         ));
         assert!(matches!(
-            IntraEncoder::new(config(170, 144, 1, Entropy::Cabac), 20),
+            IntraEncoder::new(config(170, 144, 1, Entropy::Cabac).whole(), 20),
             Err(EncodeError::Config(_))
         ));
         assert!(matches!(
-            IntraEncoder::new(config(176, 144, 1, Entropy::Cabac), 52),
+            IntraEncoder::new(config(176, 144, 1, Entropy::Cabac).whole(), 52),
             Err(EncodeError::Qp(52))
         ));
-        let mut encoder = IntraEncoder::new(config(176, 144, 1, Entropy::Cabac), 20).unwrap();
+        let mut encoder = IntraEncoder::new(config(176, 144, 1, Entropy::Cabac).whole(), 20).unwrap();
         assert_eq!(encoder.set_qp(52), Err(EncodeError::Qp(52)));
         assert!(matches!(encoder.encode(&noise(160, 144, 1, 1)), Err(EncodeError::Size { width: 160, .. })));
     }
@@ -201,7 +291,7 @@ mod tests {
         #[test]
         fn the_decoder_survives_flipped_bits(flips in proptest::collection::vec((any::<u16>(), 0u8..8), 1..12), cut: Option<u16>) {
             let config = config(112, 112, 7, Entropy::Cabac);
-            let mut bytes = IntraEncoder::new(config, 30).unwrap().encode(&noise(112, 112, 5, 2)).unwrap();
+            let mut bytes = IntraEncoder::new(config.whole(), 30).unwrap().encode(&noise(112, 112, 5, 2)).unwrap();
             for (at, bit) in flips {
                 let at = usize::from(at) % bytes.len();
                 bytes[at] ^= 1 << bit;

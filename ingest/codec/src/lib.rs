@@ -20,5 +20,5 @@ pub mod cpu_mask;
 pub use decoder::{DecodeError, Decoder, StreamDecoder};
 pub use encoder::{EncodeError, QP_MAX};
 pub use gop::GopEncoder;
-pub use intra::{Entropy, IntraConfig, IntraEncoder, SLICES_MAX};
+pub use intra::{Band, Entropy, IntraConfig, IntraEncoder, SLICES_MAX};
 pub use picture::{Picture, PictureError, SIDE_MAX};

@@ -8,6 +8,7 @@ mod common;
 use codec::{Decoder, IntraEncoder, Picture};
 use common::{Stream, host, seed};
 use divan::Bencher;
+use mark::hand::Hand;
 use mark::host::Host;
 use mark::{Job, Plan, job::code};
 use releve_watermark::embed::{Luma, embed};
@@ -47,10 +48,11 @@ const ROUNDS: i64 = 30;
 fn main() {
     for size in SHAPES {
         let (_, job) = plan_and_job(size);
-        let coded = code(&job).expect("it is marked");
+        let hand = Hand::start().expect("a thread");
+        let coded = code(&job, &hand).expect("it is marked");
         let (bytes, qp, attempts) = (job.access_unit.len(), coded.qp, coded.attempts);
         let began = cpu_us();
-        (0..ROUNDS).for_each(|_| drop(code(&job)));
+        (0..ROUNDS).for_each(|_| drop(code(&job, &hand)));
         let us = (cpu_us() - began) / ROUNDS;
         let share = us as f64 / 2e6 * 100.0;
         println!("{size}: IDR {bytes} bytes, QP {qp}, {attempts} attempts");
@@ -62,7 +64,8 @@ fn main() {
 #[divan::bench(args = SHAPES)]
 fn whole(bencher: Bencher<'_, '_>, size: &str) {
     let (_, job) = plan_and_job(size);
-    bencher.bench(|| code(&job));
+    let hand = Hand::start().expect("a thread");
+    bencher.bench(|| code(&job, &hand));
 }
 
 #[divan::bench(args = SHAPES)]
@@ -84,22 +87,23 @@ fn embed_both(bencher: Bencher<'_, '_>, size: &str) {
 fn encode_one(bencher: Bencher<'_, '_>, size: &str) {
     let (plan, job) = plan_and_job(size);
     let picture = picture(&plan, &job);
-    let mut encoder = IntraEncoder::new(plan.intra(), 20).expect("an encoder");
+    let mut encoder = IntraEncoder::new(plan.intra().whole(), 20).expect("an encoder");
     bencher.bench_local(|| encoder.encode(&picture));
 }
 
 #[divan::bench(args = SHAPES)]
 fn start_encoder(bencher: Bencher<'_, '_>, size: &str) {
     let (plan, _) = plan_and_job(size);
-    bencher.bench(|| IntraEncoder::new(plan.intra(), 20));
+    bencher.bench(|| IntraEncoder::new(plan.intra().whole(), 20));
 }
 
 #[divan::bench(args = SHAPES)]
 fn splice_one(bencher: Bencher<'_, '_>, size: &str) {
     let (plan, job) = plan_and_job(size);
     let picture = picture(&plan, &job);
-    let coded =
-        IntraEncoder::new(plan.intra(), 20).and_then(|mut encoder| encoder.encode(&picture)).expect("coded");
+    let whole = plan.intra().whole();
+    let coded = IntraEncoder::new(whole.clone(), 20).and_then(|mut encoder| encoder.encode(&picture));
+    let coded = [(whole, coded.expect("coded"))];
     let host = Host::read(&plan, &job.access_unit).expect("an IDR");
     bencher.bench(|| mark::splice::splice(&plan, &host, &coded));
 }

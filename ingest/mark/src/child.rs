@@ -17,7 +17,9 @@ use tokio::time::timeout;
 /// How long a new worker may take to say that it is ready.
 const START_DEADLINE: Duration = Duration::from_secs(5);
 /// A worker keeps the memory of one picture for the next: asking the kernel for it anew each time took a sixth of its time.
-const KEEP_MEMORY: &str = "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=134217728";
+/// Both of its threads have theirs from one heap, because a second one would take address space that its wall counts.
+const KEEP_MEMORY: &str =
+    "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=134217728:glibc.malloc.arena_max=1";
 /// Lines of a worker's standard error that are logged.
 const LOG_LINES_MAX: usize = 50;
 /// Bytes of such a line that are logged.

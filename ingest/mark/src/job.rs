@@ -2,19 +2,21 @@
 //!
 //! In: a `Job`, which is plain bytes and numbers. Out: `Coded` slices (made where the codec may run) and then `Marked`
 //! pieces (put together where the stream's bytes are trusted to be the stream's). The same job gives the same bytes on
-//! every machine: integers only, a fresh codec for each picture, one thread.
+//! every machine: integers only, a fresh codec for each picture, and two hands (`hand`) that know nothing of each other.
 
 use crate::h264::nal::{self, Units, kind};
 use crate::h264::{IdrHeader, Pps};
+use crate::hand::Hand;
 use crate::host::{Host, HostError};
 use crate::pad::{self, TooLong};
 use crate::plan::{Misfit, Plan};
 use crate::rate;
 use crate::splice::{self, SpliceError};
 use bytes::Bytes;
-use codec::{DecodeError, Decoder, EncodeError, IntraEncoder, PictureError};
+use codec::{Band, DecodeError, Decoder, EncodeError, IntraConfig, IntraEncoder, Picture, PictureError};
 use media::unit::Piece;
 use releve_watermark::embed::{EmbedError, Luma, PatternSeed, embed};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// One IDR to mark, with everything that decides its bytes.
@@ -87,6 +89,9 @@ pub enum MarkError {
     /// The stream's length prefixes are too short.
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    /// The system gives no second thread.
+    #[error("no thread to code with: {0}")]
+    Thread(String),
     /// The slices are not what a worker may give.
     #[error("slice {slice} of the marked picture: {what}")]
     Untrue {
@@ -128,18 +133,24 @@ impl Plan {
 /// Any: the picture then goes out as it came.
 pub fn mark(job: &Job) -> Result<Marked, MarkError> {
     let plan = Plan::of_job(job)?;
-    assemble(&plan, &job.access_unit, code(job)?)
+    let hand = Hand::start().map_err(|error| MarkError::Thread(error.to_string()))?;
+    assemble(&plan, &job.access_unit, code(job, &hand)?)
 }
 
 /// Decodes, embeds, codes twice and splices: the part that runs in the worker process.
 ///
 /// # Errors
 /// Any: the picture then goes out as it came.
-pub fn code(job: &Job) -> Result<Coded, MarkError> {
+pub fn code(job: &Job, hand: &Hand) -> Result<Coded, MarkError> {
     let plan = Plan::of_job(job)?;
     let host = Host::read(&plan, &job.access_unit)?;
     let config = plan.intra();
-    let picture = Decoder::new()?.decode(&host.annexb(&plan), config.width, config.height)?;
+    let (mut qp, mut attempts) = (rate::first_qp(host.qp), 1);
+    let decode = || Decoder::new()?.decode(&host.annexb(&plan), config.width, config.height);
+    let (picture, started) = hand.both(decode, move || start(config, qp));
+    let picture = picture?;
+    let (upper, lower) = started?;
+    let mut halves = Halves { hand, upper, lower };
     let [left, _, top, bottom] = plan.sps().crop.map(|samples| samples as usize);
     let luma = Luma {
         samples: picture.luma(),
@@ -150,27 +161,64 @@ pub fn code(job: &Job) -> Result<Coded, MarkError> {
         rows: config.height - top - bottom,
     };
     let (a, b) = embed(&luma, &job.seed, job.strength)?;
-    let (a, b) = (picture.with_luma(a)?, picture.with_luma(b)?);
+    let (a, b) = (Arc::new(picture.with_luma(a)?), Arc::new(picture.with_luma(b)?));
 
     let cap = rate::cap(host.slice_bytes() as u64, job.previous_gop_bytes);
-    let (mut qp, mut attempts) = (rate::first_qp(host.qp), 1);
-    let mut encoder = IntraEncoder::new(config, qp)?;
-    let mut coded_a = encoder.encode(&a)?;
-    while let Some(coarser) =
-        rate::next_qp(qp, coded_a.len() as u64, cap).filter(|_| attempts <= rate::RETRIES)
-    {
+    let mut coded_a = halves.encode(&a, qp)?;
+    while let Some(coarser) = rate::next_qp(qp, bytes(&coded_a), cap).filter(|_| attempts <= rate::RETRIES) {
         qp = coarser;
         attempts += 1;
-        encoder.set_qp(qp)?;
-        coded_a = encoder.encode(&a)?;
+        coded_a = halves.encode(&a, qp)?;
     }
-    let coded_b = encoder.encode(&b)?;
+    let coded_b = halves.encode(&b, qp)?;
 
     let slices_a = splice::splice(&plan, &host, &coded_a)?;
     let slices_b = splice::splice(&plan, &host, &coded_b)?;
     let level = |(a, b): (&Vec<u8>, &Vec<u8>)| pad::pad(a, b, plan.length_size());
     let pairs = slices_a.iter().zip(&slices_b).map(level).collect::<Result<_, _>>()?;
     Ok(Coded { pairs, qp, attempts })
+}
+
+/// The encoders of one picture's variants: the upper half's here, the lower one's at the other hand.
+struct Halves<'h> {
+    hand: &'h Hand,
+    upper: Half,
+    /// None of a picture that is too small for halves. With the other hand while it codes.
+    lower: Option<Half>,
+}
+
+type Half = (Band, IntraEncoder);
+
+impl Halves<'_> {
+    /// A picture's slices, band by band.
+    fn encode(&mut self, picture: &Arc<Picture>, qp: u8) -> Result<Vec<(Band, Vec<u8>)>, EncodeError> {
+        let Some(mut lower) = self.lower.take() else {
+            return Ok(vec![half(&mut self.upper, picture, qp)?]);
+        };
+        let same = Arc::clone(picture);
+        let (above, (below, lower)) = self
+            .hand
+            .both(|| half(&mut self.upper, picture, qp), move || (half(&mut lower, &same, qp), lower));
+        self.lower = Some(lower);
+        Ok(vec![above?, below?])
+    }
+}
+
+/// Starts the encoders of a picture's bands.
+fn start(config: IntraConfig, qp: u8) -> Result<(Half, Option<Half>), EncodeError> {
+    let start = |band: Band| IntraEncoder::new(band.clone(), qp).map(|encoder| (band, encoder));
+    let (upper, lower) = config.halves();
+    Ok((start(upper)?, lower.map(start).transpose()?))
+}
+
+fn half((band, encoder): &mut Half, picture: &Picture, qp: u8) -> Result<(Band, Vec<u8>), EncodeError> {
+    encoder.set_qp(qp)?;
+    Ok((band.clone(), encoder.encode(picture)?))
+}
+
+/// How long a coded picture is.
+fn bytes(coded: &[(Band, Vec<u8>)]) -> u64 {
+    coded.iter().map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// Puts coded slices between the stream's own bytes: the part that runs where the stream is. Believes nothing about the

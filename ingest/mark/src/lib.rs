@@ -10,7 +10,7 @@
 //! A stream whose IDR pictures are too far apart can be coded anew first: `normalise`.
 //!
 //! Pure are `h264`, `plan`, `host`, `splice`, `pad`, `rate`, `wire` and all of `job` but the codec it calls. Effects:
-//! `sandbox` and `worker` in the child process that decodes (a publisher's bytes meet C++ code there and nowhere else),
+//! `sandbox`, `hand` and `worker` in the child process that decodes (a publisher's bytes meet C++ code there and nowhere else),
 //! `pool` and `normalise::coder` in the parent, which run the children (`child`) and believe nothing they say. ISO/IEC 14496-10 and 14496-15;
 //! `research/idr-openh264.md` has the measurements.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@
 mod child;
 pub mod fuzzing;
 pub mod h264;
+pub mod hand;
 pub mod host;
 pub mod job;
 pub mod normalise;

@@ -1,7 +1,7 @@
 //! The walls of the worker process: what it can no longer do once a publisher's bytes arrive.
 //!
-//! In: a process with one thread and three open descriptors. Out: the same, with limits it cannot take back, and a list
-//! of those that this kernel refused. Linux: setrlimit(2), unshare(2), prctl(2), seccomp(2).
+//! In: a process with one thread and three open descriptors. Out: the same with the threads it needs and limits that it
+//! cannot take back, and a list of those that this kernel refused. Linux: setrlimit(2), unshare(2), prctl(2), seccomp(2).
 //!
 //! | wall | against |
 //! |---|---|
@@ -17,7 +17,7 @@ use rustix::thread::{UnshareFlags, set_no_new_privs};
 use rustix::time::{ClockId, clock_gettime};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
+    apply_filter_all_threads,
 };
 use std::collections::BTreeMap;
 
@@ -45,26 +45,29 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// Puts up every wall it can, and returns the missing ones. Call it once, before the first job, from the only thread.
+/// Puts up every wall it can, and returns the missing ones. Call it once, before the first job, from the only thread. What
+/// `threads` starts is behind the same walls: namespaces are left before, because only a lone thread may leave them all, and
+/// the rest holds for the process, or is laid on all of its threads.
 #[must_use = "a missing wall must be told to the operator"]
-pub fn enter() -> Vec<Missing> {
+pub fn enter<T>(threads: impl FnOnce() -> T) -> (T, Vec<Missing>) {
     let mut missing = Vec::new();
     let mut put = |wall, result: Result<(), String>| {
         if let Err(reason) = result {
             missing.push(Missing { wall, reason });
         }
     };
+    put("network namespace", leave_network());
+    let started = threads();
     put("address space limit", limit(Resource::As, ADDRESS_SPACE_BYTES));
     put("core file limit", limit(Resource::Core, 0));
     put("file size limit", limit(Resource::Fsize, 0));
     put("process limit", limit(Resource::Nproc, 0));
     put("CPU limit", renew_cpu());
-    put("network namespace", leave_network());
     put("descriptor limit", limit(Resource::Nofile, DESCRIPTORS));
     put("not traceable", set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(said));
     put("no new privileges", set_no_new_privs(true).map_err(said));
     put("system call filter", filter());
-    missing
+    (started, missing)
 }
 
 /// Gives the process CPU time for one more job.
@@ -163,5 +166,5 @@ fn filter() -> Result<(), String> {
         architecture,
     );
     let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|error| error.to_string())?;
-    apply_filter(&program).map_err(|error| error.to_string())
+    apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }

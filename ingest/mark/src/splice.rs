@@ -1,6 +1,6 @@
 //! Donor slices under the host's header: what openh264 coded becomes slices of the host's picture.
 //!
-//! In: one IDR of openh264 in Annex B, the host. Out: NAL units, one a slice, checked for count and place. Pure.
+//! In: one IDR of openh264 in Annex B a band of the picture, the host. Out: NAL units, one a slice, checked for count and place. Pure.
 
 use crate::h264::bits::{self, BitWriter};
 use crate::h264::nal::{self, kind};
@@ -8,7 +8,7 @@ use crate::h264::pps::INIT_QP;
 use crate::h264::{IdrHeader, Malformed, Pps, Sps, slice};
 use crate::host::Host;
 use crate::plan::Plan;
-use codec::IntraConfig;
+use codec::{Band, IntraConfig};
 use thiserror::Error;
 
 /// A donor that is not what the encoder was asked for.
@@ -36,33 +36,49 @@ pub enum SpliceError {
 /// The host's new slices, from the top.
 ///
 /// # Errors
-/// When the donor is not what was asked for.
-pub fn splice(plan: &Plan, host: &Host<'_>, donor: &[u8]) -> Result<Vec<Vec<u8>>, SpliceError> {
+/// When a donor is not what was asked for.
+pub fn splice(plan: &Plan, host: &Host<'_>, donors: &[(Band, Vec<u8>)]) -> Result<Vec<Vec<u8>>, SpliceError> {
+    let mut spliced = Vec::with_capacity(plan.slices().into());
+    for (band, donor) in donors {
+        graft(plan, host, band, donor, &mut spliced)?;
+    }
+    Ok(spliced)
+}
+
+/// The slices of one band.
+fn graft(
+    plan: &Plan,
+    host: &Host<'_>,
+    band: &Band,
+    donor: &[u8],
+    spliced: &mut Vec<Vec<u8>>,
+) -> Result<(), SpliceError> {
     let units = nal::split_annexb(donor);
     let find =
         |kind| units.iter().find(|unit| nal::kind_of(unit) == kind).copied().ok_or(SpliceError::NoSets);
     let sps = Sps::parse(find(kind::SPS)?)?;
     let pps = Pps::parse(find(kind::PPS)?)?;
-    if (sps.columns, sps.rows) != (plan.sps().columns, plan.sps().rows)
+    if (sps.columns as usize, sps.rows as usize) != (band.config().width / 16, band.height() / 16)
         || (pps.cabac, pps.init_qp, pps.deblocking_control) != (plan.own().cabac, INIT_QP, true)
     {
         return Err(SpliceError::Tools);
     }
-    let config = plan.intra();
     let slices: Vec<_> = units.iter().filter(|unit| nal::kind_of(unit) == kind::IDR).collect();
-    let wrong = |slice| SpliceError::Slices { slice, slices: config.slices };
-    if slices.len() != usize::from(config.slices) {
-        return Err(wrong(slices.len()));
+    let wrong = |slice| SpliceError::Slices { slice, slices: plan.slices() };
+    if slices.len() != band.slices().len() {
+        return Err(wrong(usize::from(band.slices().start) + slices.len()));
     }
-    let mut spliced = Vec::with_capacity(slices.len());
-    for (number, unit) in (0..).zip(slices) {
-        let header = IdrHeader::parse(unit, &sps, &pps)?;
-        if header.first_mb != first_mb(&config, number) {
+    let first = first_mb(band.config(), band.slices().start);
+    for (number, unit) in band.slices().zip(slices) {
+        // The donor counts from the top of the band.
+        let mut header = IdrHeader::parse(unit, &sps, &pps)?;
+        header.first_mb += first;
+        if header.first_mb != first_mb(band.config(), number) {
             return Err(wrong(number.into()));
         }
         spliced.push(rehead(plan, host, unit, &header)?);
     }
-    Ok(spliced)
+    Ok(())
 }
 
 /// The first macroblock of a slice.

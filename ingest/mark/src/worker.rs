@@ -4,6 +4,7 @@
 //! and cannot (`sandbox`). Ends when its input ends. It serves one job at a time; a panic or a crash ends the process
 //! and the pool starts another.
 
+use crate::hand::Hand;
 use crate::normalise::Session;
 use crate::wire::{self, HEADER_BYTES, Kind};
 use crate::{job, sandbox};
@@ -12,13 +13,20 @@ use std::process::ExitCode;
 
 /// Body of the process. Call it first thing, with no other thread running.
 pub fn main() -> ExitCode {
-    let missing = sandbox::enter();
+    let (hand, missing) = sandbox::enter(Hand::start);
+    let hand = match hand {
+        Ok(hand) => hand,
+        Err(error) => {
+            eprintln!("mark worker: the system gives it no second thread: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut text = String::new();
     for wall in &missing {
         eprintln!("mark worker: no {wall}");
         text.push_str(&format!("{wall}\n"));
     }
-    match serve(&mut io::stdin().lock(), &mut io::stdout().lock(), &text) {
+    match serve(&mut io::stdin().lock(), &mut io::stdout().lock(), &text, &hand) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mark worker: {error}");
@@ -31,7 +39,7 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// When the input is no frame or ends inside one, or the output is gone.
-pub fn serve(input: &mut impl Read, output: &mut impl Write, missing: &str) -> io::Result<()> {
+pub fn serve(input: &mut impl Read, output: &mut impl Write, missing: &str, hand: &Hand) -> io::Result<()> {
     output.write_all(&wire::hello(missing))?;
     output.flush()?;
     let mut header = [0; HEADER_BYTES];
@@ -56,7 +64,7 @@ pub fn serve(input: &mut impl Read, output: &mut impl Write, missing: &str) -> i
             wire::stepped(id, &session.step(step).map_err(|error| error.to_string()))
         } else {
             let (id, work) = wire::read_job(&body).map_err(io::Error::other)?;
-            wire::reply(id, &job::code(&work).map_err(|error| error.to_string()))
+            wire::reply(id, &job::code(&work, hand).map_err(|error| error.to_string()))
         };
         output.write_all(&answer)?;
         output.flush()?;
@@ -69,11 +77,11 @@ mod tests {
 
     #[test]
     fn input_that_is_no_job_ends_it() {
-        let mut output = Vec::new();
-        assert!(serve(&mut &b""[..], &mut output, "one wall").is_ok());
+        let (mut output, hand) = (Vec::new(), Hand::start().unwrap());
+        assert!(serve(&mut &b""[..], &mut output, "one wall", &hand).is_ok());
         assert_eq!(output, wire::hello("one wall"));
-        assert!(serve(&mut &b"GET / HTTP/1.1\r\n\r\n"[..], &mut Vec::new(), "").is_err());
-        assert!(serve(&mut &b"RLM"[..], &mut Vec::new(), "").is_err());
-        assert!(serve(&mut &wire::hello("me too")[..], &mut Vec::new(), "").is_err());
+        assert!(serve(&mut &b"GET / HTTP/1.1\r\n\r\n"[..], &mut Vec::new(), "", &hand).is_err());
+        assert!(serve(&mut &b"RLM"[..], &mut Vec::new(), "", &hand).is_err());
+        assert!(serve(&mut &wire::hello("me too")[..], &mut Vec::new(), "", &hand).is_err());
     }
 }

@@ -39,7 +39,7 @@ fn hosts() -> Vec<Stream> {
     let picture = picture(width, height, 0);
     let coded = |entropy| {
         let config = IntraConfig { width, height, slices: 2, entropy };
-        Stream::of_annexb(&IntraEncoder::new(config, 24).unwrap().encode(&picture).unwrap())
+        Stream::of_annexb(&IntraEncoder::new(config.whole(), 24).unwrap().encode(&picture).unwrap())
     };
     vec![coded(Entropy::Cabac), coded(Entropy::Cavlc)]
 }

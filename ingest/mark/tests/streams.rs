@@ -8,9 +8,11 @@ mod encrypted;
 mod normalise;
 
 use bytes::Bytes;
-use codec::Decoder;
+use codec::{Band, Decoder, Entropy, IntraConfig, IntraEncoder, Picture};
 use common::{Stream, annexb, chosen, decode_strictly, ffmpeg_or_skip, host, seed};
 use mark::h264::nal::{self, Units, kind};
+use mark::host::Host;
+use mark::splice::splice;
 use mark::{Marked, Plan, mark};
 use media::unit::Piece;
 use releve_watermark::embed::{Luma, embed};
@@ -192,6 +194,36 @@ fn holds(name: &str, stream: &Stream, length_size: u8, slices: u16) {
                 mark::host::Host::read(&own, &slices_only(&units[at], length_size)).unwrap().annexb(&own);
             let picture = Decoder::new().unwrap().decode(&host, config.width, config.height).unwrap();
             assert!(picture.samples() == pixels(mix), "{name}: openh264 and ffmpeg agree on picture {at}");
+        }
+    }
+}
+
+/// It does not matter to any byte whether a picture was coded at once or by halves.
+#[test]
+fn halves_are_spliced_as_the_whole_picture_is() {
+    for entropy in [Entropy::Cavlc, Entropy::Cabac] {
+        for (width, height) in [(320, 192), (640, 368), (608, 1088)] {
+            let samples = (0..width * height * 3 / 2).map(|i| {
+                let (x, y) = (i % width, i / width);
+                (60 + ((x * 7) ^ (y * 3)) % 90 + (x * y / 16) % 40) as u8
+            });
+            let picture = Picture::new(width, height, samples.collect()).unwrap();
+            let code = |bands: Vec<Band>, qp| -> Vec<(Band, Vec<u8>)> {
+                let coded = |band: Band| IntraEncoder::new(band, qp).unwrap().encode(&picture).unwrap();
+                bands.into_iter().map(|band| (band.clone(), coded(band))).collect()
+            };
+            let config = IntraConfig { width, height, slices: 8, entropy };
+            let stream = Stream::of_annexb(&code(vec![config.whole()], 24)[0].1);
+            let plan = Plan::of(&stream.avcc(4)).unwrap();
+            assert_eq!(plan.intra(), config);
+            let unit = stream.units[0].bytes(4);
+            let host = Host::read(&plan, &unit).unwrap();
+            for qp in [10, 22, 40] {
+                let (upper, lower) = config.halves();
+                let by_halves = splice(&plan, &host, &code(vec![upper, lower.unwrap()], qp)).unwrap();
+                assert_eq!(by_halves.len(), 8);
+                assert!(by_halves == splice(&plan, &host, &code(vec![config.whole()], qp)).unwrap());
+            }
         }
     }
 }

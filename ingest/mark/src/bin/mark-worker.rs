@@ -9,11 +9,21 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() != Some("--probe") {
         return mark::worker::main();
     }
-    for wall in mark::sandbox::enter() {
+    let (hand, missing) = mark::sandbox::enter(mark::hand::Hand::start);
+    for wall in missing {
         println!("missing {wall}");
     }
-    for (what, refused) in mark::sandbox::probe() {
-        println!("{} {what}", if refused { "refused" } else { "allowed" });
-    }
+    let Ok(hand) = hand else {
+        eprintln!("mark-worker: the system gives it no second thread");
+        return ExitCode::FAILURE;
+    };
+    let say = |of: &str, tried: Vec<(&str, bool)>| {
+        for (what, refused) in tried {
+            println!("{} {what}{of}", if refused { "refused" } else { "allowed" });
+        }
+    };
+    let ((), there) = hand.both(|| (), mark::sandbox::probe);
+    say("", mark::sandbox::probe());
+    say(", second hand", there);
     ExitCode::SUCCESS
 }
