@@ -181,12 +181,25 @@ impl Cluster {
     /// # Errors
     /// When it fails or does not print one JSON object.
     pub fn identify(&self, clip: &Path, more: &[&str]) -> Result<(i32, Value)> {
+        let (code, mut found) = self.identify_each(&[clip], more)?;
+        Ok((code, found.remove(0)))
+    }
+
+    /// The same of several clips in one call.
+    ///
+    /// # Errors
+    /// When it fails or does not print one JSON object a clip.
+    pub fn identify_each(&self, clips: &[&Path], more: &[&str]) -> Result<(i32, Vec<Value>)> {
         let mut trace = Command::new(program("releve-trace")?);
-        trace.arg("identify").arg("--dir").arg(self.dir()).arg("--clip").arg(clip).arg("--json").args(more);
+        trace.arg("identify").arg("--dir").arg(self.dir()).arg("--json").args(more);
+        trace.args(clips.iter().flat_map(|clip| [Path::new("--clip"), clip]));
         let out = trace.output()?;
         let code = out.status.code().context("the tracer was ended")?;
         ensure!([0, 3, 4].contains(&code), "{trace:?} ({code}): {}", String::from_utf8_lossy(&out.stderr));
-        Ok((code, serde_json::from_slice(&out.stdout)?))
+        let found = out.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let found: Vec<_> = found.map(serde_json::from_slice).collect::<Result<_, _>>()?;
+        ensure!(found.len() == clips.len(), "{} answers for {} clips", found.len(), clips.len());
+        Ok((code, found))
     }
 
     /// The exit code of the tracer's own check of a report.

@@ -167,6 +167,12 @@ fn a_wrong_command_line_and_a_missing_file_end_differently() {
     assert!(code == Some(1) && said.contains("nothing.mp4"), "{said}");
     let (code, said) = ends(&[&asked[..], &[&register]].concat());
     assert!(code == Some(1) && said.contains("nothing is archived"), "{said}");
+    let report = path("report.html");
+    for more in [&[&register, "--clip", &register][..], &["-"]] {
+        let (code, said) = ends(&[&asked[..], more, &["--report", &report]].concat());
+        assert!(code == Some(1) && said.contains("--report is of one clip"), "{said}");
+    }
+    assert!(!std::path::Path::new(&report).exists(), "a report of one of several clips");
     std::fs::write(&keys, "code 1 00\n").unwrap();
     let (code, said) = ends(&[&asked[..], &[&register]].concat());
     assert!(code == Some(1) && said.contains("line 1") && !said.contains("00\n"), "{said}");
