@@ -9,6 +9,8 @@
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files, without a check and with its own
 #            (secure_link); RELEVE_BENCH_VIEWERS sets how many, here and in what follows down to reload
+#   https    the same through TLS 1.3 (AES-128-GCM), beside nginx with TLS and the same bytes; a sample of viewers opens what it
+#            gets, of all others the records are counted
 #   many     the same with more viewers at 250 kb/s, by several relays where one may not have so many files open
 #   parts    the same at the rate of low latency: each viewer takes a playlist and a part of a third of a second by turns
 #   idle     memory of a connection that has asked once and waits, beside nginx's

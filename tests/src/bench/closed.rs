@@ -72,6 +72,7 @@ pub fn run(short: bool) -> Result<Report> {
                 warm_up: WARM_UP,
                 time,
                 habit: kind.habit,
+                secure: false,
             };
             for turn in 0..2 {
                 if (round + turn) % 2 == 0 {

@@ -1,7 +1,7 @@
 //! The yardstick for relays: Debian's nginx with the same live stream as plain files, on loopback in a folder of its own.
 //!
 //! In: a viewer's playlist. Out: nginx, and a thread that writes what the playlist names beside it, as it comes. It checks
-//! nothing, or every request's signature, as operators without a relay do (`secure_link`).
+//! nothing, or every request's signature, as operators without a relay do (`secure_link`); through TLS it checks nothing.
 
 use super::load::Habit;
 use crate::child::Child;
@@ -34,13 +34,15 @@ pub enum Check {
     Nothing,
     /// The signature that each path begins with.
     Signature,
+    /// Nothing; it seals what it gives.
+    Tls,
 }
 
 /// nginx with a worker a core, as its authors advise for many viewers of few files.
 pub struct Files {
     /// The master; its workers are its children.
     pub child: Child,
-    /// Where it serves.
+    /// Where it serves its viewers.
     pub address: SocketAddr,
     /// Below which paths: one an account.
     pub below: Vec<String>,
@@ -67,11 +69,23 @@ impl Files {
             Habit::Paced | Habit::Reload | Habit::Idle | Habit::Playlists | Habit::Segments => "",
         };
         let (serves, below) = match check {
-            Check::Nothing => (format!("root {}/root; {fresh}", dir.display()), vec!["/".to_owned()]),
+            Check::Nothing | Check::Tls => {
+                (format!("root {}/root; {fresh}", dir.display()), vec!["/".to_owned()])
+            }
             Check::Signature => {
                 let below = (0..accounts).map(|account| signed(&format!("account-{account}")));
                 (guarded(&dir.join("root")), below.collect::<Result<_>>()?)
             }
+        };
+        let secure = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let tls = if check == Check::Tls {
+            format!(
+                "listen {secure} ssl reuseport backlog=4096; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
+                pem("first.pem"),
+                pem("first.key")
+            )
+        } else {
+            String::new()
         };
         let config = format!(
             "{user}\nworker_processes auto;\nworker_rlimit_nofile {files};\ndaemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\n\
@@ -80,7 +94,7 @@ impl Files {
              open_file_cache max=1000 inactive=20s; open_file_cache_valid 1s;\n\
              types {{ application/vnd.apple.mpegurl m3u8; video/mp4 m4s; }}\n\
              client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3; uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;\n\
-             server {{ listen {address} reuseport backlog=4096; {serves} }} }}\n",
+             server {{ listen {address} reuseport backlog=4096; {tls} {serves} }} }}\n",
             dir = dir.display(),
             files = super::load::raise_descriptor_limit(),
             connections = super::load::raise_descriptor_limit().saturating_sub(100),
@@ -98,7 +112,8 @@ impl Files {
         let stop = Arc::new(AtomicBool::new(false));
         let (root, playlist, stopping) = (dir.join("root"), playlist.to_owned(), stop.clone());
         let copying = std::thread::spawn(move || copy(&playlist, habit, &root, &stopping));
-        let files = Files { child, address, below, stop, copying: Some(copying), _folder: folder };
+        let serves = if check == Check::Tls { secure } else { address };
+        let files = Files { child, address: serves, below, stop, copying: Some(copying), _folder: folder };
         let status = |below: &str| -> Result<u16> {
             Ok(http::get(&format!("http://{address}{below}video.m3u8"))?.status)
         };
@@ -136,6 +151,11 @@ impl Drop for Files {
     fn drop(&mut self) {
         let _ = self.end_copy(); // a benchmark that fails says why elsewhere
     }
+}
+
+/// A file of the tests' certificates.
+pub(super) fn pem(name: &str) -> String {
+    format!("{}/../relay/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A server's lines that give what lies in a folder below good signatures: of the time it ends and whose it is.

@@ -85,6 +85,7 @@ fn climb(
             warm_up: WARM_UP,
             time,
             habit: Habit::Paced,
+            secure: false,
         };
         let sample = measure(&load, programs)?;
         sample.outcome.words.iter().for_each(|word| eprintln!("error: {viewers} viewers: {word}"));

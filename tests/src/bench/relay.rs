@@ -69,6 +69,7 @@ fn beside(of: &Match) -> Result<Report> {
         warm_up: WARM_UP,
         time,
         habit,
+        secure: false,
     };
     let turns = if of.signed { 3 } else { 2 };
     let (mut ours, mut theirs, mut signed) = (Vec::new(), Vec::new(), Vec::new());
@@ -126,8 +127,8 @@ pub fn idle(short: bool) -> Result<Report> {
     let mut show = Show::start(feed::MEGABIT, "", viewers)?;
     // Whoever is idle for half a minute is closed: all of them are measured before that.
     let (ramp, warm_up, time) = (Load::ramp_of(viewers), WARM_UP, Duration::from_secs(3));
-    let load =
-        |servers, entrance| Load { servers, entrance, viewers, ramp, warm_up, time, habit: Habit::Idle };
+    let (habit, secure) = (Habit::Idle, false);
+    let load = |servers, entrance| Load { servers, entrance, viewers, ramp, warm_up, time, habit, secure };
     let ours = measure(&load(show.servers.clone(), Entrance::Tokens(show.paths.clone())), &show.relays())?;
     show.cluster.check_alive()?;
     let files = Files::start(&format!("{}video.m3u8", show.base), Habit::Idle, Check::Nothing, ACCOUNTS)?;
@@ -203,7 +204,8 @@ fn after_burst(servers: Vec<SocketAddr>, below: Vec<String>, viewers: usize) -> 
     let next = format!("http://{}{}video.m3u8", servers[0], below[0]);
     let entrance = Entrance::Below(below);
     let (warm_up, time) = (Duration::ZERO, Duration::from_secs(2));
-    let load = Load { servers, entrance, viewers, ramp: BURST, warm_up, time, habit: Habit::Idle };
+    let (habit, secure) = (Habit::Idle, false);
+    let load = Load { servers, entrance, viewers, ramp: BURST, warm_up, time, habit, secure };
     let (outcome, next_ms, later_ms, _) = load.run(|| {
         let asked = Instant::now();
         http::get(&next)?.ok()?;
@@ -225,7 +227,8 @@ pub fn reload(short: bool) -> Result<Report> {
     let time = Duration::from_secs(if short { 12 } else { 40 });
     let (servers, entrance) = (show.servers.clone(), Entrance::Tokens(show.paths.clone()));
     let (ramp, warm_up) = (Load::ramp_of(viewers), WARM_UP);
-    let load = Load { servers, entrance, viewers, ramp, warm_up, time, habit: Habit::Reload };
+    let (habit, secure) = (Habit::Reload, false);
+    let load = Load { servers, entrance, viewers, ramp, warm_up, time, habit, secure };
     let sample = measure(&load, &show.relays())?;
     show.cluster.check_alive()?;
     for word in &sample.outcome.words {
@@ -253,7 +256,7 @@ pub fn reload(short: bool) -> Result<Report> {
 const LAST_ANSWER_MS: f64 = 250.0;
 
 /// Medians over rounds; processor time per GB comes first.
-fn figures(samples: &mut [Sample]) -> Vec<(String, f64)> {
+pub(super) fn figures(samples: &mut [Sample]) -> Vec<(String, f64)> {
     let mut rows: Vec<(&str, Vec<f64>)> = Vec::new();
     for sample in samples {
         let out = &mut sample.outcome;

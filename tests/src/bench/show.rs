@@ -64,6 +64,16 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn start(feed: &str, ingest_toml: &str, viewers: usize) -> Result<Show> {
+        Show::start_with(feed, ingest_toml, viewers, &[])
+    }
+
+    /// The same with more environment for all programs.
+    pub(super) fn start_with(
+        feed: &str,
+        ingest_toml: &str,
+        viewers: usize,
+        env: &[(&str, &str)],
+    ) -> Result<Show> {
         let room = room()?;
         ensure!(room > 0, "at most {DESCRIPTORS_KEPT} open files: no viewer has room");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -71,13 +81,14 @@ impl Show {
             viewers <= room * cores,
             "{viewers} viewers, but at most {room} for each of {cores} nginx workers"
         );
-        let cluster = Cluster::start_with(viewers.div_ceil(room), ingest_toml, &[])?;
+        let cluster = Cluster::start_with(viewers.div_ceil(room), ingest_toml, env)?;
         let key = cluster.add_stream("bench", Mark::Require)?;
         let publisher = Publisher::looped(feed, &cluster.publish_url(&key)?, cluster.dir())?;
         let mut paths = Vec::new();
         for account in 0..ACCOUNTS {
             let url = cluster.mint("bench", &format!("account-{account}"), 3600)?.remove(0);
-            paths.push(http::split(&url)?.1.to_owned());
+            let path = url.find("/live/").with_context(|| format!("no stream in {url}"))?;
+            paths.push(url[path..].to_owned());
         }
         let servers: Vec<_> =
             cluster.relays.iter().map(|relay| relay.port("listen")).collect::<Result<_>>()?;

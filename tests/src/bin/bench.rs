@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 
 const NAMES: &str =
-    "burst, closed, first, flat, hold, idle, ingest, many, parts, relay, reload, takeover, trace";
+    "burst, closed, first, flat, hold, https, idle, ingest, many, parts, relay, reload, takeover, trace";
 
 fn main() -> ExitCode {
     match run() {
@@ -52,6 +52,7 @@ fn run() -> Result<u64> {
         Some("closed") => tests::bench::closed::run(short)?,
         Some("first") => tests::bench::first::run(short)?,
         Some("flat") => tests::bench::flat::run(short)?,
+        Some("https") => tests::bench::https::run(short)?,
         Some("reload") => tests::bench::relay::reload(short)?,
         Some(other) => bail!("there is no benchmark {other:?}; there are: {NAMES}"),
         None => bail!("usage: bench NAME [--short] [--json]; there are: {NAMES}"),

@@ -5,12 +5,15 @@
 //! own epoll; each viewer keeps one connection. The load is open: a viewer asks when its time has
 //! come, however late the answer before was, and latency counts from that time; but for those who take all they can get
 //! (`Habit::Playlists`, `Habit::Segments`). Bodies are thrown away in the kernel (`MSG_TRUNC`), but for a sample of viewers
-//! whose bytes are hashed and compared.
+//! whose bytes are hashed and compared. Through TLS that is done record by record: playlists and the sample's segments are
+//! opened, of all others the records' headers are read.
 
 mod answer;
 pub mod crew;
 mod thread;
+mod tls;
 mod viewer;
+mod wire;
 
 use anyhow::{Context, Result};
 use crew::Crew;
@@ -61,6 +64,8 @@ pub struct Load {
     pub time: Duration,
     /// What they do.
     pub habit: Habit,
+    /// Whether through TLS.
+    pub secure: bool,
 }
 
 /// What viewers do once they are in.

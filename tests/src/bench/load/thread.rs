@@ -3,20 +3,22 @@
 //! In: which viewers, and the stage of the run. Out: their part of the outcome.
 
 use super::answer::Answer;
+use super::tls;
 use super::viewer::{Next, Viewer, Waits};
+use super::wire::{Came, Wire};
 use super::{Load, MEASURED, OVER, Outcome, Stage};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustls::ClientConfig;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -29,7 +31,7 @@ const VIEWERS_AN_ADDRESS: usize = 4;
 
 struct Seat {
     viewer: Viewer,
-    socket: Option<TcpStream>,
+    wire: Option<Wire>,
     answer: Option<Answer>,
     /// What is asked as soon as the connection stands.
     to_ask: Option<String>,
@@ -37,6 +39,7 @@ struct Seat {
 
 struct Thread<'a> {
     load: &'a Load,
+    tls: Option<Arc<ClientConfig>>,
     seats: Vec<Seat>,
     epoll: OwnedFd,
     calendar: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -58,6 +61,7 @@ pub(super) fn run(
     let first = viewers.start;
     let mut thread = Thread {
         load,
+        tls: load.secure.then(tls::config).transpose()?,
         seats: Vec::new(),
         epoll: epoll::create(CreateFlags::CLOEXEC)?,
         calendar: BinaryHeap::new(),
@@ -71,7 +75,7 @@ pub(super) fn run(
         let due = begin + ramp.mul_f64(number as f64 / load.viewers as f64);
         thread.calendar.push(Reverse((due, thread.seats.len())));
         let viewer = Viewer::new(number, load, begin, due);
-        thread.seats.push(Seat { viewer, socket: None, answer: None, to_ask: None });
+        thread.seats.push(Seat { viewer, wire: None, answer: None, to_ask: None });
     }
     let mut events = Vec::with_capacity(512);
     loop {
@@ -112,15 +116,17 @@ impl Thread<'_> {
     /// A viewer's time has come.
     fn due(&mut self, at: usize, due: Instant) -> Result<()> {
         let path = self.seats[at].viewer.begin(self.load, due);
-        if self.seats[at].socket.is_some() {
+        if self.seats[at].wire.is_some() {
             return self.ask(at, path);
         }
         let number = self.first + at * self.step;
-        match connect(server_of(self.load, number), number) {
-            Ok(socket) => {
+        let wire = connect(server_of(self.load, number), number)
+            .and_then(|socket| Wire::new(socket, self.tls.as_ref()));
+        match wire {
+            Ok(wire) => {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-                epoll::add(&self.epoll, &socket, EventData::new_u64(at as u64), flags)?;
-                self.seats[at].socket = Some(socket);
+                epoll::add(&self.epoll, wire.socket(), EventData::new_u64(at as u64), flags)?;
+                self.seats[at].wire = Some(wire);
                 self.seats[at].to_ask = Some(path);
             }
             Err(error) => self.lose(at, &format!("cannot connect: {error:#}")),
@@ -135,55 +141,43 @@ impl Thread<'_> {
             "GET {path} HTTP/1.1\r\nHost: relay.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) load/1\r\n\
              Accept: */*\r\nAccept-Encoding: identity\r\nOrigin: http://player.example\r\n\r\n"
         );
-        let mut socket = seat.socket.as_ref().context("whoever asks has a connection")?;
-        match socket.write(request.as_bytes()) {
-            Ok(count) => ensure!(count == request.len(), "a request was cut"),
-            Err(error) => self.lose(at, &format!("cannot ask: {error}")),
+        let wire = seat.wire.as_mut().context("whoever asks has a connection")?;
+        if let Err(error) = wire.ask(request.as_bytes()) {
+            self.lose(at, &format!("cannot ask: {error:#}"));
         }
         Ok(())
     }
 
     fn ready(&mut self, at: usize, flags: EventFlags) -> Result<()> {
-        if flags.contains(EventFlags::OUT)
-            && let Some(path) = self.seats[at].to_ask.take()
+        let seat = &mut self.seats[at];
+        if seat.to_ask.is_some()
+            && let Some(wire) = &mut seat.wire
         {
-            self.ask(at, path)?;
+            match wire.opens() {
+                Ok(true) if flags.intersects(EventFlags::IN | EventFlags::OUT) => {
+                    let path = seat.to_ask.take().unwrap_or_default();
+                    self.ask(at, path)?;
+                }
+                Ok(_) => {}
+                Err(error) => self.lose(at, &format!("cannot open: {error:#}")),
+            }
         }
         if !flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
             return Ok(());
         }
         loop {
             let seat = &mut self.seats[at];
-            let Some(socket) = &mut seat.socket else { return Ok(()) };
-            let to_drop = seat.answer.as_ref().map_or(0, Answer::to_drop);
-            let read = if to_drop > 0 {
-                let into = &mut self.scratch[..to_drop.min(DROP_BYTES)];
-                rustix::net::recv(&*socket, into, RecvFlags::TRUNC | RecvFlags::DONTWAIT)
-                    .map(|(_, count)| count)
-                    .map_err(std::io::Error::from)
-            } else {
-                socket.read(&mut self.scratch[..16 << 10])
-            };
-            match (read, &mut seat.answer) {
-                (Ok(0), _) => {
+            let Some(wire) = &mut seat.wire else { return Ok(()) };
+            match wire.take(&mut seat.answer, &mut self.scratch) {
+                Ok(Came::Nothing) => return Ok(()),
+                Ok(Came::Bytes) => {}
+                Ok(Came::End) => {
                     let waits = seat.viewer.waits();
                     self.lose(at, &format!("the server closed, {waits:?}"));
                     return Ok(());
                 }
-                (Ok(count), Some(answer)) if to_drop > 0 => answer.dropped(count),
-                (Ok(count), Some(answer)) => {
-                    if let Err(error) = answer.take(&self.scratch[..count]) {
-                        self.lose(at, &format!("{error:#}"));
-                        return Ok(());
-                    }
-                }
-                (Ok(count), None) => {
-                    self.lose(at, &format!("{count} bytes that nobody asked for"));
-                    return Ok(());
-                }
-                (Err(error), _) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                (Err(error), _) => {
-                    self.lose(at, &error.to_string());
+                Err(error) => {
+                    self.lose(at, &format!("{error:#}"));
                     return Ok(());
                 }
             }
@@ -201,7 +195,7 @@ impl Thread<'_> {
             Next::Ask(path) => self.ask(at, path)?,
             Next::At(due) => self.calendar.push(Reverse((due, at))),
             Next::Reconnect(due) => {
-                seat.socket = None;
+                seat.wire = None;
                 self.calendar.push(Reverse((due, at)));
             }
             Next::Rest => {}
@@ -212,7 +206,7 @@ impl Thread<'_> {
     /// The connection is no use any more. One that waited for its time has its entry in the calendar already.
     fn lose(&mut self, at: usize, why: &str) {
         let seat = &mut self.seats[at];
-        seat.socket = None;
+        seat.wire = None;
         seat.answer = None;
         seat.to_ask = None;
         if seat.viewer.waits() != Waits::Time {

@@ -284,6 +284,7 @@ mod tests {
             warm_up: Duration::ZERO,
             time: Duration::ZERO,
             habit,
+            secure: false,
         };
         let mut viewer = Viewer::new(0, &load, begin, begin);
         assert_eq!(viewer.begin(&load, begin), "/video.m3u8");
