@@ -531,6 +531,13 @@ mod tests {
     }
 
     #[test]
+    fn a_playlist_is_named_as_its_track() {
+        for track in Track::ALL {
+            assert_eq!(media_name(track), format!("{}.m3u8", track.as_str()));
+        }
+    }
+
+    #[test]
     fn the_index_names_what_there_is() {
         let both = index(&snapshot(vec![segment(1, 0, "a")])).unwrap();
         assert!(both.contains("BANDWIDTH=2000,AVERAGE-BANDWIDTH=1800,CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO=\"audio\"\nvideo.m3u8\n"), "{both}");

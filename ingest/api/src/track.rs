@@ -136,6 +136,8 @@ mod tests {
             assert_eq!(json, format!("\"{}\"", track.as_str()), "as it always was for the first two");
             assert_eq!(serde_json::from_str::<Track>(&json).unwrap(), track);
         }
+        let words = ["video", "audio", "audio2", "audio3", "audio4", "audio5", "audio6", "audio7", "audio8"];
+        assert_eq!(Track::ALL.map(Track::as_str), words);
         assert!(Track::ALL.is_sorted());
         for word in ["", "audio0", "audio1", "audio9", "audio02", "Audio", "video2", "ts"] {
             assert_eq!(Track::of_str(word), None, "{word}");
