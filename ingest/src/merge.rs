@@ -1,7 +1,7 @@
 //! Two publishers of one feed, made one: whichever says a thing first says it.
 //!
 //! An encoder that sends its feed twice (primary and backup) gives both connections the same messages with the same
-//! timestamps, one of them later than the other. Of each kind, audio and video, a message goes on if it lies beyond all that
+//! timestamps, one of them later than the other. Of each track, video and each of audio, a message goes on if it lies beyond all that
 //! went on before it, whoever sends it; so the loss of either connection makes no hole, no duplicate and no step in time.
 //! In: messages of the connections, in the order in which they came. Out: [`Taken`]. Pure.
 //!
@@ -28,6 +28,8 @@ pub use confluence::Confluence;
 pub use source::{Source, is_idr};
 
 use bytes::Bytes;
+use ingest_api::Track;
+use ingest_api::track::TRACKS_MAX;
 use likeness::{Lately, Likeness};
 use rtmp::Message;
 use serde::{Deserialize, Serialize};
@@ -74,9 +76,10 @@ pub enum Taken {
 /// What went on of a feed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Merge {
-    marks: [Option<Mark>; 2],
-    configs: [Option<Bytes>; 2],
-    lately: [Lately; 2],
+    /// By the tracks' places in `Track::ALL`, as all that is counted by track.
+    marks: [Option<Mark>; TRACKS_MAX],
+    configs: [Option<Bytes>; TRACKS_MAX],
+    lately: [Lately; TRACKS_MAX],
     /// How often a spare became the publisher: who was joined before is not any more.
     life: u32,
     /// When something last went on, in the caller's milliseconds.
@@ -87,8 +90,8 @@ pub struct Merge {
 impl Merge {
     /// Of which nothing went on yet.
     pub fn new(now_ms: u64) -> Merge {
-        let lately = Default::default();
-        Merge { marks: [None; 2], configs: [None, None], lately, life: 0, passed_ms: now_ms }
+        let (configs, lately) = Default::default();
+        Merge { marks: [None; TRACKS_MAX], configs, lately, life: 0, passed_ms: now_ms }
     }
 
     /// Whether nothing went on for so long that a spare is asked.
@@ -150,7 +153,7 @@ impl Merge {
             source.part();
         }
         if likeness == Likeness::Same {
-            (source.joined, source.unlike) = (true, [0; 2]);
+            (source.joined, source.unlike) = (true, [0; TRACKS_MAX]);
             let waiting: Vec<_> = source.waiting.iter().cloned().collect();
             source.forget();
             let passes = |(message, place): (Said, Option<(usize, Place)>)| {
@@ -176,21 +179,24 @@ impl Merge {
             let (what, place) = (What::of(message), None);
             self.note(source.id, what, place, message);
         }
-        for track in 0..2 {
+        for track in 0..TRACKS_MAX {
             self.marks[track] = source.last[track].map(|place| Mark { place, by: source.id });
         }
         Taken::Anew(all)
     }
 
-    /// Whether what waits of a connection begins no later than what went on ends, on each track that there is.
+    /// Whether what waits of a connection begins no later than what went on ends, on each track that there is. Of a further audio
+    /// track nothing need wait: it may have ended.
     fn overlaps(&self, source: &Source) -> bool {
         self.marks.iter().any(Option::is_some)
-            && self.marks.iter().zip(source.from).all(|(mark, from)| match (mark, from) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                (Some(mark), Some(from)) => {
-                    let ahead = from.since(mark.place);
-                    !from.is_beyond(mark.place) && ahead.unsigned_abs() <= SKEW_MAX_MS
+            && self.marks.iter().zip(source.from).enumerate().all(|(track, (mark, from))| {
+                match (mark, from) {
+                    (None, _) => true,
+                    (Some(_), None) => track > Track::AUDIO.index(),
+                    (Some(mark), Some(from)) => {
+                        let ahead = from.since(mark.place);
+                        !from.is_beyond(mark.place) && ahead.unsigned_abs() <= SKEW_MAX_MS
+                    }
                 }
             })
     }

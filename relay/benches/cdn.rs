@@ -38,7 +38,6 @@ fn snapshot(segments: u64) -> Snapshot {
         discontinuity: 0,
         start_90k: start_90k(number),
         duration_90k: 180_000,
-        sound_end: None,
         date_unix_ms: 1_700_000_000_000 + number as i64 * 2_000,
         independent: true,
         gops: vec![Gop {
@@ -57,6 +56,7 @@ fn snapshot(segments: u64) -> Snapshot {
             sha256: Sha256([0; 32]),
             parts: Vec::new(),
             clear: None,
+            sound_end: None,
         }],
         mpeg_ts: None,
         key: None,

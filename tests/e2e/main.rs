@@ -13,4 +13,5 @@ mod rejoin;
 mod secrets;
 mod takeover;
 mod trace;
+mod tracks;
 mod variants;

@@ -15,6 +15,10 @@ pub struct Feed {
     pub video: Vec<Unit>,
     /// AAC frames.
     pub audio: Vec<Unit>,
+    /// AudioSpecificConfig of a second audio track; empty where there is none.
+    pub second_asc: Vec<u8>,
+    /// AAC frames of it.
+    pub second: Vec<Unit>,
 }
 
 /// One access unit.

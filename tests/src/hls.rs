@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Index {
     /// URI of the first variant's playlist.
     pub main: String,
-    /// URI of the audio rendition, where it is a playlist of its own.
-    pub audio: Option<String>,
+    /// Name and URI of each audio rendition that is a playlist of its own.
+    pub audio: Vec<(String, String)>,
     /// Its `CODECS`.
     pub codecs: String,
 }
@@ -161,12 +161,12 @@ impl Index {
     pub fn parse(text: &str) -> Result<Index> {
         let mut lines = text.lines();
         ensure!(lines.next() == Some("#EXTM3U"), "no #EXTM3U");
-        let (mut audio, mut codecs, mut main) = (None, None, None);
+        let (mut audio, mut codecs, mut main) = (Vec::new(), None, None);
         for line in lines {
             let (tag, value) = line.split_once(':').unwrap_or((line, ""));
             match tag {
                 "#EXT-X-VERSION" | "#EXT-X-INDEPENDENT-SEGMENTS" => {}
-                "#EXT-X-MEDIA" => audio = quoted(value, "URI"),
+                "#EXT-X-MEDIA" => audio.extend(quoted(value, "NAME").zip(quoted(value, "URI"))),
                 "#EXT-X-STREAM-INF" => codecs = quoted(value, "CODECS"),
                 _ if line.starts_with('#') || line.is_empty() => {
                     bail!("a line that is not expected: {line:?}")
@@ -254,6 +254,7 @@ mod tests {
             "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,NAME=\"a,b=c\",URI=\"audio.m3u8\"\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"x\"\nvideo.m3u8\n",
         );
         let index = index.unwrap();
-        assert_eq!((index.main.as_str(), index.audio.as_deref()), ("video.m3u8", Some("audio.m3u8")));
+        let audio = [("a,b=c".to_owned(), "audio.m3u8".to_owned())];
+        assert_eq!((index.main.as_str(), &index.audio[..]), ("video.m3u8", &audio[..]));
     }
 }

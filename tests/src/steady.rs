@@ -179,6 +179,9 @@ pub fn step(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed, step
         _ => {
             message(&mut out, 6, VIDEO, 1, 0, &[&[0x17, 0, 0, 0, 0], &feed.avcc[..]].concat());
             message(&mut out, 5, AUDIO, 1, 0, &[&[0xaf, 0], &feed.asc[..]].concat());
+            if !feed.second_asc.is_empty() {
+                message(&mut out, 5, AUDIO, 1, 0, &second(0, &feed.second_asc));
+            }
             socket.write_all(&out)?;
         }
     }
@@ -200,6 +203,9 @@ impl Reel {
         }
         for unit in &feed.audio {
             messages.push((unit.dts_ms, 5, AUDIO, [&[0xaf, 1], &unit.data[..]].concat()));
+        }
+        for unit in &feed.second {
+            messages.push((unit.dts_ms, 5, AUDIO, second(1, &unit.data)));
         }
         messages.sort_by_key(|(dts_ms, ..)| *dts_ms);
         let (mut bytes, mut stamps) = (Vec::new(), Vec::new());
@@ -251,6 +257,12 @@ fn push(socket: &mut TcpStream, reel: &mut Reel, stop: &AtomicBool) -> Result<()
         std::thread::sleep((started + TICK * tick).saturating_duration_since(Instant::now()));
     }
     Ok(())
+}
+
+/// What a message has of a second audio track: its configuration (0) or a frame (1). Enhanced RTMP v2, "Multitrack": one
+/// track, by its id.
+fn second(packet: u8, data: &[u8]) -> Vec<u8> {
+    [&[0x95, packet][..], b"mp4a\x01", data].concat()
 }
 
 /// A message in chunks: the first with all of its header, the others with none.

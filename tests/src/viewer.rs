@@ -21,7 +21,7 @@ pub struct Viewer {
     pub index_url: String,
     /// What it says.
     pub index: Index,
-    /// What was recorded so far: the main track, and audio where it is apart.
+    /// What was recorded so far: the main track, and each of audio that is apart.
     pub tracks: Vec<Track>,
 }
 
@@ -62,8 +62,8 @@ impl Viewer {
         let answer = http::get(&index_url)?.ok()?;
         let index = Index::parse(answer.text()?)?;
         let mut tracks = vec![Track::of("video", http::join(&index_url, &index.main)?)];
-        if let Some(audio) = &index.audio {
-            tracks.push(Track::of("audio", http::join(&index_url, audio)?));
+        for (name, uri) in &index.audio {
+            tracks.push(Track::of(&name.to_lowercase(), http::join(&index_url, uri)?));
         }
         Ok(Viewer { index_url, index, tracks })
     }
@@ -135,7 +135,7 @@ impl Viewer {
         self.tracks.iter().map(|track| track.judge.violations().len()).sum()
     }
 
-    /// What was recorded of a track: 0 the main one, 1 audio.
+    /// What was recorded of a track: 0 the main one, 1 audio, 2 a second audio track.
     ///
     /// # Errors
     /// When nothing was.

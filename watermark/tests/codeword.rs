@@ -40,7 +40,6 @@ fn segment(number: u64, gops: Vec<Gop>) -> Segment {
         discontinuity: 0,
         start_90k: number as i64 * 360_000,
         duration_90k: 360_000,
-        sound_end: None,
         date_unix_ms: 0,
         independent: true,
         gops,

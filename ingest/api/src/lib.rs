@@ -13,10 +13,12 @@ pub mod origin;
 pub mod playlist;
 pub mod run;
 pub mod signals;
+pub mod track;
 pub mod window;
 
 pub use name::{RunId, StreamName};
 pub use releve_watermark::object::{self, Object, Pair};
 pub use run::Run;
 pub use signals::Signals;
-pub use window::{Snapshot, Track};
+pub use track::{AudioTrack, Track};
+pub use window::Snapshot;

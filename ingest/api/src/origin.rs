@@ -13,7 +13,7 @@
 //! In: a path or a route. Out: the other one. Pure.
 
 use crate::name::StreamName;
-use crate::window::Track;
+use crate::track::Track;
 use serde::{Deserialize, Serialize};
 
 /// The longest a window request may be held, in milliseconds.
@@ -142,16 +142,16 @@ impl Route {
                 }
                 (wait_ms <= WAIT_MS_MAX).then_some(Route::Window { stream, after, wait_ms })?
             }
-            (track @ ("video" | "audio"), Some(number)) => {
-                let track = if track == "video" { Track::Video } else { Track::Audio };
+            ("ts", Some(number)) => Route::MpegTs { stream, number: number.parse().ok()? },
+            ("init", Some(init)) if is_init_name(init) => Route::Init { stream, init: init.to_owned() },
+            (track, Some(number)) => {
+                let track = Track::of_str(track)?;
                 let number = number.parse().ok()?;
                 match words.next() {
                     None => Route::Segment { stream, track, number },
                     Some(index) => Route::Part { stream, track, number, index: index.parse().ok()? },
                 }
             }
-            ("ts", Some(number)) => Route::MpegTs { stream, number: number.parse().ok()? },
-            ("init", Some(init)) if is_init_name(init) => Route::Init { stream, init: init.to_owned() },
             _ => return None,
         };
         words.next().is_none().then_some(route)
@@ -169,7 +169,8 @@ mod tests {
             Route::Streams,
             Route::Window { stream: stream.clone(), after: None, wait_ms: 0 },
             Route::Window { stream: stream.clone(), after: Some(7), wait_ms: 30_000 },
-            Route::Segment { stream: stream.clone(), track: Track::Audio, number: u64::MAX },
+            Route::Segment { stream: stream.clone(), track: Track::AUDIO, number: u64::MAX },
+            Route::Segment { stream: stream.clone(), track: Track::ALL[8], number: 7 },
             Route::Part { stream: stream.clone(), track: Track::Video, number: 7, index: u32::MAX },
             Route::MpegTs { stream: stream.clone(), number: 7 },
             Route::Init { stream, init: "init-0123456789abcdef".to_owned() },
@@ -188,6 +189,8 @@ mod tests {
             "/origin/1/streams/demo",
             "/origin/1/streams/../video/1",
             "/origin/1/streams/demo/video/01",
+            "/origin/1/streams/demo/audio1/1",
+            "/origin/1/streams/demo/audio9/1",
             "/origin/1/streams/demo/video/+1",
             "/origin/1/streams/demo/video/1/",
             "/origin/1/streams/demo/video/1/01",

@@ -8,7 +8,8 @@ mod mpeg_ts;
 pub use mpeg_ts::{MPEG_TS, mpeg_ts};
 
 use crate::content_key::SegmentKey;
-use crate::window::{Part, Segment, Snapshot, TICKS_PER_SECOND, Track, TrackInfo};
+use crate::track::{AUDIO_TRACKS_MAX, Track};
+use crate::window::{Part, Segment, Snapshot, TICKS_PER_SECOND, TrackInfo};
 use jiff::Timestamp;
 use std::fmt::Write;
 
@@ -23,47 +24,78 @@ pub const KEY_FORMAT: &str = "org.w3.clearkey";
 
 /// File name of a track's playlist.
 pub fn media_name(track: Track) -> &'static str {
+    const AUDIO: [&str; AUDIO_TRACKS_MAX] = [
+        "audio.m3u8",
+        "audio2.m3u8",
+        "audio3.m3u8",
+        "audio4.m3u8",
+        "audio5.m3u8",
+        "audio6.m3u8",
+        "audio7.m3u8",
+        "audio8.m3u8",
+    ];
     match track {
         Track::Video => "video.m3u8",
-        Track::Audio => "audio.m3u8",
+        Track::Audio(track) => AUDIO[track.id()],
     }
 }
 
 /// The multivariant playlist; `None` before the first segment.
+///
+/// Each audio track is a rendition of one group. Players begin with the first; further ones have no language to be chosen
+/// by, so only a viewer chooses them (RFC 8216bis §4.4.6.1).
 pub fn index(snapshot: &Snapshot) -> Option<String> {
     snapshot.segments.last()?;
-    let track = |which| snapshot.tracks.iter().find(|info| info.track == which);
+    let video = snapshot.tracks.iter().find(|info| info.track == Track::Video);
+    let audio: Vec<&TrackInfo> = snapshot.tracks.iter().filter(|info| info.track.is_audio()).collect();
+    let main = video.or(audio.first().copied())?;
     let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
     // So that a player may ask for a licence before it has a segment.
     let newest = snapshot.keys().last().and_then(|key| snapshot.signals(key.kid));
     for line in newest.iter().flat_map(|signals| &signals.session) {
         out.extend([line, "\n"]);
     }
-    match (track(Track::Video), track(Track::Audio)) {
-        (Some(video), Some(audio)) => {
-            let _ = writeln!(
-                out,
-                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Audio\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"{}\",URI=\"{}\"",
-                audio.channels,
-                media_name(Track::Audio)
-            );
-            stream_inf(&mut out, &[video, audio], ",AUDIO=\"audio\"");
-            out.push_str(media_name(Track::Video));
-        }
-        (Some(only), None) | (None, Some(only)) => {
-            stream_inf(&mut out, &[only], "");
-            out.push_str(media_name(only.track));
-        }
-        (None, None) => return None,
+    let grouped = !audio.is_empty() && (video.is_some() || audio.len() > 1);
+    for info in audio.iter().filter(|_| grouped) {
+        rendition(&mut out, info, main);
     }
-    out.push('\n');
+    stream_inf(&mut out, video, &audio, if grouped { ",AUDIO=\"audio\"" } else { "" });
+    out.extend([media_name(main.track), "\n"]);
     Some(out)
 }
 
-/// The `EXT-X-STREAM-INF` line; the first track is the one its URI names.
-fn stream_inf(out: &mut String, tracks: &[&TrackInfo], more: &str) {
-    let sum = |of: fn(&TrackInfo) -> u64| tracks.iter().map(|info| of(info)).sum::<u64>().max(1);
-    let codecs: Vec<&str> = tracks.iter().map(|info| info.codec.as_str()).collect();
+/// The `EXT-X-MEDIA` line of an audio track. Where there is no picture, the first one is the variant itself and has no URI of
+/// its own.
+fn rendition(out: &mut String, info: &TrackInfo, main: &TrackInfo) {
+    let name = match info.track {
+        Track::Audio(track) if !track.is_first() => format!("Audio {}", track.id() + 1),
+        _ => "Audio".to_owned(),
+    };
+    let chosen =
+        if info.track == Track::AUDIO { "DEFAULT=YES,AUTOSELECT=YES" } else { "DEFAULT=NO,AUTOSELECT=NO" };
+    let _ = write!(
+        out,
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"{name}\",{chosen},CHANNELS=\"{}\"",
+        info.channels
+    );
+    if info.track != main.track {
+        let _ = write!(out, ",URI=\"{}\"", media_name(info.track));
+    }
+    out.push('\n');
+}
+
+/// The `EXT-X-STREAM-INF` line: of the picture, where there is one, with whichever audio track is the largest.
+fn stream_inf(out: &mut String, video: Option<&TrackInfo>, audio: &[&TrackInfo], more: &str) {
+    let sum = |of: fn(&TrackInfo) -> u64| {
+        let largest = audio.iter().map(|info| of(info)).max().unwrap_or(0);
+        (video.map_or(0, of) + largest).max(1)
+    };
+    let mut codecs: Vec<&str> = Vec::new();
+    for info in video.iter().chain(audio) {
+        if !codecs.contains(&info.codec.as_str()) {
+            codecs.push(&info.codec);
+        }
+    }
     let _ = write!(
         out,
         "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"",
@@ -71,19 +103,27 @@ fn stream_inf(out: &mut String, tracks: &[&TrackInfo], more: &str) {
         sum(|info| info.mean_bps),
         codecs.join(",")
     );
-    let first = tracks[0];
-    if first.width > 0 {
-        let _ = write!(out, ",RESOLUTION={}x{}", first.width, first.height);
+    if let Some(video) = video.filter(|video| video.width > 0) {
+        let _ = write!(out, ",RESOLUTION={}x{}", video.width, video.height);
     }
-    if first.millihertz > 0 {
-        let _ = write!(out, ",FRAME-RATE={}.{:03}", first.millihertz / 1000, first.millihertz % 1000);
+    if let Some(video) = video.filter(|video| video.millihertz > 0) {
+        let _ = write!(out, ",FRAME-RATE={}.{:03}", video.millihertz / 1000, video.millihertz % 1000);
     }
     let _ = writeln!(out, "{more}");
 }
 
+/// The newest stretch of listed segments that have a track: it may have come late, gone, or come again.
+fn stretch(snapshot: &Snapshot, track: Track) -> &[Segment] {
+    let lacks = |segment: &Segment| segment.tracks.iter().all(|entry| entry.track != track);
+    let all = &snapshot.segments[..];
+    let end = all.iter().rposition(|segment| !lacks(segment)).map_or(0, |last| last + 1);
+    let from = all[..end].iter().rposition(lacks).map_or(0, |gap| gap + 1);
+    &all[from..end]
+}
+
 /// The playlist of one track; `None` while nothing listed has that track.
 ///
-/// Segments that do not have the track (it came later, or has gone) are left out at the ends of the window. Where parts
+/// Segments that do not have the track (it came later, or has gone) are left out, and so are those before them. Where parts
 /// are listed it is a low-latency playlist (RFC 8216bis, appendix B): blocking reload, delta updates, a hint of what comes.
 pub fn media(snapshot: &Snapshot, track: Track) -> Option<String> {
     render(snapshot, track, false)
@@ -96,19 +136,18 @@ pub fn delta(snapshot: &Snapshot, track: Track) -> Option<String> {
 }
 
 fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
-    let has = |segment: &&Segment| segment.tracks.iter().any(|entry| entry.track == track);
-    let listed = || snapshot.segments.iter().skip_while(|segment| !has(segment)).take_while(has);
+    let listed = stretch(snapshot, track);
     let low_latency = snapshot.part_90k > 0;
     let open = snapshot.open.as_ref().filter(|_| low_latency);
-    let follows = |number| listed().last().is_none_or(|last| last.number + 1 == number);
+    let follows = |number| listed.last().is_none_or(|last| last.number + 1 == number);
     let open = open.filter(|open| follows(open.number));
     let open = open.and_then(|open| Some((open, open.tracks.iter().find(|entry| entry.track == track)?)));
-    let (number, first_discontinuity) = match (listed().next(), open) {
+    let (number, first_discontinuity) = match (listed.first(), open) {
         (Some(first), _) => (first.number, first.discontinuity),
         (None, Some((open, _))) => (open.number, open.discontinuity),
         (None, None) => return None,
     };
-    let skipped = if skip { Some(skippable(snapshot, listed()).filter(|count| *count > 0)?) } else { None };
+    let skipped = if skip { Some(skippable(snapshot, listed).filter(|count| *count > 0)?) } else { None };
     let mut out = String::with_capacity(512 + snapshot.segments.len() * 160);
     let _ = write!(
         out,
@@ -126,14 +165,14 @@ fn render(snapshot: &Snapshot, track: Track, skip: bool) -> Option<String> {
     if let Some(count) = skipped {
         let _ = writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={count}");
         // What was skipped is known to whoever asks: its lines are not repeated.
-        if let Some(last) = listed().nth(count - 1) {
+        if let Some(last) = listed.get(count - 1) {
             // But for the key, which is: whoever lost it has it again.
             said.init = last.tracks.iter().find(|entry| entry.track == track).map_or("", |entry| &entry.init);
             said.discontinuity = last.discontinuity;
         }
     }
-    let part_from = listed().last().map_or(0, |last| last.number.saturating_sub(PARTS_OF - 1));
-    for segment in listed().skip(skipped.unwrap_or(0)) {
+    let part_from = listed.last().map_or(0, |last| last.number.saturating_sub(PARTS_OF - 1));
+    for segment in listed.iter().skip(skipped.unwrap_or(0)) {
         let Some(entry) = segment.tracks.iter().find(|entry| entry.track == track) else { break };
         let head = Head { discontinuity: segment.discontinuity, key: segment.key, init: &entry.init };
         begin(&mut out, snapshot, track, head, segment.date_unix_ms, &mut said);
@@ -181,11 +220,11 @@ fn control(out: &mut String, snapshot: &Snapshot) {
 const SKIP_TARGETS: u32 = 6;
 
 /// How many segments at the beginning lie further from the end than the skip boundary.
-fn skippable<'a>(snapshot: &Snapshot, listed: impl Iterator<Item = &'a Segment>) -> Option<usize> {
+fn skippable(snapshot: &Snapshot, listed: &[Segment]) -> Option<usize> {
     let boundary = i64::from(SKIP_TARGETS * snapshot.target_duration_s) * TICKS_PER_SECOND;
     let open = snapshot.open.as_ref().and_then(|open| open.tracks.first());
     let open_90k: i64 = open.map_or(0, |entry| entry.parts.iter().map(|part| part.duration_90k).sum());
-    let durations: Vec<i64> = listed.map(|segment| segment.duration_90k).collect();
+    let durations: Vec<i64> = listed.iter().map(|segment| segment.duration_90k).collect();
     let mut after = open_90k + durations.iter().sum::<i64>();
     let mut count = 0;
     for duration in durations {
@@ -250,7 +289,7 @@ fn parts(out: &mut String, track: Track, number: u64, parts: &[Part]) {
     }
 }
 
-/// What comes next, and how far the other track is.
+/// What comes next, and how far the other tracks are.
 fn end(out: &mut String, snapshot: &Snapshot, track: Track) {
     let Some((number, index)) = next_part(snapshot) else { return };
     if snapshot.live {
@@ -315,26 +354,29 @@ mod tests {
         }
     }
 
-    pub(super) fn segment(number: u64, discontinuity: u64, init: &str) -> Segment {
-        let entry = |track| SegmentTrack {
+    fn entry(track: Track, init: &str) -> SegmentTrack {
+        SegmentTrack {
             track,
             init: format!("init-{init:0>16}"),
             len: 1,
             sha256: Sha256([0; 32]),
             parts: Vec::new(),
             clear: None,
-        };
+            sound_end: None,
+        }
+    }
+
+    pub(super) fn segment(number: u64, discontinuity: u64, init: &str) -> Segment {
         Segment {
             number,
             run: crate::RunId([1; 8]),
             discontinuity,
             start_90k: 0,
             duration_90k: 180_180,
-            sound_end: None,
             date_unix_ms: 1_700_000_000_123 + number as i64 * 2002,
             independent: true,
             gops: Vec::new(),
-            tracks: vec![entry(Track::Video), entry(Track::Audio)],
+            tracks: vec![entry(Track::Video, init), entry(Track::AUDIO, init)],
             mpeg_ts: None,
             key: None,
         }
@@ -347,7 +389,7 @@ mod tests {
             version: 1,
             live: true,
             target_duration_s: 2,
-            tracks: vec![info(Track::Video), info(Track::Audio)],
+            tracks: vec![info(Track::Video), info(Track::AUDIO)],
             segments,
             part_90k: 0,
             open: None,
@@ -372,7 +414,7 @@ mod tests {
             discontinuity: 0,
             date_unix_ms: 1_700_000_000_123,
             key: None,
-            tracks: vec![entry(Track::Video), entry(Track::Audio)],
+            tracks: vec![entry(Track::Video), entry(Track::AUDIO)],
         });
         all
     }
@@ -384,7 +426,7 @@ mod tests {
         let sealed = |number, kid, init| Segment { key: key(kid), ..segment(number, 0, init) };
         let segments =
             vec![sealed(1, 0xa, "a"), sealed(2, 0xa, "a"), sealed(3, 0xb, "b"), segment(4, 0, "c")];
-        let text = media(&snapshot(segments), Track::Audio).unwrap();
+        let text = media(&snapshot(segments), Track::AUDIO).unwrap();
         let lines: Vec<&str> =
             text.lines().filter(|line| line.contains("KEY") || line.contains("MAP")).collect();
         let (first, second) = ("0a".repeat(16), "0b".repeat(16));
@@ -424,7 +466,7 @@ mod tests {
         let said = |text: &str| -> Vec<String> {
             text.lines().filter(|line| line.contains("KEY")).map(str::to_owned).collect()
         };
-        let text = media(&all, Track::Audio).unwrap();
+        let text = media(&all, Track::AUDIO).unwrap();
         assert_eq!(said(&text), [lines("KEY", 0xa), lines("KEY", 0xb)].concat(), "{text}");
         assert_eq!(said(&index(&all).unwrap()), lines("SESSION-KEY", 0xb), "of the newest key alone");
     }
@@ -444,7 +486,7 @@ mod tests {
              #EXT-X-RENDITION-REPORT:URI=\"audio.m3u8\",LAST-MSN=6,LAST-PART=1\n";
         assert!(text.ends_with(ends), "{text}");
         assert!(!text.contains("video/2.5.m4s") && text.contains("video/3.0.m4s"), "parts near the end only");
-        let before = media(&low_latency(5, 0), Track::Audio).unwrap();
+        let before = media(&low_latency(5, 0), Track::AUDIO).unwrap();
         let ends = "audio/5.m4s\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"audio/6.0.m4s\"\n\
              #EXT-X-RENDITION-REPORT:URI=\"video.m3u8\",LAST-MSN=5,LAST-PART=5\n";
         assert!(before.ends_with(ends), "{before}");
@@ -489,6 +531,13 @@ mod tests {
     }
 
     #[test]
+    fn a_playlist_is_named_as_its_track() {
+        for track in Track::ALL {
+            assert_eq!(media_name(track), format!("{}.m3u8", track.as_str()));
+        }
+    }
+
+    #[test]
     fn the_index_names_what_there_is() {
         let both = index(&snapshot(vec![segment(1, 0, "a")])).unwrap();
         assert!(both.contains("BANDWIDTH=2000,AVERAGE-BANDWIDTH=1800,CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO=\"audio\"\nvideo.m3u8\n"), "{both}");
@@ -496,15 +545,59 @@ mod tests {
         audio_only.tracks.remove(0);
         assert!(index(&audio_only).unwrap().ends_with("CODECS=\"mp4a.40.2\"\naudio.m3u8\n"));
         assert_eq!(index(&snapshot(Vec::new())), None);
-        assert_eq!(media(&snapshot(Vec::new()), Track::Audio), None);
+        assert_eq!(media(&snapshot(Vec::new()), Track::AUDIO), None);
     }
 
     #[test]
     fn a_track_that_came_late_starts_where_it_came() {
         let mut late = snapshot(vec![segment(1, 0, "a"), segment(2, 1, "a")]);
         late.segments[0].tracks.pop();
-        let text = media(&late, Track::Audio).unwrap();
+        let text = media(&late, Track::AUDIO).unwrap();
         assert!(text.contains("MEDIA-SEQUENCE:2\n") && text.contains("DISCONTINUITY-SEQUENCE:1\n"));
         assert!(!text.contains("#EXT-X-DISCONTINUITY\n"));
+    }
+    /// With a third track, in another coding, from segment 2 on.
+    fn several(last: u64) -> Snapshot {
+        let third = Track::ALL[3];
+        let mut all = snapshot((1..=last).map(|number| segment(number, 0, "a")).collect());
+        for segment in all.segments.iter_mut().filter(|segment| segment.number > 1) {
+            segment.tracks.push(entry(third, "b"));
+        }
+        let of = TrackInfo { codec: "Opus".into(), peak_bps: 3_000, channels: 1, ..info(Track::AUDIO) };
+        all.tracks.push(TrackInfo { track: third, ..of });
+        all
+    }
+
+    #[test]
+    fn every_audio_track_is_a_rendition_and_one_is_the_default() {
+        let begins = "#EXTM3U\n#EXT-X-VERSION:7\n\
+             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Audio\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"audio.m3u8\"\n\
+             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Audio 3\",DEFAULT=NO,AUTOSELECT=NO,CHANNELS=\"1\",URI=\"audio3.m3u8\"\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=4000,AVERAGE-BANDWIDTH=1800,CODECS=\"avc1.64001f,mp4a.40.2,Opus\",";
+        let text = index(&several(3)).unwrap();
+        assert!(text.starts_with(begins) && text.ends_with(",AUDIO=\"audio\"\nvideo.m3u8\n"), "{text}");
+        let mut sound = several(3);
+        sound.tracks.remove(0);
+        let ends = "NAME=\"Audio\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\"\n\
+             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Audio 3\",DEFAULT=NO,AUTOSELECT=NO,CHANNELS=\"1\",URI=\"audio3.m3u8\"\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=3000,AVERAGE-BANDWIDTH=900,CODECS=\"mp4a.40.2,Opus\",AUDIO=\"audio\"\naudio.m3u8\n";
+        let text = index(&sound).unwrap();
+        assert!(text.ends_with(ends), "the variant is the first one itself: {text}");
+    }
+
+    #[test]
+    fn a_track_that_came_again_is_listed_from_there_on() {
+        let third = Track::ALL[3];
+        let mut all = several(7);
+        let text = media(&all, third).unwrap();
+        assert!(
+            text.contains("MEDIA-SEQUENCE:2\n")
+                && text.contains("MAP:URI=\"audio3/init-000000000000000b.mp4\"\n")
+        );
+        assert!(text.ends_with("audio3/7.m4s\n"), "{text}");
+        all.segments[4].tracks.pop();
+        let text = media(&all, third).unwrap();
+        assert!(text.contains("MEDIA-SEQUENCE:6\n") && !text.contains("audio3/4.m4s"), "{text}");
+        assert_eq!(media(&all, Track::ALL[2]), None);
     }
 }

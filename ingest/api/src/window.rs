@@ -7,31 +7,12 @@ use crate::Object;
 use crate::content_key::{KeyId, SegmentKey};
 use crate::name::{RunId, StreamName};
 use crate::signals::Signals;
+use crate::track::Track;
 use releve_watermark::GopId;
 use serde::{Deserialize, Serialize};
 
 /// Ticks in a second of every media time that is not audio samples.
 pub const TICKS_PER_SECOND: i64 = 90_000;
-
-/// A track of a stream: at most one of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Track {
-    /// H.264.
-    Video,
-    /// AAC.
-    Audio,
-}
-
-impl Track {
-    /// The word in paths: `video` or `audio`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Track::Video => "video",
-            Track::Audio => "audio",
-        }
-    }
-}
 
 /// A SHA-256, 64 hex digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,7 +62,7 @@ pub struct Snapshot {
     pub live: bool,
     /// `EXT-X-TARGETDURATION`, in seconds; fixed for a run.
     pub target_duration_s: u32,
-    /// The tracks of the newest segment, video first.
+    /// The tracks of the newest segment, in their order.
     pub tracks: Vec<TrackInfo>,
     /// The listed segments: oldest first, numbers without a hole.
     pub segments: Vec<Segment>,
@@ -108,7 +89,7 @@ pub struct OpenSegment {
     /// The key that it is encrypted by, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SegmentKey>,
-    /// Its parts so far, one entry a track, video first; all tracks have as many.
+    /// Its parts so far, one entry a track, in their order; all tracks have as many.
     pub tracks: Vec<OpenTrack>,
 }
 
@@ -187,16 +168,13 @@ pub struct Segment {
     pub start_90k: i64,
     /// Length in ticks.
     pub duration_90k: i64,
-    /// Where its sound ends; `None` without sound so far. A restarted node goes on from there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sound_end: Option<SoundEnd>,
     /// `EXT-X-PROGRAM-DATE-TIME` in Unix milliseconds: the run's anchor plus ticks.
     pub date_unix_ms: i64,
     /// Starts with an IDR (or has no video).
     pub independent: bool,
     /// The GOPs that start in it, in order.
     pub gops: Vec<Gop>,
-    /// Its bytes, one entry a track, video first.
+    /// Its bytes, one entry a track, in their order.
     pub tracks: Vec<SegmentTrack>,
     /// The same muxed as MPEG-TS, where the run has that.
     #[serde(default)]
@@ -225,7 +203,7 @@ impl Rendition {
 /// Where sound ends, exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoundEnd {
-    /// The first sample after it, on the audio track's clock.
+    /// The first sample after it, on its track's clock.
     pub sample: u64,
     /// Samples a second.
     pub rate: u32,
@@ -247,6 +225,9 @@ pub struct SegmentTrack {
     /// What it was before it was encrypted, where it was.
     #[serde(default)]
     pub clear: Option<Clear>,
+    /// Of audio: where its sound ends; `None` without sound so far. A restarted node goes on from there.
+    #[serde(default)]
+    pub sound_end: Option<SoundEnd>,
 }
 
 /// A track of a segment before encryption: what the archive keeps.

@@ -83,8 +83,8 @@ fn segments(stream: &Stream) -> Vec<Sha256> {
     }
     outputs.extend(segmenter.gone());
     let hashes = outputs.iter().filter_map(|output| match output {
-        Output::Segment { record, video: Some(video), .. } => {
-            assert_eq!(video.pairs.len(), usize::from(plan.slices()), "a marked segment");
+        Output::Segment { record, objects } => {
+            assert_eq!(objects[0].1.pairs.len(), usize::from(plan.slices()), "a marked segment");
             Some(record.tracks[0].sha256)
         }
         _ => None,

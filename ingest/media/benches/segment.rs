@@ -8,7 +8,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use ingest_api::content_key::ContentKey;
 use ingest_api::window::Sha256;
-use ingest_api::{Object, Run, RunId, Track};
+use ingest_api::{AudioTrack, Object, Run, RunId, Track};
 use media::cbcs::Seal;
 use media::segment::{Output, Segmenter};
 use media::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
@@ -41,7 +41,8 @@ fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
     let avcc = Bytes::from(hex::decode(avcc).expect("hex"));
     let video = VideoConfig::of_avcc(avcc).expect("a real avcC");
     let audio = AudioConfig::of_asc(Bytes::from_static(&[0x11, 0x90])).expect("a real ASC");
-    let mut units = vec![Unit::VideoConfig(Arc::new(video)), Unit::AudioConfig(Arc::new(audio))];
+    let mut units =
+        vec![Unit::VideoConfig(Arc::new(video)), Unit::AudioConfig(AudioTrack::FIRST, Arc::new(audio))];
     let size = bits_per_second / 8 / 30;
     let mut bytes = 0;
     for n in 0..PICTURES {
@@ -56,7 +57,7 @@ fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
         if n % 16 < 10 || n % 2 == 0 {
             let data = Bytes::from(vec![n as u8; 340]);
             bytes += 340;
-            units.push(Unit::Audio(AudioFrame { time_90k: dts_90k, data }));
+            units.push(Unit::Audio(AudioFrame { track: AudioTrack::FIRST, time_90k: dts_90k, data }));
         }
     }
     (units, bytes)
@@ -88,7 +89,7 @@ fn encrypt_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
         });
         Seal::new(wanted, init.expect("an init section"), &key).expect("an init section of ours")
     };
-    let (video_seal, audio_seal) = (seal(Track::Video), seal(Track::Audio));
+    let (video_seal, audio_seal) = (seal(Track::Video), seal(Track::AUDIO));
     bencher.counter(BytesCount::new(bytes)).bench(|| {
         for output in &outputs {
             let each = |seal: &Seal, object: &Object| {
@@ -102,11 +103,13 @@ fn encrypt_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
                 divan::black_box(Sha256::of(&sealed.encode()));
             };
             match output {
-                Output::Part { track: Track::Video, object, .. } => each(&video_seal, object),
-                Output::Part { track: Track::Audio, object, .. } => each(&audio_seal, object),
-                Output::Segment { video, audio, .. } => {
-                    video.iter().for_each(|object| each(&video_seal, object));
-                    audio.iter().for_each(|object| each(&audio_seal, object));
+                Output::Part { track, object, .. } => {
+                    each(if track.is_audio() { &audio_seal } else { &video_seal }, object);
+                }
+                Output::Segment { objects, .. } => {
+                    for (track, object) in objects {
+                        each(if track.is_audio() { &audio_seal } else { &video_seal }, object);
+                    }
                 }
                 Output::Init { .. } | Output::Report(_) => {}
             }

@@ -7,22 +7,28 @@
 //! configuration that is the first IDR picture, and audio from before it is dropped; without one it is the first audio
 //! frame, once `ALONE_MS` of audio came alone. That unit lands on the tick the feed was given, whatever its timestamp.
 //!
+//! **Tracks.** One of video, and of audio up to `AUDIO_TRACKS_MAX`. Nothing that is wrong with a further audio track ends the publish,
+//! or holds the first one up: what cannot be read of it is left out and counted.
+//!
 //! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag; of HEVC every picture that decoding may begin
 //! with counts as one, as it does to those who write such streams, and of AV1 a key frame that is shown. After an error, a changed configuration or a
 //! missing start the feed waits for the next IDR picture, since the ones between refer to what is not there.
 
+mod sound;
 mod walk;
 
 pub use walk::NalFault;
 
 use crate::config::ConfigError;
-use crate::flv::{Audio, FlvError, Video};
+use crate::flv::{FlvError, Video};
 use crate::saved::{self, SavedError};
 use crate::timeline::{Event, Timeline};
-use crate::unit::{AccessUnit, AudioCoding, AudioConfig, AudioFrame, Piece, Unit, VideoCoding, VideoConfig};
+use crate::unit::{AccessUnit, AudioConfig, Piece, Unit, VideoCoding, VideoConfig};
 use bytes::Bytes;
 use ingest_api::Track;
+use ingest_api::track::AUDIO_TRACKS_MAX;
 use serde::{Deserialize, Serialize};
+use sound::Waiting;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
@@ -35,8 +41,10 @@ pub const ACCESS_UNIT_BYTES_MAX: usize = 16 << 20;
 /// The largest audio frame, in bytes: AAC ends at 768 bytes a channel (ISO/IEC 14496-3 §4.5.3), Opus at 7,656 a stream of
 /// 120 ms (RFC 6716 §3.2.5).
 pub const AUDIO_FRAME_BYTES_MAX: usize = 16 << 10;
-/// Audio frames that wait for the start: over 2 s at 96 kHz. The oldest is dropped and counted.
-pub const WAITING_FRAMES_MAX: usize = 256;
+/// Audio frames that wait for the start: over 2 s at 96 kHz of each track. The oldest is dropped and counted.
+pub const WAITING_FRAMES_MAX: usize = 256 * AUDIO_TRACKS_MAX;
+/// The same in bytes: 2 s of all tracks at 2 Mb/s each.
+pub const WAITING_BYTES_MAX: usize = 4 << 20;
 /// Notes kept until they are taken; further ones are dropped, the counts go on.
 const NOTES_MAX: usize = 64;
 
@@ -81,7 +89,7 @@ pub enum FeedError {
         why: NalFault,
     },
     /// Over `ACCESS_UNIT_BYTES_MAX` or `AUDIO_FRAME_BYTES_MAX`.
-    #[error("{track:?} unit of {len} bytes at {timestamp_ms} ms is over the limit")]
+    #[error("{} unit of {len} bytes at {timestamp_ms} ms is over the limit", track.as_str())]
     Large {
         /// Which track.
         track: Track,
@@ -99,8 +107,9 @@ pub enum Note {
     Time(Event),
     /// The feed began: which track landed on the start tick.
     Started(Track),
-    /// The publisher sends more than one track of a kind; the first goes on.
-    FurtherTracks(Track),
+    /// The publisher sends a track that is left out: a further one of video; of audio, one of an id, a coding or a configuration
+    /// that is not published.
+    LeftOut(Track),
 }
 
 /// How often what happened; only ever grows.
@@ -116,7 +125,7 @@ pub struct Counts {
     pub ignored: u64,
     /// Units of video tracks beyond the first.
     pub further_video: u64,
-    /// The same of audio tracks.
+    /// What was left out of further audio tracks.
     pub further_audio: u64,
 }
 
@@ -125,11 +134,13 @@ pub struct Counts {
 pub struct Feed {
     timeline: Timeline,
     video: Option<Arc<VideoConfig>>,
-    audio: Option<Arc<AudioConfig>>,
+    /// By the tracks' ids.
+    audio: [Option<Arc<AudioConfig>>; AUDIO_TRACKS_MAX],
     started: bool,
     needs_idr: bool,
     /// Audio before the start.
-    waiting: VecDeque<(u32, Bytes)>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
     counts: Counts,
     notes: Vec<Note>,
 }
@@ -140,10 +151,11 @@ impl Feed {
         Feed {
             timeline: Timeline::start(start_90k),
             video: None,
-            audio: None,
+            audio: Default::default(),
             started: false,
             needs_idr: true,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             counts: Counts::default(),
             notes: Vec::new(),
         }
@@ -190,6 +202,9 @@ impl Feed {
         if feed.waiting.len() > WAITING_FRAMES_MAX || feed.notes.len() > NOTES_MAX {
             return fault("a queue is longer than it may be");
         }
+        if feed.waiting_bytes != feed.waiting.iter().map(|frame| frame.data.len()).sum::<usize>() {
+            return fault("the bytes that wait");
+        }
         let sane = |video: &Arc<VideoConfig>| match video.coding {
             VideoCoding::H264 | VideoCoding::Hevc => matches!(video.length_size, 1 | 2 | 4),
             VideoCoding::Av1 => video.length_size == 0,
@@ -201,8 +216,10 @@ impl Feed {
     }
 
     fn video(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
-        let parsed = Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })?;
-        match self.first_of(Track::Video, parsed) {
+        let (read, left_out) =
+            Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })?;
+        self.left_out(Track::Video, left_out);
+        match read {
             Video::Config { coding, record } => {
                 if self.video.as_ref().is_some_and(|now| now.coding == coding && now.record == record) {
                     return Ok(Vec::new());
@@ -224,18 +241,17 @@ impl Feed {
         }
     }
 
-    /// What is read of a message, with further tracks counted and noted once a kind.
-    fn first_of<T>(&mut self, track: Track, (read, further): (T, u64)) -> T {
+    /// Counts what is left out, and notes it once a kind.
+    fn left_out(&mut self, track: Track, units: u64) {
         let count = match track {
             Track::Video => &mut self.counts.further_video,
-            Track::Audio => &mut self.counts.further_audio,
+            Track::Audio(_) => &mut self.counts.further_audio,
         };
-        let is_new = *count == 0 && further > 0;
-        *count += further;
+        let is_new = *count == 0 && units > 0;
+        *count += units;
         if is_new {
-            self.note(Note::FurtherTracks(track));
+            self.note(Note::LeftOut(track));
         }
-        read
     }
 
     fn picture(
@@ -273,71 +289,11 @@ impl Feed {
         let mut units = vec![Unit::Video(AccessUnit { dts_90k, composition_90k, idr, gop: None, pieces })];
         if !self.started {
             self.start(Track::Video);
-            for (ms, data) in std::mem::take(&mut self.waiting) {
-                if (ms.wrapping_sub(timestamp_ms) as i32) < 0 {
-                    self.counts.dropped += 1;
-                    continue;
-                }
-                let time_90k = self.stamp(Track::Audio, ms);
-                units.push(Unit::Audio(AudioFrame { time_90k, data }));
-            }
+            let early = |frame: &Waiting| (frame.timestamp_ms.wrapping_sub(timestamp_ms) as i32) < 0;
+            self.forget_waiting(early);
+            self.release(&mut units);
         }
         Ok(units)
-    }
-
-    fn audio(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
-        let parsed = Audio::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })?;
-        match self.first_of(Track::Audio, parsed) {
-            Audio::Config { coding, record } => {
-                if self.audio.as_ref().is_some_and(|now| now.coding == coding && now.record == record) {
-                    return Ok(Vec::new());
-                }
-                let config = AudioConfig::of(coding, record)
-                    .map_err(|source| FeedError::Config { timestamp_ms, source })?;
-                let config = Arc::new(config);
-                self.audio = Some(config.clone());
-                self.counts.dropped += self.waiting.len() as u64;
-                self.waiting.clear();
-                Ok(vec![Unit::AudioConfig(config)])
-            }
-            Audio::Frame { coding, data } => self.sound(timestamp_ms, coding, data),
-            Audio::Ignored(_) => {
-                self.counts.ignored += 1;
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    fn sound(&mut self, timestamp_ms: u32, coding: AudioCoding, data: Bytes) -> Result<Vec<Unit>, FeedError> {
-        let config = self.audio.as_ref().filter(|config| config.coding == coding);
-        if data.is_empty() || config.is_none_or(|config| config.samples(&data).is_none()) {
-            self.counts.dropped += 1;
-            return Ok(Vec::new());
-        }
-        if data.len() > AUDIO_FRAME_BYTES_MAX {
-            return Err(FeedError::Large { track: Track::Audio, timestamp_ms, len: data.len() });
-        }
-        if self.started {
-            let time_90k = self.stamp(Track::Audio, timestamp_ms);
-            return Ok(vec![Unit::Audio(AudioFrame { time_90k, data })]);
-        }
-        if self.waiting.len() == WAITING_FRAMES_MAX {
-            self.waiting.pop_front();
-            self.counts.dropped += 1;
-        }
-        let oldest = self.waiting.front().map_or(timestamp_ms, |(ms, _)| *ms);
-        self.waiting.push_back((timestamp_ms, data));
-        let alone = self.video.is_none() && (timestamp_ms.wrapping_sub(oldest) as i32) >= ALONE_MS;
-        if !alone {
-            return Ok(Vec::new());
-        }
-        self.start(Track::Audio);
-        let waiting = std::mem::take(&mut self.waiting);
-        let frames = waiting.into_iter().map(|(ms, data)| {
-            let time_90k = self.stamp(Track::Audio, ms);
-            Unit::Audio(AudioFrame { time_90k, data })
-        });
-        Ok(frames.collect())
     }
 
     fn start(&mut self, track: Track) {

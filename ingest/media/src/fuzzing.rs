@@ -8,7 +8,7 @@ use crate::segment::{Output, Segmenter};
 use crate::unit::{AudioConfig, VideoConfig};
 use bytes::Bytes;
 use ingest_api::window::Sha256;
-use ingest_api::{Object, Run, RunId, Track};
+use ingest_api::{Object, Run, RunId};
 
 /// Messages of a hostile publisher through feed and segmenter.
 ///
@@ -67,7 +67,7 @@ fn check(outputs: Vec<Output>, next: &mut u64) {
         if let Output::Part { part, object, .. } = &output {
             assert_eq!((part.len, part.sha256), (object.len() as u64, Sha256::of(&object.encode())));
         }
-        let Output::Segment { record, video, audio } = output else { continue };
+        let Output::Segment { record, objects } = output else { continue };
         assert_eq!(record.number, *next, "a hole in the numbers");
         *next += 1;
         assert!(
@@ -75,27 +75,22 @@ fn check(outputs: Vec<Output>, next: &mut u64) {
             "{}",
             record.duration_90k
         );
-        for (track, object) in [(Track::Video, video), (Track::Audio, audio)] {
-            let named = record.tracks.iter().find(|t| t.track == track);
-            assert_eq!(named.is_some(), object.is_some());
-            if let (Some(named), Some(object)) = (named, object) {
-                assert_eq!(named.len, object.len() as u64);
-                assert_eq!(named.parts.iter().map(|part| part.len).sum::<u64>(), named.len);
-                let ticks: i64 = named.parts.iter().map(|part| part.duration_90k).sum();
-                assert_eq!(ticks, record.duration_90k, "parts do not add up");
-                let mut start = 0;
-                for part in &named.parts {
-                    let end = start + part.len as usize;
-                    let cut = object.part(start..end).expect("no part cuts a pair");
-                    assert_eq!(
-                        Sha256::of(&cut.encode()),
-                        part.sha256,
-                        "cut from the segment it is another part"
-                    );
-                    start = end;
-                }
-                assert_eq!(Object::decode(object.encode()), Ok(object));
+        let named: Vec<_> = record.tracks.iter().map(|named| named.track).collect();
+        assert_eq!(named, objects.iter().map(|(track, _)| *track).collect::<Vec<_>>());
+        assert!(named.is_sorted_by(|a, b| a < b), "each track once, in their order");
+        for (named, (_, object)) in record.tracks.iter().zip(objects) {
+            assert_eq!(named.len, object.len() as u64);
+            assert_eq!(named.parts.iter().map(|part| part.len).sum::<u64>(), named.len);
+            let ticks: i64 = named.parts.iter().map(|part| part.duration_90k).sum();
+            assert_eq!(ticks, record.duration_90k, "parts do not add up");
+            let mut start = 0;
+            for part in &named.parts {
+                let end = start + part.len as usize;
+                let cut = object.part(start..end).expect("no part cuts a pair");
+                assert_eq!(Sha256::of(&cut.encode()), part.sha256, "cut from the segment it is another part");
+                start = end;
             }
+            assert_eq!(Object::decode(object.encode()), Ok(object));
         }
     }
 }

@@ -5,19 +5,20 @@
 //! Goals, in this order: decode times of a track strictly increase; a publisher's restart, pause or reset clock leaves no
 //! hole; audio and video keep their distance. Rules:
 //!
-//! 1. **Wrap.** Each timestamp is taken as the nearest one to the track's last (or, at its first, to the other track's):
+//! 1. **Wrap.** Each timestamp is taken as the nearest one to the track's last (or, at its first, to another track's):
 //!    the wrap at 2³² ms is undone here and nowhere else.
-//! 2. **One offset.** ticks = ms × 90 + offset. Both tracks share the offset, which is what keeps their distance.
+//! 2. **One offset.** ticks = ms × 90 + offset. All tracks share the offset, which is what keeps their distance.
 //! 3. **Jump.** A timestamp over `JUMP_MS` beyond the last one *of any track* on the same clock, or over `JUMP_MS` behind
 //!    the last of its own, is another clock. The unit follows the last one of its track by that track's usual step,
-//!    which makes a new offset. The other track keeps its old offset until it jumps too; if it then lands near the first,
-//!    it takes over the same offset. So a few late units of the old clock between the two do no harm, and a gap of one
-//!    track alone (a still camera, a muted microphone) is no jump as long as the other one goes on.
+//!    which makes a new offset. The other tracks keep their old offset until they jump too; one that then lands near one that
+//!    has jumped takes over its offset. So a few late units of the old clock between them do no harm, and a gap of one
+//!    track alone (a still camera, a muted microphone) is no jump as long as another one goes on.
 //! 4. **Bump.** A timestamp that repeats or goes back by less is jitter: it gets the least tick after the last one.
 //!
 //! The alternative, dropping units until the clock makes sense again, loses pictures that others need.
 
 use ingest_api::Track;
+use ingest_api::track::TRACKS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Beyond this a step is another clock: twice the longest frame or interleaving distance of a sane publisher.
@@ -31,8 +32,8 @@ const AUDIO_STEP_90K: i64 = 1_920;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
     start_90k: i64,
-    video: Option<Clock>,
-    audio: Option<Clock>,
+    /// By the tracks' places in `Track::ALL`.
+    clocks: [Option<Clock>; TRACKS_MAX],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,24 +79,19 @@ pub enum Event {
 impl Timeline {
     /// A clock whose first unit lands on `at_90k`: 0 for a new run, the end of what is published for a returning publisher.
     pub fn start(at_90k: i64) -> Timeline {
-        Timeline { start_90k: at_90k, video: None, audio: None }
+        Timeline { start_90k: at_90k, clocks: [None; TRACKS_MAX] }
     }
 
     /// The tick of the next unit of a track.
     pub fn push(&mut self, track: Track, timestamp_ms: u32) -> Stamp {
-        let (own, other) = match track {
-            Track::Video => (self.video, self.audio),
-            Track::Audio => (self.audio, self.video),
+        let own = self.clocks[track.index()].take();
+        let others = self.clocks.iter().flatten();
+        let (clock, event) = match own {
+            Some(own) => next(track, own, others, timestamp_ms),
+            None => joins(track, others, timestamp_ms)
+                .unwrap_or_else(|| (first(track, self.start_90k, timestamp_ms), None)),
         };
-        let (clock, event) = match (own, other) {
-            (Some(own), other) => next(track, own, other, timestamp_ms),
-            (None, Some(other)) => joins(track, other, timestamp_ms),
-            (None, None) => (first(track, self.start_90k, timestamp_ms), None),
-        };
-        *match track {
-            Track::Video => &mut self.video,
-            Track::Audio => &mut self.audio,
-        } = Some(clock);
+        self.clocks[track.index()] = Some(clock);
         Stamp { time_90k: clock.last_90k, event }
     }
 }
@@ -103,7 +99,7 @@ impl Timeline {
 fn usual_step(track: Track) -> i64 {
     match track {
         Track::Video => VIDEO_STEP_90K,
-        Track::Audio => AUDIO_STEP_90K,
+        Track::Audio(_) => AUDIO_STEP_90K,
     }
 }
 
@@ -114,25 +110,41 @@ fn first(track: Track, at_90k: i64, timestamp_ms: u32) -> Clock {
     Clock { last_ms: ms, last_90k: at_90k, step_90k: usual_step(track), offset_90k }
 }
 
-/// The first unit of the second track.
-fn joins(track: Track, other: Clock, timestamp_ms: u32) -> (Clock, Option<Event>) {
-    let ms = unwrap(other.last_ms, timestamp_ms);
-    let distance = ms.saturating_sub(other.last_ms);
+/// The first unit of a further track; `None` where there is no other yet.
+fn joins<'a>(
+    track: Track,
+    others: impl Iterator<Item = &'a Clock> + Clone,
+    timestamp_ms: u32,
+) -> Option<(Clock, Option<Event>)> {
     let step_90k = usual_step(track);
-    if distance.abs() <= JUMP_MS {
-        let last_90k = at(ms, other.offset_90k);
-        return (Clock { last_ms: ms, last_90k, step_90k, offset_90k: other.offset_90k }, None);
+    if let Some((other, ms)) = beside(others.clone(), timestamp_ms) {
+        let (last_90k, offset_90k) = (at(ms, other.offset_90k), other.offset_90k);
+        return Some((Clock { last_ms: ms, last_90k, step_90k, offset_90k }, None));
     }
+    let other = others.max_by_key(|other| other.last_90k)?;
+    let ms = unwrap(other.last_ms, timestamp_ms);
     let clock =
         Clock { last_ms: ms, last_90k: other.last_90k, step_90k, offset_90k: offset(other.last_90k, ms) };
-    (clock, Some(Event::Jump { track, from_ms: other.last_ms, to_ms: ms }))
+    Some((clock, Some(Event::Jump { track, from_ms: other.last_ms, to_ms: ms })))
+}
+
+/// The track that is furthest on of those that a timestamp lies beside, and the timestamp on its clock.
+fn beside<'a>(others: impl Iterator<Item = &'a Clock>, timestamp_ms: u32) -> Option<(&'a Clock, i64)> {
+    let placed = others.map(|other| (other, unwrap(other.last_ms, timestamp_ms)));
+    let near = placed.filter(|(other, ms)| ms.saturating_sub(other.last_ms).abs() <= JUMP_MS);
+    near.max_by_key(|(other, _)| other.last_90k)
 }
 
 /// A unit of a track that has had some.
-fn next(track: Track, own: Clock, other: Option<Clock>, timestamp_ms: u32) -> (Clock, Option<Event>) {
+fn next<'a>(
+    track: Track,
+    own: Clock,
+    others: impl Iterator<Item = &'a Clock> + Clone,
+    timestamp_ms: u32,
+) -> (Clock, Option<Event>) {
     let ms = unwrap(own.last_ms, timestamp_ms);
-    let shared = other.filter(|other| other.offset_90k == own.offset_90k);
-    let newest = shared.map_or(own.last_ms, |other| other.last_ms.max(own.last_ms));
+    let shared = others.clone().filter(|other| other.offset_90k == own.offset_90k);
+    let newest = shared.map(|other| other.last_ms).fold(own.last_ms, i64::max);
     let same_clock = (own.last_ms.saturating_sub(JUMP_MS)..=newest.saturating_add(JUMP_MS)).contains(&ms);
     let jump = Event::Jump { track, from_ms: own.last_ms, to_ms: ms };
     if same_clock {
@@ -147,13 +159,11 @@ fn next(track: Track, own: Clock, other: Option<Clock>, timestamp_ms: u32) -> (C
         let event = Event::Bump { track, by_90k: last_90k.saturating_sub(time) };
         return (Clock { last_ms: own.last_ms.max(ms), last_90k, ..own }, Some(event));
     }
-    // The other track has jumped already and this one lands beside it: take over its offset.
-    if let Some(other) = other.filter(|other| other.offset_90k != own.offset_90k) {
-        let ms = unwrap(other.last_ms, timestamp_ms);
-        if ms.saturating_sub(other.last_ms).abs() <= JUMP_MS {
-            let last_90k = at(ms, other.offset_90k).max(own.last_90k.saturating_add(1));
-            return (Clock { last_ms: ms, last_90k, offset_90k: other.offset_90k, ..own }, Some(jump));
-        }
+    // Another track has jumped already and this one lands beside it: take over its offset.
+    let jumped = others.filter(|other| other.offset_90k != own.offset_90k);
+    if let Some((other, ms)) = beside(jumped, timestamp_ms) {
+        let last_90k = at(ms, other.offset_90k).max(own.last_90k.saturating_add(1));
+        return (Clock { last_ms: ms, last_90k, offset_90k: other.offset_90k, ..own }, Some(jump));
     }
     let last_90k = own.last_90k.saturating_add(own.step_90k);
     (Clock { last_ms: ms, last_90k, offset_90k: offset(last_90k, ms), ..own }, Some(jump))
@@ -176,8 +186,10 @@ fn offset(at_90k: i64, ms: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Track::{Audio, Video};
+    use Track::Video;
     use proptest::prelude::*;
+
+    const AUDIO: Track = Track::AUDIO;
 
     fn times(timeline: &mut Timeline, units: &[(Track, u32)]) -> Vec<i64> {
         units.iter().map(|&(track, ms)| timeline.push(track, ms).time_90k).collect()
@@ -186,27 +198,27 @@ mod tests {
     #[test]
     fn the_first_unit_lands_where_it_is_told() {
         let mut timeline = Timeline::start(900_000);
-        let units = [(Video, 5_000), (Audio, 5_010), (Video, 5_033), (Audio, 5_031)];
+        let units = [(Video, 5_000), (AUDIO, 5_010), (Video, 5_033), (AUDIO, 5_031)];
         assert_eq!(times(&mut timeline, &units), [900_000, 900_900, 902_970, 902_790]);
     }
 
     #[test]
     fn the_wrap_is_undone_once_for_both_tracks() {
         let mut timeline = Timeline::start(0);
-        let units = [(Video, u32::MAX - 9), (Audio, u32::MAX - 4), (Audio, 16), (Video, 23), (Video, 56)];
+        let units = [(Video, u32::MAX - 9), (AUDIO, u32::MAX - 4), (AUDIO, 16), (Video, 23), (Video, 56)];
         assert_eq!(times(&mut timeline, &units), [0, 450, 26 * 90, 33 * 90, 66 * 90]);
     }
 
     #[test]
     fn a_reset_clock_leaves_no_hole_and_keeps_the_distance() {
         let mut timeline = Timeline::start(0);
-        times(&mut timeline, &[(Video, 100_000), (Audio, 100_010), (Video, 100_040), (Audio, 100_031)]);
+        times(&mut timeline, &[(Video, 100_000), (AUDIO, 100_010), (Video, 100_040), (AUDIO, 100_031)]);
         let video = timeline.push(Video, 0);
         assert_eq!(video.time_90k, 80 * 90);
         assert!(matches!(video.event, Some(Event::Jump { track: Video, from_ms: 100_040, to_ms: 0 })));
         // A late unit of the old clock stays on it.
-        assert_eq!(timeline.push(Audio, 100_052), Stamp { time_90k: 52 * 90, event: None });
-        let audio = timeline.push(Audio, 10);
+        assert_eq!(timeline.push(AUDIO, 100_052), Stamp { time_90k: 52 * 90, event: None });
+        let audio = timeline.push(AUDIO, 10);
         assert_eq!(audio.time_90k, 90 * 90, "10 ms after the video of the new clock");
         assert_eq!(timeline.push(Video, 40), Stamp { time_90k: 120 * 90, event: None });
     }
@@ -216,13 +228,28 @@ mod tests {
         let mut timeline = Timeline::start(0);
         timeline.push(Video, 0);
         for ms in (0..5_000).step_by(20) {
-            assert_eq!(timeline.push(Audio, ms).event, None);
+            assert_eq!(timeline.push(AUDIO, ms).event, None);
         }
         assert_eq!(timeline.push(Video, 5_000), Stamp { time_90k: 450_000, event: None });
         assert!(
             matches!(timeline.push(Video, 6_500).event, Some(Event::Jump { .. })),
             "and beyond both it is one"
         );
+    }
+
+    #[test]
+    fn all_tracks_keep_their_distances_through_a_reset_clock() {
+        let third = Track::ALL[3];
+        let mut timeline = Timeline::start(0);
+        let units =
+            [(Video, 100_000), (AUDIO, 100_010), (third, 100_012), (Video, 100_040), (AUDIO, 100_031)];
+        assert_eq!(times(&mut timeline, &units), [0, 900, 1_080, 3_600, 2_790]);
+        assert_eq!(timeline.push(AUDIO, 0).time_90k, 2_790 + 1_890, "by its usual step");
+        assert_eq!(timeline.push(third, 2).time_90k, 4_680 + 180, "2 ms after the sound of the new clock");
+        assert_eq!(timeline.push(Video, 9).time_90k, 4_680 + 810);
+        // One that comes late is on the clock of the others.
+        let late = timeline.push(Track::ALL[8], 20);
+        assert_eq!(late, Stamp { time_90k: 4_680 + 1_800, event: None });
     }
 
     #[test]
@@ -239,15 +266,15 @@ mod tests {
         #[test]
         fn any_timestamps_strictly_increase_and_tear_nothing(
             start in 0i64..1 << 50,
-            units in proptest::collection::vec((any::<bool>(), prop_oneof![any::<u32>(), 0u32..5_000]), 1..200),
+            units in proptest::collection::vec((0..TRACKS_MAX, prop_oneof![any::<u32>(), 0u32..5_000]), 1..200),
         ) {
             let mut timeline = Timeline::start(start);
-            let mut last = [None, None];
-            for (index, (audio, ms)) in units.into_iter().enumerate() {
+            let mut last = [None; TRACKS_MAX];
+            for (index, (track, ms)) in units.into_iter().enumerate() {
                 let newest = last.iter().flatten().max().copied();
-                let stamp = timeline.push(if audio { Audio } else { Video }, ms);
+                let stamp = timeline.push(Track::ALL[track], ms);
                 if index == 0 { prop_assert_eq!(stamp.time_90k, start); }
-                let own: &mut Option<i64> = &mut last[usize::from(audio)];
+                let own: &mut Option<i64> = &mut last[track];
                 if let Some(own) = *own { prop_assert!(stamp.time_90k > own); }
                 // No unit lands more than a jump beyond everything before it.
                 if let Some(newest) = newest { prop_assert!(stamp.time_90k <= newest + JUMP_MS * 90 + 90_000); }
@@ -263,7 +290,7 @@ mod tests {
             let mut ms = base;
             prop_assert_eq!(timeline.push(Video, ms).time_90k, 0);
             for step in steps {
-                let sound = timeline.push(Audio, ms.wrapping_add(apart));
+                let sound = timeline.push(AUDIO, ms.wrapping_add(apart));
                 ms = ms.wrapping_add(step);
                 let picture = timeline.push(Video, ms);
                 prop_assert_eq!((sound.event, picture.event), (None, None));

@@ -3,6 +3,7 @@
 //! The values that flow between the feed, the marker and the segmenter. Pure data. Times are 90 kHz ticks of the run.
 
 use bytes::Bytes;
+use ingest_api::AudioTrack;
 use ingest_api::window::Gop;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -25,8 +26,8 @@ const SILENT_OPUS_STEREO: [u8; 3] = [0xfc, 0xff, 0xfe];
 pub enum Unit {
     /// From here on video looks like this.
     VideoConfig(Arc<VideoConfig>),
-    /// From here on audio looks like this.
-    AudioConfig(Arc<AudioConfig>),
+    /// From here on this audio track looks like this.
+    AudioConfig(AudioTrack, Arc<AudioConfig>),
     /// A coded picture.
     Video(AccessUnit),
     /// A coded audio frame.
@@ -183,6 +184,8 @@ impl AccessUnit {
 /// A coded audio frame (AAC: 1,024 samples; Opus: a packet) with the time it was received under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudioFrame {
+    /// Of which track.
+    pub track: AudioTrack,
     /// The publisher's time on the run's clock; the segmenter counts samples and uses this as an anchor only.
     pub time_90k: i64,
     /// The raw frame, without ADTS.

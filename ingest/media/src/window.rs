@@ -15,6 +15,7 @@ use crate::container::mpeg_ts::{self, Source};
 use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{OpenSegment, OpenTrack, Part, Segment, SegmentTrack, TICKS_PER_SECOND, TrackInfo};
 use ingest_api::{Object, Run, Signals, Snapshot, StreamName, Track};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub const WINDOW_BYTES_MAX: usize = 512 << 20;
 pub const KEPT_MAX: usize = 1_024;
 /// Init sections that no segment has named yet; the oldest goes first. An encoder that changes its settings with each of 32
 /// segments that wait for the other node.
-const INITS_WAITING_MAX: usize = 64;
+const INITS_WAITING_MAX: usize = 32 * TRACKS_MAX;
 /// What players are told of keys that no kept segment has; the oldest goes first.
 const SIGNALS_WAITING_MAX: usize = 4;
 
@@ -80,7 +81,8 @@ pub struct Window {
     inits: Vec<Init>,
     signals: Vec<Signals>,
     bytes: usize,
-    rates: [Rate; 2],
+    /// By the tracks' places in `Track::ALL`.
+    rates: [Rate; TRACKS_MAX],
     /// Whether parts are listed.
     lists_parts: bool,
     part_90k: i64,
@@ -91,14 +93,15 @@ pub struct Window {
 #[derive(Clone, Debug)]
 struct Open {
     record: OpenSegment,
-    objects: [Vec<Object>; 2],
+    /// By the tracks' places in `Track::ALL`.
+    objects: [Vec<Object>; TRACKS_MAX],
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     record: Segment,
-    video: Option<Object>,
-    audio: Option<Object>,
+    /// The bytes of each track, as the record names them.
+    objects: Vec<(Track, Object)>,
 }
 
 #[derive(Clone, Debug)]
@@ -116,7 +119,7 @@ struct Init {
 pub struct Seed {
     /// Name, encoded object and description of each init section in use.
     inits: Vec<(String, Bytes, TrackInfo)>,
-    rates: [Rate; 2],
+    rates: [Rate; TRACKS_MAX],
 }
 
 /// Bit rate of one track of the run.
@@ -245,8 +248,8 @@ impl Window {
             Output::Init { name, object, info, .. } => {
                 self.add_init(name.clone(), object.clone(), info.clone())
             }
-            Output::Segment { record, video, audio } => {
-                self.push(record.clone(), video.clone(), audio.clone())?;
+            Output::Segment { record, objects } => {
+                self.push(record.clone(), objects.clone())?;
             }
             Output::Part { track, number, index, part, object, of, .. } => {
                 self.push_part(*track, (*number, *index), part.clone(), object.clone(), of);
@@ -310,7 +313,7 @@ impl Window {
             },
             objects: Default::default(),
         });
-        let objects = &mut open.objects[self::index(track)];
+        let objects = &mut open.objects[track.index()];
         if open.record.number != number || objects.len() != index as usize {
             return false;
         }
@@ -328,24 +331,15 @@ impl Window {
     ///
     /// # Errors
     /// A number that is not the next one, missing objects or init sections.
-    pub fn push(
-        &mut self,
-        record: Segment,
-        video: Option<Object>,
-        audio: Option<Object>,
-    ) -> Result<(), WindowError> {
+    pub fn push(&mut self, record: Segment, objects: Vec<(Track, Object)>) -> Result<(), WindowError> {
         let number = record.number;
         if let Some(last) = self.segments.back().map(|entry| entry.record.number)
             && last.checked_add(1) != Some(number)
         {
             return Err(WindowError::Number { number, last });
         }
-        let objects = [(Track::Video, &video), (Track::Audio, &audio)];
-        let agree = |(track, object): &(Track, &Option<Object>)| {
-            let named = record.tracks.iter().find(|t| t.track == *track);
-            named.map(|t| t.len) == object.as_ref().map(|object| object.len() as u64)
-        };
-        if !objects.iter().all(agree) {
+        let named = record.tracks.iter().map(|named| (named.track, named.len));
+        if !named.eq(objects.iter().map(|(track, object)| (*track, object.len() as u64))) {
             return Err(WindowError::Tracks { number });
         }
         if !record.tracks.iter().all(|track| self.inits.iter().any(|init| init.name == track.init)) {
@@ -355,12 +349,12 @@ impl Window {
             init.named |= init.is_of(&record);
         }
         for track in &record.tracks {
-            self.rates[index(track.track)].saw(track.len, record.duration_90k);
+            self.rates[track.track.index()].saw(track.len, record.duration_90k);
         }
         if self.segments.is_empty() {
             self.first_listed = self.first_listed.max(number);
         }
-        let entry = Entry { record, video, audio };
+        let entry = Entry { record, objects };
         self.bytes += entry.bytes();
         self.segments.push_back(entry);
         self.open = None;
@@ -405,18 +399,15 @@ impl Window {
 
     /// A segment's bytes on one track; kept longer than listed.
     pub fn object(&self, track: Track, number: u64) -> Option<&Object> {
-        let entry = self.entry(number)?;
-        match track {
-            Track::Video => entry.video.as_ref(),
-            Track::Audio => entry.audio.as_ref(),
-        }
+        let mut objects = self.entry(number)?.objects.iter();
+        objects.find(|(of, _)| *of == track).map(|(_, object)| object)
     }
 
     /// One part's bytes on one track: of the segment that is being filled, or cut from one that is kept.
     pub fn part(&self, track: Track, number: u64, part: u32) -> Option<Object> {
         let part = part as usize;
         if let Some(open) = self.open.as_ref().filter(|open| open.record.number == number) {
-            return open.objects[index(track)].get(part).cloned();
+            return open.objects[track.index()].get(part).cloned();
         }
         let record = self.record(number)?.tracks.iter().find(|named| named.track == track)?;
         let len = |part: &Part| usize::try_from(part.len).unwrap_or(usize::MAX);
@@ -433,7 +424,7 @@ impl Window {
             let named = entry.record.tracks.iter().find(|named| named.track == track)?;
             Some(Source { init: &self.init(&named.init)?.a, object: self.object(track, number)? })
         };
-        mpeg_ts::segment(source(Track::Video), source(Track::Audio))
+        mpeg_ts::segment(source(Track::Video), source(Track::AUDIO))
     }
 
     /// A segment's record; kept longer than listed.
@@ -467,10 +458,11 @@ impl Window {
         self.segments.get(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
+    /// Tracks of one configuration have one init section: it was described for one of them.
     fn info(&self, track: Track, init: &str) -> Option<TrackInfo> {
         let info = &self.inits.iter().find(|known| known.name == init)?.info;
-        let rate = self.rates[index(track)];
-        Some(TrackInfo { peak_bps: rate.peak_bps, mean_bps: rate.mean_bps(), ..info.clone() })
+        let rate = self.rates[track.index()];
+        Some(TrackInfo { track, peak_bps: rate.peak_bps, mean_bps: rate.mean_bps(), ..info.clone() })
     }
 
     /// Moves the first listed number on, then drops what is kept no longer.
@@ -516,7 +508,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         let object =
             |object: &Object| object.len() + object.pairs.iter().map(|pair| pair.b.len()).sum::<usize>();
-        self.video.as_ref().map_or(0, object) + self.audio.as_ref().map_or(0, object)
+        self.objects.iter().map(|(_, bytes)| object(bytes)).sum()
     }
 }
 
@@ -532,13 +524,6 @@ impl Rate {
     fn mean_bps(self) -> u64 {
         let bits = u128::from(self.bits) * TICKS_PER_SECOND as u128;
         u64::try_from(bits / u128::from(self.ticks.max(1))).unwrap_or(u64::MAX)
-    }
-}
-
-fn index(track: Track) -> usize {
-    match track {
-        Track::Video => 0,
-        Track::Audio => 1,
     }
 }
 

@@ -21,7 +21,7 @@ fn window(listed: usize, kept: usize) -> Window {
     window
 }
 
-fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Object>, Option<Object>) {
+fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Vec<(Track, Object)>) {
     let object = Object::plain(vec![0; len].into());
     let track = SegmentTrack {
         track: Track::Video,
@@ -30,6 +30,7 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Objec
         sha256: Sha256::of(&object.encode()),
         parts: Vec::new(),
         clear: None,
+        sound_end: None,
     };
     let record = Segment {
         number,
@@ -37,7 +38,6 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Objec
         discontinuity: 0,
         start_90k: 0,
         duration_90k,
-        sound_end: None,
         date_unix_ms: 0,
         independent: true,
         gops: Vec::new(),
@@ -45,12 +45,12 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Option<Objec
         mpeg_ts: None,
         key: None,
     };
-    (record, Some(object), None)
+    (record, vec![(Track::Video, object)])
 }
 
 fn push(window: &mut Window, number: u64, duration_90k: i64, len: usize) -> Result<(), WindowError> {
-    let (record, video, audio) = segment(number, duration_90k, len);
-    window.push(record, video, audio)
+    let (record, objects) = segment(number, duration_90k, len);
+    window.push(record, objects)
 }
 
 fn listed(window: &Window) -> Vec<u64> {
@@ -84,10 +84,10 @@ fn parts_are_listed_as_they_come_and_cut_from_the_segment_later() {
     assert_eq!(window.snapshot().edge(), Some((u64::MAX, 2)));
     assert_eq!(window.part(Track::Video, 0, 1).unwrap().a, "cde");
     assert_eq!(window.part(Track::Video, 0, 2), None);
-    assert_eq!(window.part(Track::Audio, 0, 0), None);
-    let (mut record, _, _) = segment(0, 60_000, 5);
+    assert_eq!(window.part(Track::AUDIO, 0, 0), None);
+    let (mut record, _) = segment(0, 60_000, 5);
     record.tracks[0].parts = open.tracks[0].parts.clone();
-    window.push(record, Some(Object::plain(Bytes::from_static(b"abcde"))), None).unwrap();
+    window.push(record, vec![(Track::Video, Object::plain(Bytes::from_static(b"abcde")))]).unwrap();
     assert_eq!(window.snapshot().open, None);
     assert_eq!(window.part(Track::Video, 0, 0).unwrap().a, "ab");
     assert_eq!(window.part(Track::Video, 0, 1).unwrap().a, "cde");
@@ -106,9 +106,9 @@ fn an_init_section_waits_for_its_segment_and_goes_with_the_last_that_names_it() 
         window.add_init(name.to_owned(), Object::plain(Bytes::from_static(b"i")), info.clone());
     };
     let list = |window: &mut Window, number: u64, init: &str| {
-        let (mut record, video, audio) = segment(number, 360_000, 1);
+        let (mut record, objects) = segment(number, 360_000, 1);
         record.tracks[0].init = init.to_owned();
-        window.push(record, video, audio)
+        window.push(record, objects)
     };
     list(&mut window, 0, "init-0").unwrap();
     give(&mut window, "init-1");
@@ -133,7 +133,7 @@ fn it_slides_and_keeps_more_than_it_lists() {
     }
     assert_eq!(listed(&window), [12, 13, 14]);
     assert!(window.object(Track::Video, 10).is_some() && window.object(Track::Video, 9).is_none());
-    assert!(window.object(Track::Audio, 14).is_none() && window.object(Track::Video, 15).is_none());
+    assert!(window.object(Track::AUDIO, 14).is_none() && window.object(Track::Video, 15).is_none());
     assert_eq!(window.bytes(), 500);
 }
 
@@ -193,10 +193,10 @@ fn a_run_that_goes_on_elsewhere_leaves_no_hole_behind_it() {
 fn tracks_and_inits_must_be_there() {
     let mut window = window(3, 5);
     let (record, ..) = segment(1, 1, 1);
-    assert_eq!(window.push(record.clone(), None, None), Err(WindowError::Tracks { number: 1 }));
-    let (mut record, video, _) = segment(1, 1, 1);
+    assert_eq!(window.push(record, Vec::new()), Err(WindowError::Tracks { number: 1 }));
+    let (mut record, objects) = segment(1, 1, 1);
     record.tracks[0].init = "init-1".to_owned();
-    assert_eq!(window.push(record, video, None), Err(WindowError::Init { number: 1 }));
+    assert_eq!(window.push(record, objects), Err(WindowError::Init { number: 1 }));
     assert!(window.init("init-0").is_some() && window.init("init-1").is_none());
 }
 
@@ -224,6 +224,41 @@ fn rates_are_of_the_run() {
     push(&mut window, 2, 90_000, 3_000).unwrap();
     let track = &window.snapshot().tracks[0];
     assert_eq!((track.peak_bps, track.mean_bps), (24_000, 16_000));
+}
+
+/// Tracks of one configuration have one init section, and each is described as what it is.
+#[test]
+fn audio_tracks_that_share_an_init_section_are_told_apart() {
+    let [second, third] = [Track::ALL[2], Track::ALL[3]];
+    let mut theirs = window(3, 5).with_parts();
+    let whole = |number: u64| {
+        let (mut record, mut objects) = segment(number, 90_000, 1_000);
+        for (track, len) in [(second, 10), (third, 20)] {
+            let object = Object::plain(vec![track.index() as u8; len].into());
+            let entry = record.tracks[0].clone();
+            let (len, sha256) = (len as u64, Sha256::of(&object.encode()));
+            record.tracks.push(SegmentTrack { track, len, sha256, ..entry });
+            objects.push((track, object));
+        }
+        (record, objects)
+    };
+    for number in 0..2 {
+        let (record, objects) = whole(number);
+        theirs.push(record, objects).unwrap();
+    }
+    let tracks = theirs.snapshot().tracks;
+    assert_eq!(tracks.iter().map(|info| info.track).collect::<Vec<_>>(), [Track::Video, second, third]);
+    assert_eq!(tracks.iter().map(|info| info.peak_bps).collect::<Vec<_>>(), [8_000, 80, 160]);
+    assert_eq!(theirs.object(third, 1).unwrap().a[0], 3);
+    assert_eq!(theirs.object(Track::AUDIO, 1), None);
+    let (record, mut objects) = whole(2);
+    objects.swap(1, 2);
+    assert_eq!(theirs.push(record, objects), Err(WindowError::Tracks { number: 2 }));
+    // Another node lists them too, with the init section once.
+    let mut ours = Window::new("demo".parse().unwrap(), 4, 3, 9, 1);
+    ours.begins = 2;
+    assert_eq!(ours.push_before(&theirs.whole(1).unwrap()), Ok(true));
+    assert_eq!((ours.inits.len(), ours.object(second, 1)), (1, theirs.object(second, 1)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // a test says what it expects by failing loudly, its helpers too
 
 use bytes::Bytes;
-use ingest_api::Track;
+use ingest_api::{AudioTrack, Track};
 use media::feed::{Feed, FeedError, Kind, NalFault, Note};
 use media::timeline::Event;
 use media::unit::Unit;
@@ -30,7 +30,7 @@ fn sound() -> Bytes {
 fn shape(units: &[Unit]) -> Vec<(char, i64)> {
     let one = |unit: &Unit| match unit {
         Unit::VideoConfig(_) => ('V', 0),
-        Unit::AudioConfig(_) => ('A', 0),
+        Unit::AudioConfig(..) => ('A', 0),
         Unit::Video(unit) => (if unit.idr { 'i' } else { 'p' }, unit.dts_90k / 90),
         Unit::Audio(frame) => ('a', frame.time_90k / 90),
     };
@@ -140,20 +140,83 @@ fn pictures_of_another_coding_are_dropped() {
     assert_eq!(feed.counts().dropped, 1);
 }
 
+/// A message with one audio track: packet type 0 is its configuration, 1 a frame.
+fn track(id: u8, packet: u8, fourcc: &[u8; 4], data: &[u8]) -> Bytes {
+    [&[0x95, packet][..], fourcc, &[id], data].concat().into()
+}
+
 #[test]
-fn further_tracks_are_counted_and_noted_once() {
+fn further_audio_tracks_go_on_beside_the_first() {
+    let second = AudioTrack::new(1).unwrap();
+    let (mut feed, units) = feed(
+        0,
+        &[
+            (Video, 0, video_config()),
+            (Audio, 0, audio_config()),
+            (Audio, 0, track(1, 0, b"mp4a", &[0x12, 0x10])),
+            (Audio, 0, track(1, 1, b"mp4a", b"early")),
+            (Video, 20, picture(0x65, true)),
+            (Audio, 21, sound()),
+            (Audio, 22, track(1, 1, b"mp4a", b"b")),
+            (Audio, 23, track(1, 0, b"mp4a", &[0x12, 0x10])),
+        ],
+    );
+    assert_eq!(units, [('V', 0), ('A', 0), ('A', 0), ('i', 0), ('a', 1), ('a', 2)], "on one clock");
+    let both = Bytes::from_static(b"\x95\x11mp4a\x01\0\0\x01x\0\0\0\x03abc");
+    let units = feed.push(Audio, 44, both).unwrap();
+    let of = |unit: &Unit| match unit {
+        Unit::Audio(frame) => (frame.track, frame.data.clone()),
+        other => panic!("{other:?}"),
+    };
+    let expected = [(AudioTrack::FIRST, Bytes::from_static(b"abc")), (second, Bytes::from_static(b"x"))];
+    assert_eq!(units.iter().map(of).collect::<Vec<_>>(), expected);
+    assert_eq!((feed.counts().dropped, feed.counts().further_audio), (1, 0));
+    assert_eq!(Feed::restore(&feed.snapshot()), Ok(feed));
+}
+
+#[test]
+fn what_is_wrong_with_a_further_track_is_left_out_and_noted_once() {
     let (mut feed, _) =
         feed(0, &[(Video, 0, video_config()), (Audio, 0, audio_config()), (Video, 0, picture(0x65, true))]);
     feed.take_notes();
-    for ms in [20, 40] {
-        let other = Bytes::from_static(b"\x95\x01mp4a\x01abc");
-        assert_eq!(feed.push(Audio, ms, other), Ok(vec![]));
-        let both = Bytes::from_static(b"\x95\x11mp4a\x01\0\0\x01x\0\0\0\x03abc");
-        let units = feed.push(Audio, ms, both).unwrap();
-        assert!(matches!(&units[..], [Unit::Audio(frame)] if frame.data == "abc"));
+    let large = vec![0x21; media::feed::AUDIO_FRAME_BYTES_MAX + 1];
+    for (message, left_out, dropped) in [
+        (track(8, 1, b"mp4a", b"x"), 1, 0),
+        (track(1, 0, b"fLaC", b"x"), 1, 0),
+        (track(1, 1, b"mp4a", b"before its configuration"), 0, 1),
+        (track(1, 0, b"mp4a", &[0x12, 0x10]), 0, 0),
+        (track(1, 1, b"mp4a", &large), 1, 0),
+        (track(1, 0, b"mp4a", &[0xff]), 1, 0),
+        (track(1, 1, b"mp4a", b"after a bad one"), 0, 1),
+    ] {
+        let before = feed.counts();
+        let units = feed.push(Audio, 20, message).unwrap();
+        assert!(units.iter().all(|unit| matches!(unit, Unit::AudioConfig(..))), "{units:?}");
+        let counts = feed.counts();
+        assert_eq!(counts.further_audio - before.further_audio, left_out);
+        assert_eq!(counts.dropped - before.dropped, dropped);
     }
-    assert_eq!((feed.counts().further_audio, feed.counts().further_video), (4, 0));
-    assert_eq!(feed.take_notes(), [Note::FurtherTracks(Track::Audio)]);
+    assert_eq!(feed.take_notes(), [Note::LeftOut(Track::AUDIO)]);
+    // The same of the first is the publisher's to hear.
+    assert!(feed.push(Audio, 40, track(0, 0, b"fLaC", b"x")).is_err());
+    assert!(feed.push(Audio, 40, track(0, 1, b"mp4a", &large)).is_err());
+    let other = Bytes::from_static(b"\x96\x03hvc1\x01nal");
+    assert_eq!(feed.push(Video, 40, other), Ok(vec![]));
+    assert_eq!((feed.counts().further_video, feed.take_notes()), (1, vec![Note::LeftOut(Track::Video)]));
+}
+
+#[test]
+fn without_pictures_the_first_audio_track_is_what_the_run_begins_with() {
+    let mut messages = vec![(Audio, 0, audio_config()), (Audio, 0, track(2, 0, b"mp4a", &[0x12, 0x10]))];
+    for ms in (0..=1_500).step_by(20) {
+        messages.push((Audio, 5_000 + ms, track(2, 1, b"mp4a", b"c")));
+        if ms >= 100 {
+            messages.push((Audio, 5_005 + ms, sound()));
+        }
+    }
+    let (feed, units) = feed(900_000, &messages);
+    assert_eq!(units[..4], [('A', 0), ('A', 0), ('a', 10_000), ('a', 10_015)]);
+    assert_eq!(feed.counts().dropped, 6, "what came before it");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use ingest_api::content_key::ContentKey;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{Rendition, Segment};
 use ingest_api::{Run, RunId, Track};
 use media::cbcs::Seal;
@@ -81,7 +82,7 @@ impl Files {
     }
 }
 
-/// Publishes messages and writes `video.mp4` and `audio.mp4`: init and all segments; `muxed.ts`: all segments.
+/// Publishes messages and writes `video.mp4`, `audio.mp4`, `audio2.mp4`…: init and all segments; `muxed.ts`: all segments.
 fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
     let mut feed = Feed::new(0);
     let mut segmenter = Segmenter::begin(run());
@@ -92,21 +93,20 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
         }
     }
     outputs.extend(segmenter.gone());
-    let (mut files, mut records, mut reports) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
+    let (mut records, mut reports) = (Vec::new(), Vec::new());
+    let mut files: [Vec<u8>; TRACKS_MAX] = Default::default();
     let (mut window, mut muxed) = (Window::new(run().stream, 2, 60, 60, 0), Vec::new());
     for output in &outputs {
         window.apply(output).unwrap();
         match output {
-            Output::Init { track, object, .. } => {
-                files[usize::from(*track == Track::Audio)].extend_from_slice(&object.a)
-            }
-            Output::Segment { record, video, audio } => {
+            Output::Init { track, object, .. } => files[track.index()].extend_from_slice(&object.a),
+            Output::Segment { record, objects } => {
                 records.push(record.clone());
                 let object = window.mpeg_ts(record.number);
                 assert_eq!(record.mpeg_ts, object.as_ref().map(Rendition::of));
                 muxed.extend(object.iter().flat_map(|object| object.a.iter()));
-                for (file, object) in files.iter_mut().zip([video, audio]) {
-                    file.extend(object.iter().flat_map(|object| object.a.iter()));
+                for (track, object) in objects {
+                    files[track.index()].extend_from_slice(&object.a);
                 }
             }
             Output::Report(report) => reports.push(report.clone()),
@@ -114,8 +114,8 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    for (name, file) in ["video.mp4", "audio.mp4"].iter().zip(&files) {
-        std::fs::write(folder.path().join(name), file).unwrap();
+    for (track, file) in Track::ALL.iter().zip(&files) {
+        std::fs::write(folder.path().join(format!("{}.mp4", track.as_str())), file).unwrap();
     }
     std::fs::write(folder.path().join("muxed.ts"), muxed).unwrap();
     Files { folder, records, reports, outputs }
@@ -177,7 +177,7 @@ fn encrypted_it_is_the_same_media_to_who_has_the_key() {
     let source = make_flv(folder.path(), &["-x264-params", "slices=3"]);
     let files = publish(&messages(&std::fs::read(&source).unwrap().into()));
     let key = ContentKey::of_segment(&Key::new(1, [5; 32]), &run().stream, 7, 300);
-    for (track, stream) in [(Track::Video, "0:v"), (Track::Audio, "0:a")] {
+    for (track, stream) in [(Track::Video, "0:v"), (Track::AUDIO, "0:a")] {
         let init = files.outputs.iter().find_map(|output| match output {
             Output::Init { track: of, object, .. } if *of == track => Some(object.a.clone()),
             _ => None,
@@ -191,8 +191,8 @@ fn encrypted_it_is_the_same_media_to_who_has_the_key() {
                     assert_eq!(lens, [sealed.len() as u64]);
                     parts.extend_from_slice(&sealed.a);
                 }
-                Output::Segment { record, video, audio } => {
-                    let object = if track == Track::Video { video } else { audio }.as_ref().unwrap();
+                Output::Segment { record, objects } => {
+                    let (_, object) = objects.iter().find(|(of, _)| *of == track).unwrap();
                     let (sealed, lens) = seal.seal(object).unwrap();
                     let entry = record.tracks.iter().find(|entry| entry.track == track).unwrap();
                     assert_eq!(lens.len(), entry.parts.len());
@@ -243,7 +243,7 @@ fn every_picture_and_frame_comes_out_as_it_went_in() {
     // Sound beyond the decode time of the end is given up when the publisher leaves; nothing else is.
     let tail = files.reports.len();
     let after_end =
-        |r: &Report| matches!(r, Report::Dropped { track: Track::Audio, why: DropCause::AfterEnd, .. });
+        |r: &Report| matches!(r, Report::Dropped { track: Track::AUDIO, why: DropCause::AfterEnd, .. });
     assert!(tail <= 4 && files.reports.iter().all(after_end), "{:?}", files.reports);
     assert_eq!(files.records.iter().map(|r| r.duration_90k).collect::<Vec<_>>()[..3], [180_000; 3]);
     let (video, audio) = (files.path("video.mp4"), files.path("audio.mp4"));
@@ -331,8 +331,10 @@ fn a_segment_alone_behind_its_init_plays() {
         found.unwrap()
     };
     for output in &files.outputs {
-        let Output::Segment { record, video: Some(video), audio: Some(audio) } = output else { continue };
-        for (track, object, letter) in [(Track::Video, video, "v"), (Track::Audio, audio, "a")] {
+        let Output::Segment { record, objects } = output else { continue };
+        assert_eq!(objects.len(), 2);
+        for (track, object) in objects {
+            let (track, letter) = (*track, if track.is_audio() { "a" } else { "v" });
             let path = files.path("one.mp4");
             std::fs::write(&path, [&init(track)[..], &object.a].concat()).unwrap();
             let first = packets(&path, letter)[0].1;
@@ -345,6 +347,40 @@ fn a_segment_alone_behind_its_init_plays() {
             );
         }
     }
+}
+
+/// A publish with two audio tracks, as Enhanced RTMP has it: the second in messages of its own.
+#[test]
+fn a_second_audio_track_is_decoded_as_what_was_sent() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = messages(&std::fs::read(make_flv(folder.path(), &[])).unwrap().into());
+    let second = folder.path().join("second.flv");
+    let mut args = vec!["-v", "error", "-y", "-f", "lavfi"];
+    args.extend(["-i", "sine=frequency=1000:sample_rate=48000:duration=7", "-c:a", "aac", "-b:a", "64k"]);
+    quiet("ffmpeg", &[&args[..], &["-f", "flv", second.to_str().unwrap()]].concat());
+    for (kind, time, bytes) in messages(&std::fs::read(&second).unwrap().into()) {
+        let (Kind::Audio, [0xaf, packet, data @ ..]) = (kind, &bytes[..]) else { continue };
+        all.push((kind, time, [&[0x95, *packet][..], b"mp4a\x01", data].concat().into()));
+    }
+    all.sort_by_key(|(_, time, _)| *time);
+    let files = publish(&all);
+    assert!(files.records.iter().all(|record| record.tracks.len() == 3));
+    let copy = |path: &Path| hashes_of(path, "0:a", &["-c", "copy"]);
+    for (ours, theirs) in [("audio.mp4", "source.flv"), ("audio2.mp4", "second.flv")] {
+        let (went, came) = (copy(&files.path(ours)), copy(&folder.path().join(theirs)));
+        assert!(
+            came.len() - went.len() <= 4 && came.starts_with(&went),
+            "{ours}: {} of {}",
+            went.len(),
+            came.len()
+        );
+        // Decoded without a word, a frame each.
+        assert_eq!(hashes(&files.path(ours), "0:a").len(), went.len(), "{ours}");
+    }
+    assert_ne!(hashes(&files.path("audio.mp4"), "0:a"), hashes(&files.path("audio2.mp4"), "0:a"));
 }
 
 #[test]
@@ -601,13 +637,14 @@ fn opus_comes_out_as_it_went_in() {
                 .iter()
                 .any(|report| matches!(report, Report::AudioReanchored { .. } | Report::NoMpegTs { .. }))
         );
-        let end = files.records.iter().rev().find_map(|record| record.sound_end).unwrap();
+        let entries = files.records.iter().rev().flat_map(|record| &record.tracks);
+        let end = entries.filter_map(|entry| entry.sound_end).next().unwrap();
         assert_eq!(
             (end.rate, end.sample),
             (48_000, went.len() as u64 * if count == 350 { 960 } else { 2_880 })
         );
         let info = files.outputs.iter().find_map(|output| match output {
-            Output::Init { track: Track::Audio, info, .. } => Some(info.clone()),
+            Output::Init { track: Track::AUDIO, info, .. } => Some(info.clone()),
             _ => None,
         });
         assert_eq!(info.map(|info| (info.codec, info.channels)), Some(("Opus".to_owned(), 2)));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub const WAITING_MAX: usize = 16;
 /// Segments of one track by which a side may be ahead. 256 of 2 s are eight minutes: a side that is later is lost.
 pub const AHEAD_MAX: usize = 256;
-/// Tracks compared at once; further ones are not compared. Two tracks for each of four thousand publishers.
+/// Tracks compared at once; what is beyond is not compared. Two tracks for each of four thousand publishers.
 pub const LANES_MAX: usize = 8_192;
 
 /// A station on the way from input to segment, in the order of the way.
@@ -87,7 +87,7 @@ pub struct SegmentDigest {
     pub run: RunId,
     /// Segment number.
     pub number: u64,
-    /// Video or audio.
+    /// Which one.
     pub track: Track,
     /// Of the segment's bytes.
     pub sha256: Sha256,
@@ -106,7 +106,7 @@ pub struct PartDigest {
     pub number: u64,
     /// Counted from 0 in the segment.
     pub index: u32,
-    /// Video or audio.
+    /// Which one.
     pub track: Track,
     /// Of the part's bytes.
     pub sha256: Sha256,
@@ -170,7 +170,7 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-type Key = (StreamName, RunId, bool);
+type Key = (StreamName, RunId, Track);
 
 /// What waits of one track.
 #[derive(Debug, Default)]
@@ -194,7 +194,7 @@ pub struct Compare {
 impl Compare {
     /// One side has made a segment.
     pub fn handle_digest(&mut self, side: Side, digest: SegmentDigest) {
-        let key = (digest.stream.clone(), digest.run, digest.track == Track::Audio);
+        let key = (digest.stream.clone(), digest.run, digest.track);
         if self.lanes.len() >= LANES_MAX && !self.lanes.contains_key(&key) {
             return;
         }
@@ -240,8 +240,8 @@ impl Compare {
 
     /// The run is over. What still waits is missing on the other side.
     pub fn forget(&mut self, stream: &StreamName, run: RunId) {
-        for audio in [false, true] {
-            let Some(lane) = self.lanes.remove(&(stream.clone(), run, audio)) else { continue };
+        for track in Track::ALL {
+            let Some(lane) = self.lanes.remove(&(stream.clone(), run, track)) else { continue };
             let [ours, theirs] = lane.waiting;
             for (side, first, waiting) in
                 [(Side::Theirs, lane.first[1], ours), (Side::Ours, lane.first[0], theirs)]

@@ -234,14 +234,14 @@ impl Frame {
                 put.0.extend_from_slice(&digest.run.0);
                 put.words(&[digest.number]);
                 put.0.extend_from_slice(&digest.index.to_be_bytes());
-                put.0.push(u8::from(digest.track == Track::Audio));
+                put.0.push(digest.track.index() as u8); // one of TRACKS_MAX
                 put.0.extend_from_slice(&digest.sha256.0);
             }
             Frame::SegmentHash(digest) => {
                 put.bytes(digest.stream.as_str().as_bytes());
                 put.0.extend_from_slice(&digest.run.0);
                 put.words(&[digest.number]);
-                put.0.push(u8::from(digest.track == Track::Audio));
+                put.0.push(digest.track.index() as u8); // one of TRACKS_MAX
                 put.0.extend_from_slice(&digest.sha256.0);
                 Station::ALL.iter().for_each(|station| put.0.extend_from_slice(digest.stations.of(*station)));
             }
@@ -300,6 +300,11 @@ impl Take {
         }
     }
 
+    fn track(&mut self) -> Option<Track> {
+        let [index] = self.array()?;
+        Track::ALL.get(usize::from(index)).copied()
+    }
+
     fn bytes(&mut self, max: usize) -> Option<Bytes> {
         let len = usize::from(u16::from_be_bytes(self.array()?));
         (len <= max && len <= self.0.len()).then(|| self.0.split_to(len))
@@ -354,7 +359,7 @@ impl Take {
             14 => Frame::PairedSeen,
             15 => {
                 let (stream, run, number) = (self.stream()?, self.run()?, self.u64()?);
-                let track = if self.flag()? { Track::Audio } else { Track::Video };
+                let track = self.track()?;
                 let sha256 = Sha256(self.array()?);
                 let stations = Stations([self.array()?, self.array()?, self.array()?, self.array()?]);
                 Frame::SegmentHash(SegmentDigest { stream, run, number, track, sha256, stations })
@@ -364,7 +369,7 @@ impl Take {
             18 => {
                 let (stream, run, number) = (self.stream()?, self.run()?, self.u64()?);
                 let index = u32::from_be_bytes(self.array()?);
-                let track = if self.flag()? { Track::Audio } else { Track::Video };
+                let track = self.track()?;
                 let sha256 = Sha256(self.array()?);
                 Frame::PartHash(PartDigest { stream, run, number, index, track, sha256 })
             }
@@ -412,13 +417,13 @@ mod tests {
                     13 => Frame::Note { connection, bytes },
                     14 => Frame::TcpSeen { connection },
                     15 => {
-                        let track = if flag { Track::Audio } else { Track::Video };
+                        let track = Track::ALL[id as usize % Track::ALL.len()];
                         let sha256 = Sha256([b as u8; 32]);
                         Frame::PartHash(PartDigest { stream, run, number: c, index: b as u32, track, sha256 })
                     }
                     16 => Frame::Ask { connection, bytes: bytes.slice(..bytes.len().min(ASK_MAX)) },
                     _ => {
-                        let track = if flag { Track::Audio } else { Track::Video };
+                        let track = Track::ALL[id as usize % Track::ALL.len()];
                         let stations = Stations([a, b, c, id].map(|word| [word as u8; 16]));
                         let sha256 = Sha256([b as u8; 32]);
                         Frame::SegmentHash(SegmentDigest { stream, run, number: c, track, sha256, stations })

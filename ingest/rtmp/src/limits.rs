@@ -67,3 +67,5 @@ pub const REJECTS_MAX: u8 = 3;
 
 /// Bit of `capsEx`: the peer understands `NetConnection.Connect.ReconnectRequest`.
 pub(crate) const CAPS_EX_RECONNECT: u32 = 1;
+/// Bit of `capsEx`: several tracks in one publish. Further tracks of audio go on; those of video are left out.
+pub(crate) const CAPS_EX_MULTITRACK: u32 = 2;

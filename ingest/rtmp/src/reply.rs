@@ -59,7 +59,7 @@ impl Replies {
         if !offer.is_empty() {
             properties.push(("fourCcList".to_owned(), Value::StrictArray(offer)));
         }
-        let shared = caps_ex & limits::CAPS_EX_RECONNECT;
+        let shared = caps_ex & (limits::CAPS_EX_RECONNECT | limits::CAPS_EX_MULTITRACK);
         if shared != 0 {
             properties.push(("capsEx".to_owned(), Value::Number(f64::from(shared))));
         }

@@ -18,7 +18,7 @@ use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
 use crate::io::streams::{Begin, Kick, Kicks, Queued};
 use crate::metrics::{Metrics, OfStream, OfStreamAnd};
 use ingest_api::window::{Part, Segment};
-use ingest_api::{Object, Run, RunId, StreamName};
+use ingest_api::{Object, Run, RunId, StreamName, Track};
 use media::feed::{Feed, FeedError, Kind, Note};
 use media::segment::{OfSegment, Output, Report, Segmenter};
 use media::timeline::Event;
@@ -179,8 +179,7 @@ impl Waiting {
 /// A finished segment that is not listed yet.
 struct Made {
     record: Segment,
-    video: Option<Object>,
-    audio: Option<Object>,
+    objects: Vec<(Track, Object)>,
     /// Its video before encryption, where that is another.
     clear: Option<Object>,
     /// The other node makes it too.
@@ -431,9 +430,9 @@ impl Stream {
                         }
                     }
                 }
-                Output::Segment { record, video, audio } => {
-                    let compared = self.tell(&record, video.as_ref(), audio.as_ref());
-                    let made = Made { record, video, audio, clear, compared };
+                Output::Segment { record, objects } => {
+                    let compared = self.tell(&record, &objects);
+                    let made = Made { record, objects, clear, compared };
                     self.made.push_back(Waiting::Segment(Box::new(made)));
                     self.release().await;
                     new_part = false;
@@ -447,18 +446,19 @@ impl Stream {
     }
 
     async fn list(&mut self, made: Made) {
-        let Made { record, video, audio, clear, .. } = made;
+        let Made { record, objects, clear, .. } = made;
         if !self.commit(&record).await {
             return self.made.clear();
         }
         for gop in &record.gops {
             self.count_gop(gop.marking);
         }
-        let clear = clear.as_ref().or(video.as_ref());
+        let video = objects.iter().find(|(track, _)| *track == Track::Video).map(|(_, object)| object);
+        let clear = clear.as_ref().or(video);
         self.context.archive.offer(&self.context.stream, &self.window, &record, clear);
         let of = OfStream { stream: self.context.stream.to_string() };
         self.context.metrics.segments.get_or_create(&of).inc();
-        if let Err(error) = self.window.push(record, video, audio) {
+        if let Err(error) = self.window.push(record, objects) {
             error!(stream = %self.context.stream, %error, "segment not listed");
         }
         self.publish();
@@ -548,11 +548,16 @@ impl Stream {
     fn note(&mut self, note: Note) {
         match note {
             Note::Started(_) => {}
-            Note::FurtherTracks(track) => {
-                let text = format!(
-                    "the publisher sends several {track:?} tracks: the first goes on, the others do not"
-                );
-                self.report("further-tracks", &text);
+            Note::LeftOut(track) => {
+                let text = match track {
+                    Track::Video => {
+                        "the publisher sends several video tracks: the first goes on, the others do not"
+                    }
+                    Track::Audio(_) => {
+                        "the publisher sends an audio track that is left out: ids 1 to 7 of AAC and Opus go on beside the first"
+                    }
+                };
+                self.report("further-tracks", text);
             }
             Note::Time(Event::Jump { .. }) => self.report("time-jump", &format!("{note:?}")),
             Note::Time(Event::Bump { .. }) => self.report("time-bump", &format!("{note:?}")),

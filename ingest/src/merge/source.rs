@@ -3,6 +3,8 @@
 //! In: its messages. Out: their places, and what waits, in order. Pure.
 
 use bytes::Bytes;
+use ingest_api::Track;
+use ingest_api::track::TRACKS_MAX;
 use media::flv::{Audio, Video};
 use rtmp::{MediaKind, Message};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -33,11 +35,14 @@ impl What {
                 Ok((Video::Frame { .. }, _)) => What::Media(0),
                 Ok((Video::End | Video::Ignored(_), _)) | Err(_) => What::Other,
             },
-            MediaKind::Audio => match Audio::parse(payload) {
-                Ok((Audio::Config { .. }, _)) => What::Config(1),
-                Ok((Audio::Frame { .. }, _)) => What::Media(1),
-                Ok((Audio::Ignored(_), _)) | Err(_) => What::Other,
-            },
+            // One that has several tracks is known by the first of them.
+            MediaKind::Audio => {
+                match Audio::parse(payload).ok().and_then(|(tracks, _)| tracks.into_iter().next()) {
+                    Some((track, Audio::Config { .. })) => What::Config(Track::Audio(track).index()),
+                    Some((track, Audio::Frame { .. })) => What::Media(Track::Audio(track).index()),
+                    Some((_, Audio::Ignored(_))) | None => What::Other,
+                }
+            }
             MediaKind::Data => What::Other,
         }
     }
@@ -96,15 +101,15 @@ pub struct Source {
     pub(super) id: u64,
     pub(super) joined: bool,
     /// The last message of each track.
-    pub(super) last: [Option<Place>; 2],
+    pub(super) last: [Option<Place>; TRACKS_MAX],
     /// The first one of each track that waits or went on, without a hole behind it.
-    pub(super) from: [Option<Place>; 2],
+    pub(super) from: [Option<Place>; TRACKS_MAX],
     /// Its codec configurations in force before what waits.
-    pub(super) configs: [Option<Said>; 2],
+    pub(super) configs: [Option<Said>; TRACKS_MAX],
     pub(super) waiting: VecDeque<(Said, Option<(usize, Place)>)>,
     waiting_bytes: usize,
     /// Since it joined: messages of each track in a row that were not those that went on.
-    pub(super) unlike: [usize; 2],
+    pub(super) unlike: [usize; TRACKS_MAX],
     /// It is another encode of the feed.
     pub(super) differs: bool,
     /// Nobody was told of that.
@@ -119,12 +124,12 @@ impl Source {
         Source {
             id,
             joined: leads,
-            last: [None; 2],
-            from: [None; 2],
-            configs: [None, None],
+            last: [None; TRACKS_MAX],
+            from: [None; TRACKS_MAX],
+            configs: Default::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            unlike: [0; 2],
+            unlike: [0; TRACKS_MAX],
             differs: false,
             untold: false,
             life: 0,
@@ -159,7 +164,7 @@ impl Source {
             self.behind(&message);
             // The hole is behind us.
             let first = |track| self.waiting.iter().find_map(|(_, of)| of.filter(|(of, _)| *of == track));
-            self.from = [0, 1].map(|track| first(track).map(|(_, place)| place));
+            self.from = std::array::from_fn(|track| first(track).map(|(_, place)| place));
         }
     }
 
@@ -175,12 +180,12 @@ impl Source {
             self.behind(&message);
         }
         self.waiting_bytes = 0;
-        self.from = [None; 2];
+        self.from = [None; TRACKS_MAX];
     }
 
     /// All that waits, behind the codec configurations it was made with.
     pub(super) fn anew(&mut self) -> Vec<Message> {
-        (self.joined, self.differs, self.unlike) = (true, false, [0; 2]);
+        (self.joined, self.differs, self.unlike) = (true, false, [0; TRACKS_MAX]);
         let waiting = self.waiting.iter().map(|(message, _)| message);
         let all = self.configs.iter().flatten().chain(waiting).map(|Said(message)| message.clone()).collect();
         self.forget();
@@ -192,6 +197,6 @@ impl Source {
         let bytes = self.waiting.iter().map(|(message, _)| message.0.payload.len()).sum::<usize>();
         bytes == self.waiting_bytes
             && self.waiting.len() <= WAITING_MESSAGES
-            && self.waiting.iter().all(|(_, of)| of.is_none_or(|(track, _)| track < 2))
+            && self.waiting.iter().all(|(_, of)| of.is_none_or(|(track, _)| track < TRACKS_MAX))
     }
 }

@@ -271,6 +271,28 @@ pub fn opus_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
     again(&messages, of)
 }
 
+/// The same audio message as one of another track (Enhanced RTMP v2, "Multitrack").
+pub fn of_track(id: u8, message: &Message) -> Message {
+    let payload = match &message.payload[..] {
+        [0xaf, packet, rest @ ..] => [&[0x95, *packet][..], b"mp4a", &[id], rest].concat(),
+        [head, a, b, c, d, rest @ ..] => [&[0x95, head & 0x0f, *a, *b, *c, *d, id][..], rest].concat(),
+        other => panic!("no audio message: {other:?}"),
+    };
+    Message { payload: payload.into(), ..message.clone() }
+}
+
+/// The same second with two further audio tracks: one of Opus, and with the same sound once more.
+pub fn several_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = capture();
+    let first = messages.iter().filter(|message| message.kind == MediaKind::Audio);
+    let third: Vec<Message> = first.map(|message| of_track(2, message)).collect();
+    let second = kept(MediaKind::Audio, include_bytes!("opus.messages"));
+    messages.extend(second.iter().map(|message| of_track(1, message)));
+    messages.extend(third);
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
 /// A second of AV1 of libaom beside Opus of libopus, both in ffmpeg 5.1.
 pub fn av1_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
     let mut messages = kept(MediaKind::Video, include_bytes!("av1.messages"));

@@ -9,10 +9,12 @@ mod harness;
 mod rejoin;
 mod through_tls;
 
-use common::{Encoder, Lab, alone, av1_seconds, hashes, hevc_seconds, new_key, seconds, soon, stream};
+use common::{
+    Encoder, Lab, alone, av1_seconds, hashes, hevc_seconds, new_key, seconds, several_seconds, soon, stream,
+};
 use failover::Gate;
 use harness::{Cable, Pair, Side, free_address, settled, survivors};
-use ingest_api::window::Marking;
+use ingest_api::window::{Marking, Segment};
 use ingest_api::{Snapshot, Track};
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
@@ -36,7 +38,7 @@ async fn both_nodes_list_the_same_segments() {
     let segments = pair.alike(0, 4).await;
     assert_eq!(
         segments[0].tracks.iter().map(|track| track.track).collect::<Vec<_>>(),
-        [Track::Video, Track::Audio]
+        [Track::Video, Track::AUDIO]
     );
     let open = |snapshot: &Snapshot| {
         snapshot.open.as_ref().is_some_and(|open| open.number == 4 && open.parts() >= 2)
@@ -63,8 +65,32 @@ async fn both_nodes_list_the_same_av1_and_opus() {
     unmarkable(av1_seconds(0..6), ["av01.0.00M.08", "Opus"]).await;
 }
 
+/// Each further audio track is the same on both nodes, byte for byte, and through a handover.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_list_the_same_further_audio_tracks() {
+    let codecs = ["avc1.64000a", "mp4a.40.2", "Opus", "mp4a.40.2"];
+    let segments = through_a_handover(MarkPolicy::Off, several_seconds(0..6), &codecs).await;
+    let tracks = [Track::Video, Track::AUDIO, Track::ALL[2], Track::ALL[3]];
+    for segment in &segments {
+        assert!(segment.tracks.iter().map(|track| track.track).eq(tracks));
+        assert_ne!(segment.tracks[1].sha256, segment.tracks[2].sha256);
+    }
+    assert_eq!(
+        segments.last().unwrap().tracks[2].sound_end.unwrap().sample,
+        6 * 48_000,
+        "no frame is missing"
+    );
+}
+
 async fn unmarkable(media: Vec<rtmp::Message>, codecs: [&str; 2]) {
-    let mut pair = Pair::new(MarkPolicy::Prefer, Protect::Commit).await;
+    let segments = through_a_handover(MarkPolicy::Prefer, media, &codecs).await;
+    assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Unmarked));
+    assert_eq!(segments.iter().map(|one| one.gops.len()).sum::<usize>(), 6);
+}
+
+/// What both list of six seconds that are handed over in the third.
+async fn through_a_handover(mark: MarkPolicy, media: Vec<rtmp::Message>, codecs: &[&str]) -> Vec<Segment> {
+    let mut pair = Pair::new(mark, Protect::Commit).await;
     let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
     let (before, after) = media.split_at(media.len() * 5 / 12);
     encoder.send(before).await;
@@ -74,12 +100,12 @@ async fn unmarkable(media: Vec<rtmp::Message>, codecs: [&str; 2]) {
     pair.join().await;
     encoder.leaves().await;
     let segments = pair.alike(0, 6).await;
-    assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Unmarked));
-    assert_eq!(segments.iter().map(|one| one.gops.len()).sum::<usize>(), 6);
     assert!(segments.iter().all(|one| (one.run, one.discontinuity) == (segments[0].run, 0)));
     let listed = pair.standby.lab.ended(&pair.standby.node).await;
-    assert!(listed.tracks.iter().map(|info| info.codec.as_str()).eq(codecs));
+    let listed: Vec<_> = listed.tracks.iter().map(|info| info.codec.as_str()).collect();
+    assert_eq!(listed, codecs);
     pair.stop().await;
+    segments
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,6 +142,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             sha256: Sha256::of(&object.encode()),
             parts: Vec::new(),
             clear: None,
+            sound_end: None,
         };
         let record = Segment {
             number,
@@ -149,7 +150,6 @@ async fn a_full_disk_is_loud_and_harmless() {
             discontinuity: 0,
             start_90k: number as i64 * 90_000,
             duration_90k: 90_000,
-            sound_end: None,
             date_unix_ms: 1_763_730_000_000 + number as i64 * 1_000,
             independent: true,
             gops: Vec::new(),

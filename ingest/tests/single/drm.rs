@@ -98,7 +98,7 @@ async fn a_key_servers_keys_open_the_segments_and_its_lines_are_in_the_playlists
     let said = |text: &str| -> Vec<String> {
         text.lines().filter(|line| line.contains("KEY")).map(str::to_owned).collect()
     };
-    for track in [Track::Video, Track::Audio] {
+    for track in [Track::Video, Track::AUDIO] {
         let text = playlist::media(&snapshot, track).unwrap();
         assert_eq!(said(&text)[..6], [lines("KEY", first), lines("KEY", second)].concat(), "{text}");
     }

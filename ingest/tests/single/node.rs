@@ -1,7 +1,8 @@
 //! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
 
 use crate::common::{
-    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, opus_seconds, seconds, soon, stream,
+    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, of_track, opus_seconds, seconds, several_seconds,
+    soon, stream,
 };
 use ingest_api::node_auth::AUTH_HEADER;
 use ingest_api::origin::Route;
@@ -10,8 +11,8 @@ use ingest_api::{Object, Snapshot, Track};
 use releve_ingest::io::publish::GRACE;
 use releve_state::Coordinator;
 use releve_state::coordinator::MarkPolicy;
+use rtmp::MediaKind;
 use rtmp::amf::Value;
-use rtmp::{MediaKind, Message};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn numbers(snapshot: &Snapshot) -> Vec<u64> {
@@ -432,33 +433,81 @@ async fn a_stream_that_is_encrypted_takes_h264_and_aac_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opus_goes_out_beside_marked_pictures_and_further_tracks_are_said_once() {
+async fn opus_goes_out_beside_marked_pictures() {
     let lab = Lab::new(MarkPolicy::Require).await;
     let node = lab.node(GRACE).await;
     let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    let mut media = opus_seconds(0..3);
-    // The same sound once more as a second track, as encoders that speak Enhanced RTMP v2 send it.
-    let is_sound = |message: &&Message| message.kind == MediaKind::Audio;
-    let again = |message: &Message| {
-        let payload =
-            [&[0x95, message.payload[0] & 0x0f], &message.payload[1..5], &[1], &message.payload[5..]]
-                .concat();
-        Message { payload: payload.into(), ..message.clone() }
-    };
-    let further: Vec<_> = media.iter().filter(is_sound).map(again).collect();
-    media.extend(further);
-    media.sort_by_key(|message| message.timestamp);
-    encoder.send(&media).await;
+    encoder.send(&opus_seconds(0..3)).await;
     encoder.leaves().await;
     let snapshot = lab.ended(&node).await;
     assert_eq!(snapshot.segments.len(), 3);
     assert!(snapshot.tracks[0].codec.starts_with("avc1.") && snapshot.tracks[1].codec == "Opus");
     assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_some() && one.tracks.len() == 2));
     assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
-    let end = snapshot.segments[2].sound_end.unwrap();
+    let end = snapshot.segments[2].tracks[1].sound_end.unwrap();
+    assert_eq!((end.rate, end.sample), (48_000, 144_000));
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_audio_tracks_go_out_beside_marked_pictures_and_what_is_left_out_is_said_once() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    let mut media = several_seconds(0..3);
+    let ninth: Vec<_> = media
+        .iter()
+        .filter(|message| message.kind == MediaKind::Audio && message.payload[0] == 0xaf)
+        .map(|message| of_track(8, message))
+        .collect();
+    media.extend(ninth);
+    media.sort_by_key(|message| message.timestamp);
+    encoder.send(&media).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    let named: Vec<_> = snapshot.tracks.iter().map(|info| (info.track, info.codec.as_str())).collect();
+    let [second, third] = [Track::ALL[2], Track::ALL[3]];
+    assert!(matches!(named[0], (Track::Video, codec) if codec.starts_with("avc1.")));
+    assert_eq!(named[1..], [(Track::AUDIO, "mp4a.40.2"), (second, "Opus"), (third, "mp4a.40.2")]);
+    for segment in &snapshot.segments {
+        assert!(segment.mpeg_ts.is_some() && segment.gops[0].marking == Marking::Marked);
+        let [_, first, second, third] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
+        assert!(second.sha256 != first.sha256 && second.init != first.init);
+        assert_eq!((third.sha256, &third.init), (first.sha256, &first.init), "the same sound once more");
+        for track in &segment.tracks {
+            let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
+            let (status, object) = lab.ask(node.origin, route).await.unwrap();
+            assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
+        }
+    }
+    let end = snapshot.segments[2].tracks[2].sound_end.unwrap();
     assert_eq!((end.rate, end.sample), (48_000, 144_000));
     let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
     let page = String::from_utf8(page).unwrap();
     assert!(page.contains("reports_total{stream=\"demo\",kind=\"further-tracks\"} 1"), "{page}");
+    soon(node.stop()).await;
+}
+
+/// Of what comes beside the first one, what can be encrypted is; the publish goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_stream_has_further_audio_tracks_of_aac() {
+    let lab = Lab::new(MarkPolicy::Off).await.encrypted().await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&several_seconds(0..3)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    let tracks = [Track::Video, Track::AUDIO, Track::ALL[3]];
+    assert!(snapshot.tracks.iter().map(|info| info.track).eq(tracks));
+    for segment in &snapshot.segments {
+        assert!(segment.key.is_some() && segment.tracks.iter().all(|entry| entry.clear.is_some()));
+        for track in &segment.tracks {
+            let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
+            let (status, object) = lab.ask(node.origin, route).await.unwrap();
+            assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
+        }
+    }
     soon(node.stop()).await;
 }

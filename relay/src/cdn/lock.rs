@@ -16,6 +16,7 @@
 use crate::route::Wanted;
 use aws_lc_rs::cipher::{AES_128, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
 use ingest_api::content_key::KeyId;
+use ingest_api::track::TRACKS_MAX;
 use std::fmt::Write;
 
 /// Segments that share a key.
@@ -26,7 +27,7 @@ const BLOCK: usize = 16;
 /// What a key is of; its id says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockId {
-    /// As in names: 0 MPEG-TS, 1 video, 2 audio.
+    /// As in names: 0 MPEG-TS, 1 video, from 2 on the audio tracks.
     pub kind: u8,
     /// Version of the code key that it follows from.
     pub version: u32,
@@ -62,7 +63,7 @@ impl LockId {
         let (head, version) = head.split_last_chunk::<4>()?;
         let [tag @ .., kind] = head else { return None };
         let (version, period) = (u32::from_be_bytes(*version), u64::from_be_bytes(*period));
-        (tag == TAG && *kind <= 2).then_some(LockId { kind: *kind, version, period })
+        (tag == TAG && usize::from(*kind) <= TRACKS_MAX).then_some(LockId { kind: *kind, version, period })
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(id.kid().to_string(), "63646e02000000070000000000000002");
         assert_eq!(LockId::of_kid(id.kid()), Some(id));
         assert_ne!(LockId::of(2, 7, 3 * PERIOD), id);
-        for odd in ["63646e03000000070000000000000002", "63646f02000000070000000000000002"] {
+        for odd in ["63646e0a000000070000000000000002", "63646f02000000070000000000000002"] {
             assert_eq!(LockId::of_kid(odd.parse().unwrap()), None);
         }
         let (first, last) = LockId { period: u64::MAX, ..id }.numbers();

@@ -3,7 +3,7 @@
 //! ```text
 //! https://cdn.example.org/cdn/STREAM/video/7-NAME.m4s       audio/7-NAME.m4s   ts/7-NAME.ts   video/init-HEX16-NAME.mp4
 //! NAME    HMAC-SHA-256(code key, "releve cdn name 1\0" ‖ variant u8 ‖ kind u8 ‖ number u64 ‖ stream), its first 16 bytes, hex
-//!         variant: 0 the only one, 1 A, 2 B; 4 more: encrypted     kind: 0 ts, 1 video, 2 audio; 0x80 more: an init section, number its HEX16
+//!         variant: 0 the only one, 1 A, 2 B; 4 more: encrypted     kind: 0 ts, 1 video, 2 to 9 audio; 0x80 more: an init section, number its HEX16
 //! ```
 //!
 //! In: keys, what is named, playlists of all viewers, the CDN's URL. Out: names, what a name stands for, one viewer's playlist

@@ -115,10 +115,7 @@ impl Names {
 
 /// Kind and number of what has a name.
 fn thing(wanted: &Wanted) -> Option<(u8, u64)> {
-    let kind = |track: Track| match track {
-        Track::Video => 1,
-        Track::Audio => 2,
-    };
+    let kind = |track: Track| 1 + track.index() as u8; // one of TRACKS_MAX
     match wanted {
         Wanted::TsSegment(number) => Some((0, *number)),
         Wanted::Segment(track, number) => Some((kind(*track), *number)),
@@ -183,10 +180,13 @@ mod tests {
         let things = [
             Wanted::Segment(Track::Video, 7),
             Wanted::Segment(Track::Video, 8),
-            Wanted::Segment(Track::Audio, 7),
+            Wanted::Segment(Track::AUDIO, 7),
+            Wanted::Segment(Track::ALL[2], 7),
+            Wanted::Segment(Track::ALL[8], 7),
             Wanted::TsSegment(7),
             init(Track::Video),
-            init(Track::Audio),
+            init(Track::AUDIO),
+            init(Track::ALL[8]),
         ];
         for wanted in &things {
             for (version, variant) in [Some(1), Some(2), None].into_iter().flat_map(|v| ALL.map(|x| (v, x))) {
@@ -232,7 +232,7 @@ mod tests {
         let (mut keys, mut locks, mut files) = (BTreeSet::new(), BTreeSet::new(), 0);
         for stream in ["demo", "demp"].map(|name| name.parse().unwrap()) {
             for number in [0, 298, 299, 300, 301] {
-                let kinds = [Track::Video, Track::Audio].map(|track| Wanted::Segment(track, number));
+                let kinds = Track::ALL.map(|track| Wanted::Segment(track, number));
                 for wanted in kinds.into_iter().chain([Wanted::TsSegment(number)]) {
                     for (version, variant) in [1, 2].into_iter().flat_map(|v| ALL.map(|x| (v, x))) {
                         let (_, lock) = names.locked(Some(version), &stream, &wanted, variant).unwrap();
@@ -242,7 +242,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!((locks.len(), keys.len()), (files, 2 * 3 * 2 * 2), "streams, kinds, versions, periods");
+        assert_eq!((locks.len(), keys.len()), (files, 2 * 10 * 2 * 2), "streams, kinds, versions, periods");
     }
 
     /// Computed with Python's `hmac` module from the layouts in the first lines of the room and of `lock.rs`.

@@ -44,7 +44,7 @@ pub fn listed(
         let segment = segments.get(at).filter(|segment| segment.number == *number)?;
         let marked = marked(segment);
         let variant = match (wanted, marked) {
-            (Wanted::Segment(ingest_api::Track::Audio, _), _) | (_, None) => Variant::Only,
+            (Wanted::Segment(ingest_api::Track::Audio(_), _), _) | (_, None) => Variant::Only,
             (_, Some(gop)) => Variant::Whole(symbol(gop.code_key, Position::whole(gop.id))?),
         };
         let code_key = marked.map(|gop| gop.code_key);

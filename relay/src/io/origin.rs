@@ -22,8 +22,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// The largest JSON an origin may send: a thousand segments of both tracks are about 1 MB.
-const JSON_BYTES_MAX: usize = 4 << 20;
+/// The largest JSON an origin may send: a thousand segments of 2 s, of all the tracks that there may be, are about 10 MB.
+const JSON_BYTES_MAX: usize = 16 << 20;
 /// The largest encoded object: both variants of everything, and the table of pairs.
 const ENCODED_BYTES_MAX: usize = 2 * OBJECT_BYTES_MAX + 32 * PAIRS_MAX;
 /// Connections that are kept for the next request.

@@ -45,7 +45,7 @@ impl Node {
             Route::MpegTs { stream, number } => (stream, vec![Wanted::TsSegment(*number)]),
             Route::Init { stream, init } => {
                 let of = |track| Wanted::Init(track, init.clone());
-                (stream, vec![of(Track::Video), of(Track::Audio)])
+                (stream, Track::ALL.map(of).into())
             }
         };
         let Some(stream) = self.follow(stream) else { return Given::Nothing };

@@ -3,7 +3,7 @@
 //! ```text
 //! /live/STREAM/index.m3u8?token=T  or  ?CAT=T         come in; ts.m3u8 alike, for the stream as MPEG-TS
 //! /watch/STREAM?token=T                               the watch page
-//! /v/SESSION/index.m3u8  video.m3u8  audio.m3u8       playlists
+//! /v/SESSION/index.m3u8  video.m3u8  audio.m3u8       playlists; of further audio tracks audio2.m3u8 to audio8.m3u8
 //! /v/SESSION/video/NUMBER.m4s  video/init-HEX16.mp4   objects; audio alike
 //! /v/SESSION/video/NUMBER.INDEX.m4s                   parts
 //! /v/SESSION/ts.m3u8  ts/NUMBER.ts                    all tracks as MPEG-TS
@@ -249,7 +249,7 @@ mod tests {
         let cdn = |wanted| Route::Cdn { stream: "demo".parse().unwrap(), wanted, name: [0xa5; 16] };
         for (below, wanted) in [
             ("video/7-HEX.m4s", Wanted::Segment(Track::Video, 7)),
-            ("audio/7-HEX.m4s", Wanted::Segment(Track::Audio, 7)),
+            ("audio/7-HEX.m4s", Wanted::Segment(Track::AUDIO, 7)),
             ("ts/7-HEX.ts", Wanted::TsSegment(7)),
             (
                 "video/init-0123456789abcdef-HEX.mp4",
@@ -268,17 +268,22 @@ mod tests {
         for wanted in [
             Wanted::Index,
             Wanted::Media(Track::Video),
-            Wanted::Media(Track::Audio),
+            Wanted::Media(Track::AUDIO),
             Wanted::MpegTs,
             Wanted::CdnMedia(Track::Video),
-            Wanted::CdnMedia(Track::Audio),
+            Wanted::CdnMedia(Track::AUDIO),
             Wanted::CdnMpegTs,
             Wanted::Steering,
             Wanted::TsSegment(0),
             Wanted::Segment(Track::Video, 0),
-            Wanted::Segment(Track::Audio, u64::MAX),
+            Wanted::Segment(Track::AUDIO, u64::MAX),
+            Wanted::Media(Track::ALL[2]),
+            Wanted::CdnMedia(Track::ALL[8]),
+            Wanted::Segment(Track::ALL[2], 7),
+            Wanted::Part(Track::ALL[8], 7, 1),
+            Wanted::Init(Track::ALL[3], "init-0123456789abcdef".into()),
             Wanted::Part(Track::Video, 0, 0),
-            Wanted::Part(Track::Audio, u64::MAX, u32::MAX),
+            Wanted::Part(Track::AUDIO, u64::MAX, u32::MAX),
             Wanted::Init(Track::Video, "init-0123456789abcdef".into()),
             Wanted::Key(KeyId([0xa5; 16])),
             Wanted::Licence(KeyId([0x5a; 16])),
@@ -321,10 +326,10 @@ mod tests {
 
     #[test]
     fn files_for_an_edge_have_one_spelling() {
-        let init = Wanted::Init(Track::Audio, "init-0123456789abcdef".into());
+        let init = Wanted::Init(Track::AUDIO, "init-0123456789abcdef".into());
         for (below, wanted, of) in [
             ("index.m3u8", Wanted::Index, Of::A),
-            ("audio.m3u8", Wanted::Media(Track::Audio), Of::A),
+            ("audio.m3u8", Wanted::Media(Track::AUDIO), Of::A),
             ("ts.m3u8", Wanted::MpegTs, Of::A),
             ("video/7.m4s", Wanted::Segment(Track::Video, 7), Of::A),
             ("video/b/7.m4s", Wanted::Segment(Track::Video, 7), Of::B),
@@ -490,7 +495,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_wanted_has_one_spelling(below in "(video|audio|ts|x)?[/.]?(init-)?[0-9a-f]{0,20}(.m4s|.mp4|.ts|.m3u8)?") {
+        fn what_is_wanted_has_one_spelling(below in "(video|audio[0-9]?|ts|x)?[/.]?(init-)?[0-9a-f]{0,20}(.m4s|.mp4|.ts|.m3u8)?") {
             let target = format!("/v/S/{below}");
             if let Ok(Route::Session { wanted: Some(wanted), .. }) = parse(target.as_bytes()) {
                 prop_assert_eq!(wanted.to_path(), below);

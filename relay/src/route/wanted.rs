@@ -77,11 +77,7 @@ impl Wanted {
                     _ => return None,
                 },
                 Some((track, file)) => {
-                    let track = match track {
-                        "video" => Track::Video,
-                        "audio" => Track::Audio,
-                        _ => return None,
-                    };
+                    let track = Track::of_str(track)?;
                     if let Some(name) = file.strip_suffix(".m4s") {
                         match name.split_once('.') {
                             None => Wanted::Segment(track, decimal(name)?),
@@ -114,7 +110,7 @@ impl Wanted {
 
 /// The track of a playlist's name.
 fn track_of(file: &str) -> Option<Track> {
-    [Track::Video, Track::Audio].into_iter().find(|track| media_name(*track) == file)
+    Track::ALL.into_iter().find(|track| media_name(*track) == file)
 }
 
 /// A file for a CDN: what it is of, and its name, in its one spelling.

@@ -133,7 +133,7 @@ impl Entry {
         };
         let content_type = match track {
             Some(Track::Video) => "video/mp4",
-            Some(Track::Audio) => "audio/mp4",
+            Some(Track::Audio(_)) => "audio/mp4",
             None => "video/mp2t",
         };
         let fields = [("content-type", content_type), ("cache-control", CACHE), ("accept-ranges", "bytes")];

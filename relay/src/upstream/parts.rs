@@ -5,6 +5,7 @@
 //! crash), does not change what viewers see of it; when such a segment is complete it is listed without its parts.
 
 use crate::route::Reload;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{OpenSegment, Part, Segment, TICKS_PER_SECOND};
 use ingest_api::{Snapshot, Track};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) fn well_formed(snapshot: &Snapshot, bytes_max: u64, is_init: impl Fn(
         let follows =
             snapshot.segments.last().is_none_or(|last| last.number.checked_add(1) == Some(open.number));
         let tracks = open.tracks.iter().all(|entry| is_init(&entry.init) && bounded(&entry.parts));
-        follows && tracks && open.tracks.len() <= 2 && open.number < u64::MAX
+        follows && tracks && open.tracks.len() <= TRACKS_MAX && open.number < u64::MAX
     });
     (0..=10 * TICKS_PER_SECOND).contains(&snapshot.part_90k)
         && listed.into_iter().all(|entry| bounded(&entry.parts))

@@ -29,6 +29,7 @@ fn segment(run: u8, number: u64) -> Segment {
         sha256,
         parts: parts(run, number, 6),
         clear: None,
+        sound_end: None,
     };
     Segment {
         number,
@@ -36,11 +37,10 @@ fn segment(run: u8, number: u64) -> Segment {
         discontinuity: 0,
         start_90k: number as i64 * 180_000,
         duration_90k: 180_000,
-        sound_end: None,
         date_unix_ms: number as i64 * 2_000,
         independent: true,
         gops: Vec::new(),
-        tracks: vec![entry(Track::Video), entry(Track::Audio)],
+        tracks: vec![entry(Track::Video), entry(Track::AUDIO)],
         mpeg_ts: None,
         key: None,
     }
@@ -53,7 +53,7 @@ fn open(run: u8, number: u64, count: usize) -> OpenSegment {
         key: None,
         discontinuity: 0,
         date_unix_ms: number as i64 * 2_000,
-        tracks: vec![entry(Track::Video), entry(Track::Audio)],
+        tracks: vec![entry(Track::Video), entry(Track::AUDIO)],
     }
 }
 
@@ -75,7 +75,7 @@ fn snapshot(next: u64, count: usize) -> Snapshot {
         version: 1,
         live: true,
         target_duration_s: 2,
-        tracks: vec![info(Track::Video), info(Track::Audio)],
+        tracks: vec![info(Track::Video), info(Track::AUDIO)],
         segments: (10..next).map(|number| segment(1, number)).collect(),
         part_90k: 30_000,
         open: (count > 0).then(|| open(1, next, count)),
@@ -149,10 +149,10 @@ fn out_of_bounds_is_refused() {
 #[test]
 fn a_part_is_there_comes_soon_or_never() {
     let view = view(12, 2);
-    let find = |number, index| view.find(&Wanted::Part(Track::Audio, number, index));
+    let find = |number, index| view.find(&Wanted::Part(Track::AUDIO, number, index));
     for (number, index) in [(10, 0), (11, 5), (12, 0), (12, 1)] {
         let what =
-            What::Part { track: Track::Audio, number, index, sha256: part(1, number, index as usize).sha256 };
+            What::Part { track: Track::AUDIO, number, index, sha256: part(1, number, index as usize).sha256 };
         let Known::Entry(Entry { key, len }) = find(number, index) else { panic!("{number}.{index}") };
         assert_eq!((key.what, len), (what, Some(10)));
     }

@@ -9,6 +9,7 @@ use crate::route::carried;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ingest_api::playlist;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::Sha256;
 use ingest_api::{Snapshot, Track};
 use std::io::Write;
@@ -25,8 +26,8 @@ pub struct Shown {
     /// What the playlists are a function of.
     pub snapshot: Snapshot,
     index: Option<Playlist>,
-    video: Media,
-    audio: Media,
+    /// By the tracks' places in `Track::ALL`.
+    media: [Media; TRACKS_MAX],
     mpeg_ts: Option<Playlist>,
     cdn: Cdn,
 }
@@ -36,10 +37,10 @@ pub struct Shown {
 struct Cdn {
     index: OnceLock<Option<Playlist>>,
     steered: [OnceLock<Option<Playlist>>; 2],
-    video: OnceLock<Option<String>>,
-    audio: OnceLock<Option<String>>,
-    /// For edges that choose themselves: of video, of audio, as MPEG-TS, of all.
-    neutral: [OnceLock<Option<Playlist>>; 4],
+    /// By the tracks' places in `Track::ALL`.
+    whole: [OnceLock<Option<String>>; TRACKS_MAX],
+    /// For edges that choose themselves: of each track, as MPEG-TS, of all.
+    neutral: [OnceLock<Option<Playlist>>; TRACKS_MAX + 2],
 }
 
 /// Which of the playlists that are the same for everybody behind an edge.
@@ -125,8 +126,7 @@ impl Shown {
         };
         Shown {
             index: render(playlist::index(&snapshot)),
-            video: media(Track::Video),
-            audio: media(Track::Audio),
+            media: Track::ALL.map(media),
             mpeg_ts: render(playlist::mpeg_ts(&snapshot)),
             cdn: Cdn::default(),
             snapshot,
@@ -157,20 +157,15 @@ impl Shown {
             let whole = Snapshot { part_90k: 0, open: None, ..self.snapshot.clone() };
             playlist::media(&whole, track)
         };
-        let made = match track {
-            Track::Video => &self.cdn.video,
-            Track::Audio => &self.cdn.audio,
-        };
-        made.get_or_init(make).as_deref()
+        self.cdn.whole[track.index()].get_or_init(make).as_deref()
     }
 
     /// A playlist of whole segments for an edge that chooses variants itself: everybody's, and the edge's to keep.
     pub fn neutral(&self, which: Neutral) -> Option<&Playlist> {
         let (made, text): (_, &dyn Fn() -> Option<String>) = match which {
-            Neutral::Media(track @ Track::Video) => (0, &move || Some(self.whole(track)?.to_owned())),
-            Neutral::Media(track @ Track::Audio) => (1, &move || Some(self.whole(track)?.to_owned())),
-            Neutral::MpegTs => (2, &|| playlist::mpeg_ts(&self.snapshot)),
-            Neutral::Index => (3, &|| playlist::index(&self.snapshot)),
+            Neutral::Media(track) => (track.index(), &move || Some(self.whole(track)?.to_owned())),
+            Neutral::MpegTs => (TRACKS_MAX, &|| playlist::mpeg_ts(&self.snapshot)),
+            Neutral::Index => (TRACKS_MAX + 1, &|| playlist::index(&self.snapshot)),
         };
         let make = || text().map(|text| Playlist::kept(&text, EDGE_CACHE));
         self.cdn.neutral[made].get_or_init(make).as_ref()
@@ -197,9 +192,6 @@ impl Shown {
     }
 
     fn of(&self, track: Track) -> &Media {
-        match track {
-            Track::Video => &self.video,
-            Track::Audio => &self.audio,
-        }
+        &self.media[track.index()]
     }
 }

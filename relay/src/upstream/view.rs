@@ -16,6 +16,7 @@ use crate::route::Wanted;
 use ingest_api::content_key::{KeyId, OF_KEY_SERVER, SegmentKey};
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::origin::is_init_name;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{OpenSegment, Segment, TICKS_PER_SECOND};
 use ingest_api::{Signals, Snapshot, StreamName, Track};
 use std::collections::BTreeMap;
@@ -334,7 +335,7 @@ fn well_formed(snapshot: &Snapshot, stream: &StreamName) -> Result<(), Contradic
     let mut last: Option<&Segment> = None;
     for segment in &snapshot.segments {
         let odd = Err(Contradiction::Segment { number: segment.number });
-        if !(0..=DURATION_90K_MAX).contains(&segment.duration_90k) || segment.tracks.len() > 2 {
+        if !(0..=DURATION_90K_MAX).contains(&segment.duration_90k) || segment.tracks.len() > TRACKS_MAX {
             return odd;
         }
         if segment.mpeg_ts.as_ref().is_some_and(|object| object.len > OBJECT_BYTES_MAX as u64) {

@@ -16,6 +16,7 @@ fn segment(number: u64) -> Segment {
         sha256: hash,
         parts: Vec::new(),
         clear: None,
+        sound_end: None,
     };
     Segment {
         number,
@@ -23,11 +24,10 @@ fn segment(number: u64) -> Segment {
         discontinuity: 0,
         start_90k: number as i64 * 180_000,
         duration_90k: 180_000,
-        sound_end: None,
         date_unix_ms: number as i64 * 2_000,
         independent: true,
         gops: Vec::new(),
-        tracks: vec![entry(Track::Video), entry(Track::Audio)],
+        tracks: vec![entry(Track::Video), entry(Track::AUDIO)],
         mpeg_ts: None,
         key: None,
     }
@@ -50,7 +50,7 @@ fn snapshot(epoch: u64, numbers: std::ops::Range<u64>) -> Snapshot {
         version: 1,
         live: true,
         target_duration_s: 2,
-        tracks: vec![info(Track::Video), info(Track::Audio)],
+        tracks: vec![info(Track::Video), info(Track::AUDIO)],
         segments: numbers.map(segment).collect(),
         part_90k: 0,
         open: None,
@@ -152,7 +152,7 @@ fn what_left_the_window_stays_for_its_duration_and_the_windows() {
 #[test]
 fn what_comes_soon_is_told_from_what_never_comes() {
     let view = view();
-    let find = |number| view.find(&Wanted::Segment(Track::Audio, number));
+    let find = |number| view.find(&Wanted::Segment(Track::AUDIO, number));
     assert!(matches!(find(15), Known::Entry(Entry { len: Some(10), .. })));
     assert_eq!((find(16), find(18)), (Known::Soon, Known::Soon));
     assert_eq!((find(9), find(19), find(u64::MAX)), (Known::Never, Known::Never, Known::Never));

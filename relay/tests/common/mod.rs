@@ -184,7 +184,7 @@ impl Show {
     pub fn sized(name: &str, numbers: std::ops::Range<u64>, slice_bytes: usize) -> Show {
         let mut objects = Vec::new();
         let mut inits = Vec::new();
-        for track in [Track::Video, Track::Audio] {
+        for track in [Track::Video, Track::AUDIO] {
             let object = Object::plain(Bytes::from(format!("init of {}", track.as_str())));
             let init = format!("init-{}", hex::encode(&Sha256::of(&object.a).0[..8]));
             objects.push((format!("/origin/1/streams/{name}/init/{init}"), object));
@@ -202,6 +202,7 @@ impl Show {
                 sha256: Sha256::of(&object.encode()),
                 parts: Vec::new(),
                 clear: None,
+                sound_end: None,
             };
             segments.push(Segment {
                 number,
@@ -209,7 +210,6 @@ impl Show {
                 discontinuity: 0,
                 start_90k: number as i64 * 180_000,
                 duration_90k: 180_000,
-                sound_end: None,
                 date_unix_ms: 1_700_000_000_000 + number as i64 * 2_000,
                 independent: true,
                 gops: vec![Gop {
@@ -221,7 +221,7 @@ impl Show {
                     code_key: 1,
                     bias_key: 1,
                 }],
-                tracks: vec![entry(Track::Video, &inits[0], &video), entry(Track::Audio, &inits[1], &audio)],
+                tracks: vec![entry(Track::Video, &inits[0], &video), entry(Track::AUDIO, &inits[1], &audio)],
                 mpeg_ts: Some(Rendition::of(&muxed)),
                 key: None,
             });
@@ -237,7 +237,7 @@ impl Show {
             width: if track == Track::Video { 1280 } else { 0 },
             height: if track == Track::Video { 720 } else { 0 },
             millihertz: if track == Track::Video { 30_000 } else { 0 },
-            channels: if track == Track::Audio { 2 } else { 0 },
+            channels: if track == Track::AUDIO { 2 } else { 0 },
         };
         let snapshot = Snapshot {
             stream: stream(name),
@@ -245,7 +245,7 @@ impl Show {
             version: segments.last().map_or(0, |segment| segment.number),
             live: true,
             target_duration_s: 2,
-            tracks: vec![info(Track::Video, "avc1.64001f"), info(Track::Audio, "mp4a.40.2")],
+            tracks: vec![info(Track::Video, "avc1.64001f"), info(Track::AUDIO, "mp4a.40.2")],
             segments,
             part_90k: 0,
             open: None,

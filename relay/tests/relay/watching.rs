@@ -65,6 +65,54 @@ async fn a_viewer_comes_in_and_gets_everything_the_playlists_name() {
     relay.handle.stop().await;
 }
 
+/// A further audio track is asked for, and kept from strangers, as everything else.
+#[tokio::test]
+async fn a_further_audio_track_is_a_rendition_of_its_own() {
+    let origin = FakeOrigin::start().await;
+    let (mut show, track) = (Show::new("demo", 7..12), ingest_api::Track::ALL[2]);
+    for segment in &mut show.snapshot.segments {
+        let object = ingest_api::Object::plain(format!("second sound of {}", segment.number).into());
+        let (len, sha256) = (object.len() as u64, ingest_api::window::Sha256::of(&object.encode()));
+        let entry = ingest_api::window::SegmentTrack { track, len, sha256, ..segment.tracks[1].clone() };
+        segment.tracks.push(entry);
+        show.objects.push((format!("/origin/1/streams/demo/audio2/{}", segment.number), object));
+    }
+    let info = show.snapshot.tracks[1].clone();
+    show.snapshot.tracks.push(ingest_api::window::TrackInfo { track, ..info });
+    let snapshot = show.snapshot.clone();
+    origin.put(show);
+    let relay = Relay::start(&[&origin]).await;
+    let session = relay.enter("demo", "alice").await;
+    let mut client = relay.client().await;
+    let index = client.get(&format!("{session}/index.m3u8")).await.text();
+    assert!(
+        index == ingest_api::playlist::index(&snapshot).unwrap() && index.contains("audio2.m3u8"),
+        "{index}"
+    );
+    let media = client.get(&format!("{session}/audio2.m3u8")).await.text();
+    assert!(media.contains("audio2/11.m4s"), "{media}");
+    let map =
+        media.lines().find_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\"")?.strip_suffix('"')).unwrap();
+    let init = client.get(&format!("{session}/{map}")).await;
+    assert_eq!((init.status, init.text().as_str()), (200, "init of audio"), "one for both");
+    for (path, body) in [("audio2/9.m4s", "second sound of 9"), ("audio/9.m4s", "sound of 9")] {
+        let object = client.get(&format!("{session}/{path}")).await;
+        assert_eq!((object.status, object.text().as_str()), (200, body));
+        assert_eq!(object.header("content-type"), Some("audio/mp4"));
+    }
+    for absent in ["audio3.m3u8", "audio3/9.m4s", "audio1/9.m4s", "audio2/3.m4s"] {
+        assert_eq!(client.get(&format!("{session}/{absent}")).await.status, 404, "{absent}");
+    }
+    let other = format!("{}x", session);
+    for path in ["audio2.m3u8", "audio2/9.m4s", map] {
+        let (own, strange) =
+            (client.get(&format!("{other}/{path}")).await, client.get(&format!("{other}/video.m3u8")).await);
+        assert_eq!(own.status, strange.status, "as to any stranger");
+        assert_ne!(own.status, 200);
+    }
+    relay.handle.stop().await;
+}
+
 #[tokio::test]
 async fn a_playlist_comes_in_gzip_to_who_takes_it() {
     let origin = FakeOrigin::start().await;

@@ -247,7 +247,7 @@ impl Normaliser {
                 *bytes += picture.len();
             }
             Unit::Audio(frame) => *bytes += frame.data.len(),
-            Unit::VideoConfig(_) | Unit::AudioConfig(_) => {}
+            Unit::VideoConfig(_) | Unit::AudioConfig(..) => {}
         }
         held.push_back(unit);
         let full = *bytes > HELD_BYTES_MAX || held.len() > HELD_UNITS_MAX;
@@ -324,6 +324,7 @@ fn is_long(idr_90k: Option<i64>, picture: &AccessUnit) -> bool {
 mod tests {
     use super::*;
     use crate::plan::tests::record;
+    use ingest_api::AudioTrack;
     use media::unit::AudioFrame;
 
     const PPS: [u8; 6] = [0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
@@ -341,7 +342,11 @@ mod tests {
     }
 
     fn sound(number: i64) -> Unit {
-        Unit::Audio(AudioFrame { time_90k: number * 3_000, data: Bytes::from_static(&[1]) })
+        Unit::Audio(AudioFrame {
+            track: AudioTrack::FIRST,
+            time_90k: number * 3_000,
+            data: Bytes::from_static(&[1]),
+        })
     }
 
     /// A stream of 30 pictures a second, sound beside each, IDR pictures at these.

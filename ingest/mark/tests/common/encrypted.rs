@@ -55,7 +55,7 @@ fn segments(stream: &Stream) -> (Bytes, Vec<Object>) {
     for output in outputs {
         match output {
             Output::Init { object, .. } => init = object.a,
-            Output::Segment { video: Some(video), .. } => objects.push(video),
+            Output::Segment { objects: made, .. } => objects.extend(made.into_iter().map(|(_, video)| video)),
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::common::{chosen, decode_strictly, ffmpeg_or_skip, scratch, seed};
 use bytes::Bytes;
+use ingest_api::AudioTrack;
 use mark::h264::{IdrHeader, Pps, Sps};
 use mark::normalise::{Do, Normaliser, Session};
 use mark::{Plan, mark};
@@ -135,7 +136,14 @@ fn what_does_not_fit_is_the_same_film_in_closed_gops() {
         let mut units = published(name, size, arguments);
         // Some encoders send sound between the first two pictures.
         let first = units.iter().position(|unit| matches!(unit, Unit::Video(_))).unwrap();
-        units.insert(first + 1, Unit::Audio(AudioFrame { time_90k: 900, data: Bytes::from_static(&[0x21]) }));
+        units.insert(
+            first + 1,
+            Unit::Audio(AudioFrame {
+                track: AudioTrack::FIRST,
+                time_90k: 900,
+                data: Bytes::from_static(&[0x21]),
+            }),
+        );
         let out = normalised(&units);
         let (came, went) = (pictures(&units), pictures(&out));
         assert!(came.len() >= FRAMES * 2 / 3, "{name}: {} pictures", came.len());
@@ -148,7 +156,7 @@ fn what_does_not_fit_is_the_same_film_in_closed_gops() {
         let sounds = |units: &[Unit]| -> Vec<Unit> {
             units
                 .iter()
-                .filter(|unit| matches!(unit, Unit::Audio(_) | Unit::AudioConfig(_)))
+                .filter(|unit| matches!(unit, Unit::Audio(_) | Unit::AudioConfig(..)))
                 .cloned()
                 .collect()
         };

@@ -56,7 +56,7 @@ fn each(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
 pub(super) fn init(track: Track, clear: &[u8], key: &ContentKey) -> Result<Vec<u8>, SealError> {
     let (from, to, pattern): (&[u8; 4], _, _) = match track {
         Track::Video => (b"avc1", b"encv", PATTERN_VIDEO),
-        Track::Audio => (b"mp4a", b"enca", PATTERN_AUDIO),
+        Track::Audio(_) => (b"mp4a", b"enca", PATTERN_AUDIO),
     };
     let schm = boxed(b"schm", &[&[0; 4], b"cbcs", &[0, 1, 0, 0]]);
     let protected = [1, 0, 0, 0, 0, pattern, 1, 0]; // version 1; protected, no vectors of samples

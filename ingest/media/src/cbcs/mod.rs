@@ -81,7 +81,7 @@ impl Seal {
     pub fn new(track: Track, init: &[u8], key: &ContentKey) -> Result<Seal, SealError> {
         let length_size = match track {
             Track::Video => length_size(init)?,
-            Track::Audio => 0,
+            Track::Audio(_) => 0,
         };
         let init: Bytes = boxes::init(track, init, key)?.into();
         let name = format!("init-{}", hex::encode(&Sha256::of(&init).0[..8]));
@@ -137,7 +137,7 @@ impl Seal {
         let (mut maps, mut at, mut pair) = (Vec::new(), 0, 0);
         for size in &fragment.sizes {
             let sample = at..at + size;
-            if self.track == Track::Audio {
+            if self.track.is_audio() {
                 self.cipher.encrypt(&mut body[sample.clone()], FULL)?;
             } else {
                 let inside = |pair: &Pair| pair.offset - from - fragment.head < sample.end;
@@ -155,7 +155,7 @@ impl Seal {
         }
         let head = match self.track {
             Track::Video => boxes::with_subsamples(&bytes[..fragment.head], &maps)?,
-            Track::Audio => bytes[..fragment.head].to_vec(), // without subsamples the init section says it all
+            Track::Audio(_) => bytes[..fragment.head].to_vec(), // without subsamples the init section says it all
         };
         let moved = out.a.len() + head.len();
         out.a.extend_from_slice(&head);

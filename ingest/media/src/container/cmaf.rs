@@ -103,7 +103,7 @@ pub fn audio_init(config: &AudioConfig) -> Result<Bytes, InitError> {
         }
     };
     let minf = Minf { smhd: Some(Smhd::default()), ..media(codec) };
-    init(track_head(Track::Audio), config.sample_rate, b"soun", minf)
+    init(track_head(Track::AUDIO), config.sample_rate, b"soun", minf)
 }
 
 fn aac(config: &AudioConfig) -> esds::Esds {
@@ -119,7 +119,7 @@ fn aac(config: &AudioConfig) -> esds::Esds {
 }
 
 fn track_head(track: Track) -> Tkhd {
-    let volume = if track == Track::Audio { 1u8 } else { 0 };
+    let volume = if track.is_audio() { 1u8 } else { 0 };
     Tkhd { track_id: TRACK_ID, enabled: true, in_movie: true, volume: volume.into(), ..Tkhd::default() }
 }
 
@@ -184,7 +184,7 @@ pub fn fragment_head(track: Track, sequence: u32, decode_time: u64, samples: &[S
 fn moof(track: Track, sequence: u32, decode_time: u64, samples: &[Sample], offset: i32) -> Vec<u8> {
     let first = samples.first().map_or(AAC_FRAME_SAMPLES, |sample| sample.duration);
     let alike = samples.iter().all(|sample| sample.duration == first);
-    let usual = (track == Track::Audio && alike).then_some(first);
+    let usual = (track.is_audio() && alike).then_some(first);
     let entry = |sample: &Sample| TrunEntry {
         duration: usual.is_none().then_some(sample.duration),
         size: Some(sample.size),
@@ -196,7 +196,7 @@ fn moof(track: Track, sequence: u32, decode_time: u64, samples: &[Sample], offse
     let tfhd = Tfhd {
         track_id: TRACK_ID,
         default_sample_duration: usual,
-        default_sample_flags: (track == Track::Audio).then_some(IDR_FLAGS),
+        default_sample_flags: track.is_audio().then_some(IDR_FLAGS),
         default_base_is_moof: true,
         ..Tfhd::default()
     };
@@ -246,13 +246,13 @@ mod tests {
     #[test]
     fn usual_audio_durations_are_written_once_and_unusual_ones_each() {
         let sample = |duration| Sample { duration, size: 9, composition: 0, sync: true };
-        let usual = fragment_head(Track::Audio, 1, 0, &[sample(1_024); 20]);
-        let gap = fragment_head(Track::Audio, 1, 0, &[sample(1_024), sample(5_000)]);
+        let usual = fragment_head(Track::AUDIO, 1, 0, &[sample(1_024); 20]);
+        let gap = fragment_head(Track::AUDIO, 1, 0, &[sample(1_024), sample(5_000)]);
         let read = read_fragment_head(&usual).unwrap();
         assert_eq!(read.traf[0].tfhd.default_sample_duration, Some(1_024));
         assert_eq!(read.traf[0].trun[0].samples.iter().next().unwrap().duration, None);
         let read = read_fragment_head(&gap).unwrap();
         assert_eq!(read.traf[0].trun[0].samples.iter().nth(1).unwrap().duration, Some(5_000));
-        assert!(read_fragment_head(&fragment_head(Track::Audio, 1, 5, &[])).unwrap().traf[0].trun.is_empty());
+        assert!(read_fragment_head(&fragment_head(Track::AUDIO, 1, 5, &[])).unwrap().traf[0].trun.is_empty());
     }
 }

@@ -1,8 +1,10 @@
 //! Audio tag bodies (FLV 10.1 §E.4.2, Enhanced RTMP v2 "Enhanced Audio").
 
-use super::{FirstTrack, FlvError, Head, Ignored, fourcc_text};
+use super::{FlvError, Head, Ignored, OneTrack, fourcc_text};
 use crate::unit::AudioCoding;
 use bytes::Bytes;
+use ingest_api::AudioTrack;
+use ingest_api::track::AUDIO_TRACKS_MAX;
 
 /// What an audio message holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,39 +32,46 @@ const MULTITRACK: u8 = 5;
 const AAC: u8 = 10;
 
 impl Audio {
-    /// Reads the payload of an RTMP audio message; and how many further tracks it has.
+    /// Reads the payload of an RTMP audio message: what it has of each track, by their ids; and how many tracks are left out.
     ///
     /// # Errors
-    /// A cut head, another codec.
-    pub fn parse(payload: Bytes) -> Result<(Audio, u64), FlvError> {
+    /// A cut head, another codec of the first track. A further track of another codec is left out.
+    pub fn parse(payload: Bytes) -> Result<(Vec<(AudioTrack, Audio)>, u64), FlvError> {
+        let alone = |audio| Ok((vec![(AudioTrack::FIRST, audio)], 0));
         let mut head = Head { bytes: payload, at: 0 };
         if head.bytes.is_empty() {
-            return Ok((Audio::Ignored(Ignored::Empty), 0));
+            return alone(Audio::Ignored(Ignored::Empty));
         }
         let first = head.byte()?;
         match first >> 4 {
             AAC => {
                 let packet = head.byte()?;
-                Ok((of_packet(packet, AudioCoding::Aac, head), 0))
+                alone(of_packet(packet, AudioCoding::Aac, head))
             }
-            EX_HEADER => enhanced(first & 0x0f, head),
+            EX_HEADER => {
+                let packet = head.after_modifiers(first & 0x0f)?;
+                if packet == MULTITRACK {
+                    return several(head);
+                }
+                let coding = coding(head.take()?)?;
+                alone(of_packet(packet, coding, head))
+            }
             other => Err(FlvError::AudioCodec(legacy_name(other))),
         }
     }
 }
 
-fn enhanced(packet: u8, mut head: Head) -> Result<(Audio, u64), FlvError> {
-    let packet = head.after_modifiers(packet)?;
-    if packet != MULTITRACK {
-        let coding = coding(head.take()?)?;
-        return Ok((of_packet(packet, coding, head), 0));
-    }
-    match head.first_track()? {
-        (Some(FirstTrack { packet, fourcc, head }), further) => {
-            Ok((of_packet(packet, coding(fourcc)?, head), further))
+fn several(head: Head) -> Result<(Vec<(AudioTrack, Audio)>, u64), FlvError> {
+    let (tracks, mut left_out) = head.tracks(AUDIO_TRACKS_MAX)?;
+    let mut read = Vec::with_capacity(tracks.len());
+    for OneTrack { id, packet, fourcc, head } in tracks {
+        match (AudioTrack::new(id), coding(fourcc)) {
+            (Some(track), Ok(coding)) => read.push((track, of_packet(packet, coding, head))),
+            (Some(AudioTrack::FIRST), Err(error)) => return Err(error),
+            _ => left_out += 1,
         }
-        (None, further) => Ok((Audio::Ignored(Ignored::Tracks), further)),
     }
+    Ok((read, left_out))
 }
 
 fn of_packet(packet: u8, coding: AudioCoding, head: Head) -> Audio {
@@ -111,8 +120,9 @@ mod tests {
     };
 
     fn parse(bytes: &[u8]) -> Result<Audio, FlvError> {
-        Audio::parse(Bytes::copy_from_slice(bytes)).map(|(audio, further)| {
-            assert_eq!(further, 0);
+        Audio::parse(Bytes::copy_from_slice(bytes)).map(|(mut tracks, left_out)| {
+            let (track, audio) = tracks.pop().unwrap();
+            assert_eq!((tracks.len(), left_out, track), (0, 0, AudioTrack::FIRST));
             audio
         })
     }
@@ -136,16 +146,31 @@ mod tests {
     }
 
     #[test]
-    fn of_several_tracks_the_first_is_read() {
+    fn every_track_is_read_by_its_id() {
         let parse = |bytes: &'static [u8]| Audio::parse(Bytes::from_static(bytes));
-        let frame = |coding, data| Audio::Frame { coding, data: Bytes::from_static(data) };
+        let frame = |id, coding, data| {
+            (AudioTrack::new(id).unwrap(), Audio::Frame { coding, data: Bytes::from_static(data) })
+        };
         use AudioCoding::{Aac, Opus};
-        assert_eq!(parse(b"\x95\x01mp4a\0abc"), Ok((frame(Aac, b"abc"), 0)));
-        assert_eq!(parse(b"\x95\x01mp4a\x02abc"), Ok((Audio::Ignored(Ignored::Tracks), 1)));
+        assert_eq!(parse(b"\x95\x01mp4a\0abc"), Ok((vec![frame(0, Aac, b"abc")], 0)));
+        assert_eq!(parse(b"\x95\x01mp4a\x07abc"), Ok((vec![frame(7, Aac, b"abc")], 0)));
+        assert_eq!(parse(b"\x95\x01mp4a\x08abc"), Ok((vec![], 1)), "ids end at 7");
+        let config = Audio::Config { coding: Opus, record: Bytes::from_static(b"r") };
+        assert_eq!(parse(b"\x95\0Opus\x02r"), Ok((vec![(AudioTrack::new(2).unwrap(), config)], 0)));
+        let three = b"\x95\x11Opus\x01\0\0\x01b\0\0\0\x01a\xff\0\0\x01c";
+        assert_eq!(
+            parse(three),
+            Ok((vec![frame(0, Opus, b"a"), frame(1, Opus, b"b")], 1)),
+            "the first is first"
+        );
+        let twice = b"\x95\x11Opus\x01\0\0\x01b\x01\0\0\x01c";
+        assert_eq!(parse(twice), Ok((vec![frame(1, Opus, b"b")], 1)));
         let two = b"\x95\x21Opus\0\0\0\x01amp4a\x01\0\0\x01b";
-        assert_eq!(parse(two), Ok((frame(Opus, b"a"), 1)));
+        assert_eq!(parse(two), Ok((vec![frame(0, Opus, b"a"), frame(1, Aac, b"b")], 0)));
         assert!(parse(b"\x95\x01fLaC\0x").unwrap_err().to_string().contains("FLAC"));
+        assert_eq!(parse(b"\x95\x01fLaC\x01x"), Ok((vec![], 1)), "the first one goes on");
         assert_eq!(parse(b"\x95\x11mp4a\0\0\0\x09abc"), Err(FlvError::Short { len: 13 }));
+        assert_eq!(parse(b"\x95\x31mp4a\0abc"), Err(FlvError::Multitrack(3)));
     }
 
     proptest! {
@@ -154,7 +179,7 @@ mod tests {
             let payload: Bytes = [&[0xaf][..], &rest].concat().into();
             let oracle = AudioData::demux(&mut std::io::Cursor::new(payload.clone())).unwrap();
             let AudioTagBody::Legacy(LegacyAudioTagBody::Aac(oracle)) = oracle.body else { panic!() };
-            match (Audio::parse(payload).unwrap().0, oracle) {
+            match (Audio::parse(payload).unwrap().0.remove(0).1, oracle) {
                 (Audio::Config { record, .. }, AacAudioData::SequenceHeader(theirs)) => prop_assert_eq!(record, theirs),
                 (Audio::Frame { data, .. }, AacAudioData::Raw(theirs)) => prop_assert_eq!(data, theirs),
                 (Audio::Ignored(_), AacAudioData::Unknown { .. }) => {}
@@ -164,7 +189,9 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Audio::parse(bytes.into());
+            if let Ok((tracks, _)) = Audio::parse(bytes.into()) {
+                prop_assert!(tracks.is_sorted_by(|a, b| a.0 < b.0), "each track once");
+            }
         }
     }
 }

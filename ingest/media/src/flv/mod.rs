@@ -4,8 +4,9 @@
 //! error that names the codec or the byte. Pure. Adobe FLV 10.1 Annex E.4; Enhanced RTMP v2 (FourCC packets).
 //!
 //! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets, HEVC, AV1 and Opus as `hvc1`, `av01` and `Opus` packets. Every
-//! other codec is refused by name: a publisher must hear why, not watch a stream that never appears. Of several tracks in one publish the
-//! first (id 0) is read, alone or inside multitrack messages; further ones are counted.
+//! other codec is refused by name: a publisher must hear why, not watch a stream that never appears. Of several tracks in one publish
+//! (multitrack messages) the first of video (id 0) is read, and of audio those with the ids that `AudioTrack` has; what else there is,
+//! and further audio tracks of other codecs, is counted: the first one goes on.
 
 mod audio;
 mod video;
@@ -98,16 +99,16 @@ impl Head {
         Ok(packet)
     }
 
-    /// Behind a multitrack head: the first track (id 0) as if it had come alone, with its packet type and FourCC, and how
-    /// many further ones the message has (Enhanced RTMP v2, "Multitrack").
-    fn first_track(mut self) -> Result<(Option<FirstTrack>, u64), FlvError> {
+    /// Behind a multitrack head: the tracks with ids below `ids`, each as if it had come alone, by their ids; and how many
+    /// others the message has (Enhanced RTMP v2, "Multitrack").
+    fn tracks(mut self, ids: usize) -> Result<(Vec<OneTrack>, u64), FlvError> {
         let kind = self.byte()?;
         let (form, packet) = (kind >> 4, kind & 0x0f);
         if form > MANY_CODECS {
             return Err(FlvError::Multitrack(form));
         }
         let shared = if form == MANY_CODECS { None } else { Some(self.take()?) };
-        let (mut first, mut further) = (None, 0);
+        let (mut tracks, mut others): (Vec<OneTrack>, u64) = (Vec::new(), 0);
         while self.at < self.bytes.len() {
             let fourcc = match shared {
                 Some(fourcc) => fourcc,
@@ -123,14 +124,15 @@ impl Head {
             };
             let from = self.at;
             self.skip(len)?;
-            if id == 0 && first.is_none() {
+            if usize::from(id) < ids && tracks.iter().all(|known| known.id != id) {
                 let head = Head { bytes: self.bytes.slice(from..self.at), at: 0 };
-                first = Some(FirstTrack { packet, fourcc, head });
+                tracks.push(OneTrack { id, packet, fourcc, head });
             } else {
-                further += 1;
+                others += 1;
             }
         }
-        Ok((first, further))
+        tracks.sort_unstable_by_key(|track| track.id);
+        Ok((tracks, others))
     }
 
     /// Everything not yet read, shared.
@@ -140,7 +142,8 @@ impl Head {
 }
 
 /// A track of a multitrack message.
-struct FirstTrack {
+struct OneTrack {
+    id: u8,
     packet: u8,
     fourcc: [u8; 4],
     head: Head,

@@ -1,6 +1,6 @@
 //! Video tag bodies (FLV 10.1 §E.4.3, Enhanced RTMP v2 "Enhanced Video").
 
-use super::{FirstTrack, FlvError, Head, Ignored, fourcc_text};
+use super::{FlvError, Head, Ignored, OneTrack, fourcc_text};
 use crate::unit::VideoCoding;
 use bytes::Bytes;
 
@@ -88,11 +88,10 @@ fn enhanced(first: u8, mut head: Head) -> Result<(Video, u64), FlvError> {
         let fourcc = head.take()?;
         return Ok((of_track(frame, packet, fourcc, head)?, 0));
     }
-    match head.first_track()? {
-        (Some(FirstTrack { packet, fourcc, head }), further) => {
-            Ok((of_track(frame, packet, fourcc, head)?, further))
-        }
-        (None, further) => Ok((Video::Ignored(Ignored::Tracks), further)),
+    let (tracks, further) = head.tracks(1)?;
+    match tracks.into_iter().next() {
+        Some(OneTrack { packet, fourcc, head, .. }) => Ok((of_track(frame, packet, fourcc, head)?, further)),
+        None => Ok((Video::Ignored(Ignored::Tracks), further)),
     }
 }
 

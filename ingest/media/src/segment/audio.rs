@@ -12,8 +12,8 @@
 use super::report::{DropCause, Output, Report};
 use crate::unit::{AAC_FRAME_SAMPLES, AudioConfig, AudioFrame};
 use bytes::Bytes;
-use ingest_api::Track;
 use ingest_api::window::SoundEnd;
+use ingest_api::{AudioTrack, Track};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -32,9 +32,10 @@ const SEAM_FRAMES_MAX: u64 = 3;
 const SLACK: u64 = AAC_FRAME_SAMPLES as u64;
 const TICKS: u128 = ingest_api::window::TICKS_PER_SECOND as u128;
 
-/// The audio track's clock and the frames that wait for their part.
+/// One audio track's clock and the frames that wait for their part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AudioClock {
+    track: AudioTrack,
     queue: VecDeque<Waiting>,
     queue_bytes: usize,
     generation: u64,
@@ -65,9 +66,11 @@ pub(super) struct Placed {
     pub(super) before_90k: i64,
 }
 
-impl Default for AudioClock {
-    fn default() -> AudioClock {
+impl AudioClock {
+    /// Of a track without a frame so far.
+    pub(super) fn new(track: AudioTrack) -> AudioClock {
         AudioClock {
+            track,
             queue: VecDeque::new(),
             queue_bytes: 0,
             generation: 0,
@@ -77,16 +80,14 @@ impl Default for AudioClock {
             seam: false,
         }
     }
-}
 
-impl AudioClock {
     /// After a restart: goes on where the sound of the last segment ended, or at that segment's end if it had none.
-    pub(super) fn after(tick_90k: i64, sound: Option<SoundEnd>) -> AudioClock {
+    pub(super) fn after(track: AudioTrack, tick_90k: i64, sound: Option<SoundEnd>) -> AudioClock {
         match sound {
             Some(SoundEnd { sample, rate }) => {
-                AudioClock { rate, end: sample, anchored: true, seam: true, ..AudioClock::default() }
+                AudioClock { rate, end: sample, anchored: true, seam: true, ..AudioClock::new(track) }
             }
-            None => AudioClock { end: tick_90k.max(0) as u64, ..AudioClock::default() },
+            None => AudioClock { end: tick_90k.max(0) as u64, ..AudioClock::new(track) },
         }
     }
 
@@ -106,7 +107,8 @@ impl AudioClock {
 
     /// The next frame is joined to the last one; frames still waiting lie beyond what is published.
     pub(super) fn publisher_left(&mut self, out: &mut Vec<Output>) {
-        out.extend(self.queue.drain(..).map(|frame| dropped(frame.time_90k, DropCause::AfterEnd)));
+        let track = self.track;
+        out.extend(self.queue.drain(..).map(|frame| dropped(track, frame.time_90k, DropCause::AfterEnd)));
         self.queue_bytes = 0;
         self.seam = true;
         self.generation += 1;
@@ -152,7 +154,7 @@ impl AudioClock {
         while self.queue.len() > QUEUE_FRAMES_MAX || self.queue_bytes > QUEUE_BYTES_MAX {
             let Some(oldest) = self.queue.pop_front() else { break };
             self.queue_bytes -= oldest.data.len();
-            out.push(dropped(oldest.time_90k, DropCause::Queue));
+            out.push(dropped(self.track, oldest.time_90k, DropCause::Queue));
         }
     }
 
@@ -169,7 +171,7 @@ impl AudioClock {
             let frame = self.queue.pop_front()?;
             self.queue_bytes -= frame.data.len();
             let Some((_, config)) = lane.filter(|(generation, _)| *generation == frame.generation) else {
-                out.push(dropped(frame.time_90k, DropCause::OtherConfig));
+                out.push(dropped(self.track, frame.time_90k, DropCause::OtherConfig));
                 continue;
             };
             if self.fill_seam(&frame, config) {
@@ -213,12 +215,13 @@ impl AudioClock {
     ) -> Option<Placed> {
         let (own, before) = (self.sample(time_90k), self.end);
         if own + SLACK < before {
-            out.push(dropped(time_90k, DropCause::Overlap));
+            out.push(dropped(self.track, time_90k, DropCause::Overlap));
             return None;
         }
         let sample = if own > before + SLACK {
             if self.anchored {
-                out.push(Output::Report(Report::AudioReanchored { number, samples: own - before }));
+                let (track, samples) = (Track::Audio(self.track), own - before);
+                out.push(Output::Report(Report::AudioReanchored { track, number, samples }));
             }
             own
         } else if self.anchored {
@@ -255,8 +258,8 @@ impl AudioClock {
     }
 }
 
-fn dropped(time_90k: i64, why: DropCause) -> Output {
-    Output::Report(Report::Dropped { track: Track::Audio, time_90k, why })
+fn dropped(track: AudioTrack, time_90k: i64, why: DropCause) -> Output {
+    Output::Report(Report::Dropped { track: Track::Audio(track), time_90k, why })
 }
 
 #[cfg(test)]
@@ -264,7 +267,7 @@ mod tests {
     use super::*;
 
     fn clock(rate: u32) -> AudioClock {
-        let mut clock = AudioClock::default();
+        let mut clock = AudioClock::new(AudioTrack::FIRST);
         clock.set_rate(rate);
         clock
     }
@@ -285,9 +288,16 @@ mod tests {
         assert_eq!(clock.place(0, 1_024, 1, &mut out).unwrap().sample, 0);
         assert_eq!(clock.place(3_840, 1_024, 1, &mut out).unwrap().sample, 1_024, "one frame late is jitter");
         assert_eq!(clock.place(90_000, 1_024, 1, &mut out).unwrap().sample, 48_000);
-        assert_eq!(out, [Output::Report(Report::AudioReanchored { number: 1, samples: 48_000 - 2_048 })]);
+        assert_eq!(
+            out,
+            [Output::Report(Report::AudioReanchored {
+                track: Track::AUDIO,
+                number: 1,
+                samples: 48_000 - 2_048
+            })]
+        );
         assert!(clock.place(80_000, 1_024, 1, &mut out).is_none());
-        assert_eq!(out[1], dropped(80_000, DropCause::Overlap));
+        assert_eq!(out[1], dropped(AudioTrack::FIRST, 80_000, DropCause::Overlap));
         assert_eq!(clock.place(91_920, 1_024, 1, &mut out).unwrap().sample, 49_024);
     }
 
@@ -300,7 +310,7 @@ mod tests {
     }
 
     fn frame(time_90k: i64) -> AudioFrame {
-        AudioFrame { time_90k, data: Bytes::from_static(&[1; 9]) }
+        AudioFrame { track: AudioTrack::FIRST, time_90k, data: Bytes::from_static(&[1; 9]) }
     }
 
     #[test]
@@ -310,7 +320,7 @@ mod tests {
                 let (mut clock, mut out) = (clock(48_000), Vec::new());
                 clock.place(0, 1_024, 1, &mut out);
                 if restarted {
-                    clock = AudioClock::after(7, clock.sound_end());
+                    clock = AudioClock::after(AudioTrack::FIRST, 7, clock.sound_end());
                 } else {
                     clock.publisher_left(&mut out);
                 }

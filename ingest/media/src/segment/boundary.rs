@@ -49,7 +49,7 @@ impl Segmenter {
         let elapsed = dts - open.start_90k();
         let step = self.gop.steps_90k[0].max(self.gop.steps_90k[1]);
         let gop_so_far = self.gop.start_90k.map_or(0, |start| dts - start);
-        let changed = unit.idr && !open.same_tracks(self.video.as_ref(), self.audio.as_ref());
+        let changed = unit.idr && !open.same_tracks(self.video.as_ref(), &self.voices);
         let other_key = unit.gop.as_ref().is_some_and(|gop| unit.idr && !open.takes_key(gop.code_key));
         let oversize = open.bytes() + unit.len() > SEGMENT_BYTES_MAX
             || open.pairs() + unit.pieces.len() > PAIRS_MAX

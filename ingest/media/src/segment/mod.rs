@@ -11,38 +11,49 @@
 //! - Without video: at the first frame at or after T.
 //! - Where one track stalls and the other goes on: at T, so that no segment is ever longer than MAX.
 //!
-//! A boundary is the decode time of the picture that cuts. Both tracks are cut there: audio frames with an earlier time
-//! go to the old segment, others wait for the new one, late ones go to the open one. Both tracks have every number and
-//! every part; where nothing came there is an empty fragment, so numbers never have holes.
+//! A boundary is the decode time of the picture that cuts. All tracks are cut there: audio frames with an earlier time
+//! go to the old segment, others wait for the new one, late ones go to the open one. All tracks have every number and
+//! every part; where nothing came there is an empty fragment, so numbers never have holes and no track waits for another.
 //!
 //! **Start.** A segment starts where the last one ended, also after the publisher was away: no hole, no discontinuity
 //! unless the init sections differ. An audio configuration that comes late, but before the first part is out, still joins.
 //! Later ones begin with the next IDR picture; audio until then is dropped, it would need an init section of its own.
+//!
+//! **Audio tracks.** A segment has the first one and, beside it, the further ones (`voice`) that have a configuration when it opens.
+//! One that falls silent has empty fragments until the publisher leaves. Where there is no picture the first one drives, and the
+//! others are cut where it is.
 //!
 //! **Memory** is bounded: what would make a part, a segment or the audio queue too large closes the part, cuts the
 //! segment, or drops the oldest audio frame. Each is reported.
 
 mod audio;
 mod boundary;
+mod lane;
 mod open;
 mod report;
+mod sound;
 mod state;
 #[cfg(test)]
 mod tests;
+mod voice;
 
 pub use report::{DropCause, OfSegment, Output, Report};
 
 use crate::container::cmaf;
 use crate::saved::{self, SavedError};
-use crate::unit::{AccessUnit, AudioConfig, AudioFrame, Unit, VideoConfig};
+use crate::unit::{AccessUnit, Unit, VideoConfig};
 use audio::AudioClock;
 use boundary::GopState;
 use bytes::Bytes;
 use ingest_api::object::OBJECT_BYTES_MAX;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{self, Marking, Sha256, TICKS_PER_SECOND};
 use ingest_api::{Run, Track};
-use open::{Names, Open, Prepared};
+use lane::Prepared;
+use open::{Names, Open};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use voice::Voices;
 
 /// Room for rounding: EXTINF of T + 40,000 ticks (0.444 s) still rounds to T.
 pub const ROUNDING_90K: i64 = 40_000;
@@ -77,14 +88,13 @@ pub struct Segmenter {
     /// window keeps only those that its segments name.
     announced: Vec<String>,
     video: Option<Prepared<VideoConfig>>,
-    audio: Option<Prepared<AudioConfig>>,
+    voices: Voices,
     open: Option<Open>,
     gop: GopState,
-    clock: AudioClock,
 }
 
 /// One a track.
-const ANNOUNCED_MAX: usize = 2;
+const ANNOUNCED_MAX: usize = TRACKS_MAX;
 
 impl Segmenter {
     /// The first segment of a new run: it starts with the first unit.
@@ -96,10 +106,9 @@ impl Segmenter {
             previous: None,
             announced: Vec::new(),
             video: None,
-            audio: None,
+            voices: Voices::new(AudioClock::new),
             open: None,
             gop: GopState::default(),
-            clock: AudioClock::default(),
             run,
         }
     }
@@ -112,16 +121,19 @@ impl Segmenter {
             return segmenter;
         }
         let end = last.start_90k.saturating_add(last.duration_90k).clamp(0, TICKS_MAX);
-        // A change of configuration is seen by what was there before encryption.
-        let init = |track| {
-            let entry = last.tracks.iter().find(|entry| entry.track == track)?;
-            Some(entry.clear.as_ref().map_or(&entry.init, |clear| &clear.init).clone())
-        };
         segmenter.next_number = last.number.saturating_add(1);
         segmenter.next_90k = Some(end);
         segmenter.discontinuity = last.discontinuity;
-        segmenter.previous = Some(Names { video: init(Track::Video), audio: init(Track::Audio) });
-        segmenter.clock = AudioClock::after(end, last.sound_end);
+        // A change of configuration is seen by what was there before encryption.
+        let names = last.tracks.iter().map(|entry| {
+            let init = entry.clear.as_ref().map_or(&entry.init, |clear| &clear.init);
+            (entry.track, init.clone())
+        });
+        segmenter.previous = Some(Names(names.collect()));
+        segmenter.voices = Voices::new(|track| {
+            let entry = last.tracks.iter().find(|entry| entry.track == Track::Audio(track));
+            AudioClock::after(track, end, entry.and_then(|entry| entry.sound_end))
+        });
         segmenter
     }
 
@@ -136,18 +148,7 @@ impl Segmenter {
                     self.gop.needs_idr = true;
                 }
             }
-            Unit::AudioConfig(config) => {
-                if self.audio.as_ref().is_none_or(|now| now.config != config) {
-                    let init = cmaf::audio_init(&config);
-                    self.audio = prepared(Track::Audio, config, init, &mut out);
-                    self.clock.next_config();
-                    if let Some(open) =
-                        self.open.as_mut().filter(|open| !open.is_published() && open.has_video())
-                    {
-                        open.join(self.audio.as_ref(), self.clock.generation());
-                    }
-                }
-            }
+            Unit::AudioConfig(track, config) => self.sounds_like(track, config, &mut out),
             Unit::Video(unit) => self.picture(unit, &mut out),
             Unit::Audio(frame) => self.sound(frame, &mut out),
         }
@@ -162,9 +163,8 @@ impl Segmenter {
             let end = self.next_tick();
             self.cut(end, &mut out);
         }
-        self.clock.publisher_left(&mut out);
+        self.voices.publisher_left(&mut out);
         self.video = None;
-        self.audio = None;
         self.gop = GopState::default();
         out
     }
@@ -175,7 +175,7 @@ impl Segmenter {
         let end = if open.has_video() {
             self.gop.last_90k.unwrap_or(open.start_90k()).saturating_add(self.gop.step())
         } else {
-            self.clock.end_90k()
+            self.voices.clock().end_90k()
         };
         let most = open.start_90k().saturating_add(self.max_90k());
         end.min(most).max(open.part_start_90k().saturating_add(1))
@@ -247,77 +247,11 @@ impl Segmenter {
         open.picture(unit, withheld, out);
     }
 
-    fn sound(&mut self, frame: AudioFrame, out: &mut Vec<Output>) {
-        let dropped =
-            |why| Output::Report(Report::Dropped { track: Track::Audio, time_90k: frame.time_90k, why });
-        let Some(config) = &self.audio else { return out.push(dropped(DropCause::NoConfig)) };
-        if !(0..=TICKS_MAX).contains(&frame.time_90k) {
-            return out.push(dropped(DropCause::Time));
-        }
-        if frame.data.is_empty() || frame.data.len() > UNIT_BYTES_MAX {
-            return out.push(dropped(DropCause::Size));
-        }
-        let rate = config.config.sample_rate;
-        let Some(samples) = config.config.samples(&frame.data) else {
-            return out.push(dropped(DropCause::Size));
-        };
-        match &self.open {
-            Some(open) if open.has_video() => {
-                let time = frame.time_90k;
-                self.clock.wait(frame, out);
-                let (target, max) = (self.target_90k(), self.max_90k());
-                while let Some(open) =
-                    self.open.as_ref().filter(|open| time - open.start_90k() > max + STALL_90K)
-                {
-                    if time - open.start_90k() > HOLE_90K {
-                        break; // no timeline gives this: the queue's bound answers it
-                    }
-                    let end = self.stalled_end(open, target, max);
-                    self.cut(end, out);
-                    self.open_at(end, out);
-                }
-            }
-            None if self.video.is_some() => out.push(dropped(DropCause::BeforeStart)),
-            _ => self.sound_alone(frame, rate, samples, out),
-        }
-    }
-
-    /// Audio without video drives the boundaries itself.
-    fn sound_alone(&mut self, frame: AudioFrame, rate: u32, samples: u32, out: &mut Vec<Output>) {
-        let floor = self.open.as_ref().map(Open::start_90k).or(self.next_90k).unwrap_or(0);
-        self.clock.set_rate(rate);
-        let time_90k = frame.time_90k.max(floor);
-        let Some(placed) = self.clock.place(time_90k, samples, self.next_number, out) else { return };
-        let (tick, length) = (placed.tick_90k, self.clock.length_90k(samples));
-        if let Some(open) = &self.open {
-            let elapsed = tick - open.start_90k();
-            let changed = !open.same_tracks(None, self.audio.as_ref());
-            if elapsed > self.max_90k() {
-                // A hole in the sound alone: the segment ends where its sound ended.
-                let end =
-                    placed.before_90k.clamp(open.part_start_90k() + 1, open.start_90k() + self.max_90k());
-                self.cut(end, out);
-            } else if elapsed > 0 && tick > open.part_start_90k() && (changed || elapsed >= self.target_90k())
-            {
-                self.cut(tick, out);
-            } else if tick + length - open.part_start_90k() > self.run.part_90k.max(1)
-                && open.part_has_samples()
-            {
-                self.close_part(tick, out);
-            }
-        }
-        if self.open.is_none() && !self.open_at(tick, out) {
-            return;
-        }
-        let open = self.open.as_mut().expect("opened above");
-        open.sound(placed.sample, samples, frame.data);
-    }
-
     /// Opens the next segment for a unit at `tick`; not where that lies before its start.
     fn open_at(&mut self, tick: i64, out: &mut Vec<Output>) -> bool {
         let start = match self.next_90k {
             Some(next) if tick < next => {
-                let track = if self.video.is_some() { Track::Video } else { Track::Audio };
+                let track = if self.video.is_some() { Track::Video } else { Track::AUDIO };
                 out.push(Output::Report(Report::Dropped { track, time_90k: tick, why: DropCause::Late }));
                 return false;
             }
@@ -328,23 +262,25 @@ impl Segmenter {
             }
             None => tick,
         };
-        let audio = self.audio.clone();
-        self.open =
-            Some(Open::new(self.next_number, start, self.video.clone(), audio, self.clock.generation()));
+        self.open = Some(Open::new(self.next_number, start, self.video.clone(), &self.voices));
         true
     }
 
     fn close_part(&mut self, end_90k: i64, out: &mut Vec<Output>) {
         let Some(open) = &mut self.open else { return };
-        open.drain(&mut self.clock, end_90k, out);
+        open.drain(&mut self.voices, end_90k, out);
         if !open.is_published() {
             let names = open.names();
-            if self.previous.as_ref().is_some_and(|previous| *previous != names) {
+            if self.previous.as_ref().is_some_and(|previous| previous.breaks(&names)) {
                 self.discontinuity += 1;
             }
             open.publish(self.discontinuity);
             let before = std::mem::take(&mut self.announced);
             for (name, init) in open.inits() {
+                // Tracks of one configuration have one init section.
+                if self.announced.contains(&name) {
+                    continue;
+                }
                 if !before.contains(&name) {
                     out.push(init);
                 }
@@ -352,7 +288,7 @@ impl Segmenter {
             }
         }
         let date_unix_ms = self.run.anchor_unix_ms.saturating_add(open.start_90k() / 90);
-        open.close_part(end_90k, date_unix_ms, &mut self.clock, out);
+        open.close_part(end_90k, date_unix_ms, &mut self.voices, out);
     }
 
     /// Ends the open segment at a tick after its open part's start.
@@ -362,13 +298,13 @@ impl Segmenter {
         self.previous = Some(open.names());
         self.next_number = self.next_number.saturating_add(1);
         self.next_90k = Some(end_90k);
-        open.finish(end_90k, &self.clock, &self.run, out);
+        open.finish(end_90k, &self.voices, &self.run, out);
     }
 }
 
 fn prepared<C>(
     track: Track,
-    config: std::sync::Arc<C>,
+    config: Arc<C>,
     init: Result<Bytes, cmaf::InitError>,
     out: &mut Vec<Output>,
 ) -> Option<Prepared<C>> {

@@ -2,33 +2,38 @@
 //!
 //! In: pictures and placed audio frames, and ticks to close at. Out: part and segment records with their bytes. Pure.
 
-use super::audio::AudioClock;
+use super::lane::{Lane, Prepared, SoundLane};
 use super::report::{OfSegment, Output, Report};
+use super::voice::Voices;
 use super::{PART_BYTES_MAX, PART_SAMPLES_MAX};
-use crate::container::cmaf::{self, Sample};
+use crate::container::cmaf::Sample;
 use crate::container::mpeg_ts::{self, Source};
 use crate::container::pieces::Pieces;
-use crate::unit::{AccessUnit, AudioConfig, Piece, VideoConfig};
+use crate::unit::{AccessUnit, Piece, VideoConfig};
 use bytes::Bytes;
-use ingest_api::window::{Gop, Part, Rendition, Segment, SegmentTrack, TrackInfo};
-use ingest_api::{Object, Run, Track};
+use ingest_api::window::{Gop, Rendition, Segment, SegmentTrack, TrackInfo};
+use ingest_api::{AudioTrack, Object, Run, Track};
 use releve_watermark::Position;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
-/// A configuration and the init section made of it.
+/// The init names of a segment, each with its track: what a discontinuity is seen by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Prepared<C> {
-    pub(super) config: Arc<C>,
-    pub(super) name: String,
-    pub(super) init: Bytes,
-}
+pub(super) struct Names(pub(super) Vec<(Track, String)>);
 
-/// The init names of a segment: what a discontinuity is seen by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Names {
-    pub(super) video: Option<String>,
-    pub(super) audio: Option<String>,
+impl Names {
+    fn of(&self, track: Track) -> Option<&String> {
+        self.0.iter().find(|(named, _)| *named == track).map(|(_, name)| name)
+    }
+
+    /// Whether players must begin anew after these. Where a further audio track comes or ends they need not: its own playlist
+    /// begins or ends there.
+    pub(super) fn breaks(&self, next: &Names) -> bool {
+        Track::ALL.into_iter().any(|track| match (self.of(track), next.of(track)) {
+            (None, None) => false,
+            (Some(before), Some(after)) => before != after,
+            _ => matches!(track, Track::Video | Track::AUDIO),
+        })
+    }
 }
 
 /// A segment that is not complete.
@@ -39,30 +44,18 @@ pub(super) struct Open {
     /// Set with the first part.
     discontinuity: Option<u64>,
     video: Option<Lane<VideoConfig>>,
-    audio: Option<Lane<AudioConfig>>,
-    /// Which audio frames are this segment's.
-    generation: u64,
+    /// By their ids.
+    audio: Vec<SoundLane>,
     gops: Vec<Gop>,
     part: OpenPart,
 }
 
-/// One track of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Lane<C> {
-    prepared: Prepared<C>,
-    pieces: Pieces,
-    parts: Vec<Part>,
-    samples: usize,
-}
-
-/// The part that is being filled.
+/// The part that is being filled: its pictures, while each audio track has its own frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct OpenPart {
     start_90k: i64,
     pictures: Vec<Picture>,
     video: Pieces,
-    sounds: Vec<Sound>,
-    audio: Pieces,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,15 +66,12 @@ struct Picture {
     idr: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Sound {
-    sample: u64,
-    samples: u32,
-    size: u32,
-}
-
-fn lane<C>(prepared: Prepared<C>) -> Lane<C> {
-    Lane { prepared, pieces: Pieces::default(), parts: Vec::new(), samples: 0 }
+/// The audio tracks that a segment has which begins now.
+fn sounding(voices: &Voices) -> Vec<SoundLane> {
+    let lane = |(track, prepared): (AudioTrack, &Prepared<_>)| {
+        SoundLane::new(track, prepared.clone(), voices.of(track).clock.generation())
+    };
+    voices.chosen().map(lane).collect()
 }
 
 impl Open {
@@ -89,12 +79,11 @@ impl Open {
         number: u64,
         start_90k: i64,
         video: Option<Prepared<VideoConfig>>,
-        audio: Option<Prepared<AudioConfig>>,
-        generation: u64,
+        voices: &Voices,
     ) -> Open {
         let part = OpenPart { start_90k, ..OpenPart::default() };
-        let (video, audio) = (video.map(lane), audio.map(lane));
-        Open { number, start_90k, discontinuity: None, video, audio, generation, gops: Vec::new(), part }
+        let (video, audio) = (video.map(Lane::new), sounding(voices));
+        Open { number, start_90k, discontinuity: None, video, audio, gops: Vec::new(), part }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -127,25 +116,19 @@ impl Open {
     }
 
     /// Takes a late audio configuration in; only before anything is published.
-    pub(super) fn join(&mut self, audio: Option<&Prepared<AudioConfig>>, generation: u64) {
-        self.audio = audio.cloned().map(lane);
-        self.generation = generation;
+    pub(super) fn join(&mut self, voices: &Voices) {
+        self.audio = sounding(voices);
     }
 
     pub(super) fn names(&self) -> Names {
-        Names {
-            video: self.video.as_ref().map(|lane| lane.prepared.name.clone()),
-            audio: self.audio.as_ref().map(|lane| lane.prepared.name.clone()),
-        }
+        let video = self.video.iter().map(|lane| (Track::Video, lane.prepared.name.clone()));
+        let audio = self.audio.iter().map(|of| (Track::Audio(of.track), of.lane.prepared.name.clone()));
+        Names(video.chain(audio).collect())
     }
 
-    pub(super) fn same_tracks(
-        &self,
-        video: Option<&Prepared<VideoConfig>>,
-        audio: Option<&Prepared<AudioConfig>>,
-    ) -> bool {
+    pub(super) fn same_tracks(&self, video: Option<&Prepared<VideoConfig>>, voices: &Voices) -> bool {
         self.video.as_ref().map(|lane| &lane.prepared) == video
-            && self.audio.as_ref().map(|lane| &lane.prepared) == audio
+            && self.audio.iter().map(|of| (of.track, &of.lane.prepared)).eq(voices.chosen())
     }
 
     /// Whether a GOP under this code key may join: one key an object.
@@ -155,11 +138,10 @@ impl Open {
         now == 0 || code_key == 0 || now == code_key
     }
 
-    /// Bytes of the larger track.
+    /// Bytes of the largest track.
     pub(super) fn bytes(&self) -> usize {
         let video = self.video.as_ref().map_or(0, |lane| lane.pieces.len()) + self.part.video.len();
-        let audio = self.audio.as_ref().map_or(0, |lane| lane.pieces.len()) + self.part.audio.len();
-        video.max(audio)
+        self.audio.iter().map(SoundLane::bytes).fold(video, usize::max)
     }
 
     pub(super) fn pairs(&self) -> usize {
@@ -172,7 +154,7 @@ impl Open {
     }
 
     pub(super) fn part_has_samples(&self) -> bool {
-        !self.part.pictures.is_empty() || !self.part.sounds.is_empty()
+        !self.part.pictures.is_empty() || self.audio.iter().any(SoundLane::has_samples)
     }
 
     /// Whether the part must close before a picture of this time, usual step and size.
@@ -213,28 +195,32 @@ impl Open {
         });
     }
 
-    /// Adds a placed audio frame.
+    /// Adds a placed frame of the first audio track, which drives where there is no picture.
     pub(super) fn sound(&mut self, sample: u64, samples: u32, data: Bytes) {
-        self.part.sounds.push(Sound { sample, samples, size: data.len() as u32 }); // at most UNIT_BYTES_MAX
-        self.part.audio.common(data);
+        if let Some(first) = self.audio.first_mut() {
+            first.push(sample, samples, data);
+        }
     }
 
     /// Takes the audio that waited for a part that ends here.
-    pub(super) fn drain(&mut self, clock: &mut AudioClock, end_90k: i64, out: &mut Vec<Output>) {
-        if self.video.is_none() {
-            return; // sound alone never waits
-        }
-        let lane = match &self.audio {
-            Some(lane) => {
-                let config = &lane.prepared.config;
-                clock.set_rate(config.sample_rate);
-                Some((self.generation, config.clone()))
+    pub(super) fn drain(&mut self, voices: &mut Voices, end_90k: i64, out: &mut Vec<Output>) {
+        for track in AudioTrack::ALL {
+            if self.video.is_none() && track.is_first() {
+                continue; // what drives never waits
             }
-            None => None, // nobody's: dropped
-        };
-        let lane = lane.as_ref().map(|(generation, config)| (*generation, &**config));
-        while let Some((sample, samples, data)) = clock.next_before(end_90k, lane, self.number, out) {
-            self.sound(sample, samples, data);
+            let clock = &mut voices.of_mut(track).clock;
+            // Of a track that is not here: nobody's, and dropped.
+            let mut lane = self.audio.iter_mut().find(|lane| lane.track == track);
+            let of = lane.as_ref().map(|of| (of.generation, of.lane.prepared.config.clone()));
+            if let Some((_, config)) = &of {
+                clock.set_rate(config.sample_rate);
+            }
+            let of = of.as_ref().map(|(generation, config)| (*generation, &**config));
+            while let Some((sample, samples, data)) = clock.next_before(end_90k, of, self.number, out) {
+                if let Some(lane) = &mut lane {
+                    lane.push(sample, samples, data);
+                }
+            }
         }
     }
 
@@ -252,20 +238,21 @@ impl Open {
             let (track, object) = (Track::Video, plain(init));
             inits.push((name.clone(), Output::Init { track, name: name.clone(), object, info }));
         }
-        if let Some(Prepared { config, name, init }) = self.audio.as_ref().map(|lane| &lane.prepared) {
-            let info = TrackInfo { channels: config.channels, ..info(Track::Audio, &config.codec) };
-            let (track, object) = (Track::Audio, plain(init));
+        for of in &self.audio {
+            let Prepared { config, name, init } = &of.lane.prepared;
+            let (track, object) = (Track::Audio(of.track), plain(init));
+            let info = TrackInfo { channels: config.channels, ..info(track, &config.codec) };
             inits.push((name.clone(), Output::Init { track, name: name.clone(), object, info }));
         }
         inits
     }
 
-    /// Closes the open part: one fragment a track, both of the same ticks.
+    /// Closes the open part: one fragment a track, all of the same ticks.
     pub(super) fn close_part(
         &mut self,
         end_90k: i64,
         date_unix_ms: i64,
-        clock: &mut AudioClock,
+        voices: &mut Voices,
         out: &mut Vec<Output>,
     ) {
         let discontinuity = self.discontinuity.expect("a segment is published with its first part");
@@ -282,24 +269,18 @@ impl Open {
             let of = of(&lane.prepared.name);
             out.push(lane.close(Track::Video, of, place, decode_time as u64, &samples, &part.video));
         }
-        if let Some(lane) = &mut self.audio {
-            let samples = part.sound_samples();
-            let decode_time = match part.sounds.first() {
-                Some(sound) => sound.sample,
-                None => clock.nothing_at(start_90k),
-            };
-            let independent = match &self.video {
-                Some(lane) => lane.parts.last().is_some_and(|part| part.independent),
-                None => true,
-            };
-            let place = (number, start_90k, duration_90k, independent);
-            let of = of(&lane.prepared.name);
-            out.push(lane.close(Track::Audio, of, place, decode_time, &samples, &part.audio));
+        let independent = match &self.video {
+            Some(lane) => lane.parts.last().is_some_and(|part| part.independent),
+            None => true,
+        };
+        for lane in &mut self.audio {
+            let (of, place) = (of(&lane.lane.prepared.name), (number, start_90k, duration_90k, independent));
+            out.push(lane.close(of, place, &mut voices.of_mut(lane.track).clock));
         }
     }
 
     /// The whole segment; every part is closed.
-    pub(super) fn finish(self, end_90k: i64, clock: &AudioClock, run: &Run, out: &mut Vec<Output>) {
+    pub(super) fn finish(self, end_90k: i64, voices: &Voices, run: &Run, out: &mut Vec<Output>) {
         let independent = match &self.video {
             Some(lane) => lane.parts.first().is_some_and(|part| part.independent),
             None => true,
@@ -307,18 +288,28 @@ impl Open {
         if self.video.as_ref().is_some_and(|lane| lane.samples == 0) {
             out.push(Output::Report(Report::EmptyVideo { number: self.number }));
         }
-        if self.audio.as_ref().is_some_and(|lane| lane.samples == 0) {
-            out.push(Output::Report(Report::EmptyAudio { number: self.number }));
+        for of in self.audio.iter().filter(|of| of.lane.samples == 0) {
+            let (track, number) = (Track::Audio(of.track), self.number);
+            out.push(Output::Report(Report::EmptyAudio { track, number }));
         }
-        let sound_end = self.audio.as_ref().and_then(|_| clock.sound_end());
-        let video_init = self.video.as_ref().map(|lane| lane.prepared.init.clone());
-        let audio_init = self.audio.as_ref().map(|lane| lane.prepared.init.clone());
-        let mut tracks = Vec::with_capacity(2);
-        let video = self.video.map(|lane| lane.finish(Track::Video, &mut tracks));
-        let audio = self.audio.map(|lane| lane.finish(Track::Audio, &mut tracks));
-        let mpeg_ts = run
-            .mpeg_ts
-            .then(|| mpeg_ts::segment(Source::of(&video_init, &video), Source::of(&audio_init, &audio)));
+        let (mut tracks, mut objects, mut inits) = (Vec::new(), Vec::new(), Vec::new());
+        let mut add = |init: Bytes, (entry, object): (SegmentTrack, Object)| {
+            inits.push(init);
+            objects.push((entry.track, object));
+            tracks.push(entry);
+        };
+        if let Some(lane) = self.video {
+            add(lane.prepared.init.clone(), lane.finish(Track::Video, None));
+        }
+        for of in self.audio {
+            let end = voices.of(of.track).clock.sound_end();
+            add(of.lane.prepared.init.clone(), of.lane.finish(Track::Audio(of.track), end));
+        }
+        let source = |track| {
+            let at = objects.iter().position(|(of, _)| *of == track)?;
+            Some(Source { init: &inits[at], object: &objects[at].1 })
+        };
+        let mpeg_ts = run.mpeg_ts.then(|| mpeg_ts::segment(source(Track::Video), source(Track::AUDIO)));
         if let Some(None) = &mpeg_ts {
             out.push(Output::Report(Report::NoMpegTs { number: self.number }));
         }
@@ -328,7 +319,6 @@ impl Open {
             discontinuity: self.discontinuity.unwrap_or(run.first_discontinuity),
             start_90k: self.start_90k,
             duration_90k: end_90k - self.start_90k,
-            sound_end,
             date_unix_ms: run.anchor_unix_ms.saturating_add(self.start_90k / 90),
             independent,
             gops: self.gops,
@@ -336,12 +326,12 @@ impl Open {
             mpeg_ts: mpeg_ts.flatten().as_ref().map(Rendition::of),
             key: None,
         };
-        out.push(Output::Segment { record, video, audio });
+        out.push(Output::Segment { record, objects });
     }
 
-    /// Samples a second of its audio.
-    pub(super) fn sample_rate(&self) -> Option<u32> {
-        self.audio.as_ref().map(|lane| lane.prepared.config.sample_rate)
+    /// Samples a second of its audio tracks.
+    pub(super) fn sample_rates(&self) -> impl Iterator<Item = u32> {
+        self.audio.iter().map(|of| of.lane.prepared.config.sample_rate)
     }
 
     /// Its newest picture of the open part.
@@ -354,20 +344,16 @@ impl Open {
         let in_range = |tick: i64| (0..=ticks_max).contains(&tick);
         let part = &self.part;
         let pictures: u64 = part.pictures.iter().map(|picture| u64::from(picture.size)).sum();
-        let sounds: u64 = part.sounds.iter().map(|sound| u64::from(sound.size)).sum();
-        let lanes =
-            self.video.as_ref().is_none_or(Lane::is_sane) && self.audio.as_ref().is_none_or(Lane::is_sane);
+        let lanes = self.video.as_ref().is_none_or(Lane::is_sane)
+            && self.audio.iter().all(|lane| lane.is_sane(ticks_max))
+            && self.audio.is_sorted_by(|a, b| a.track < b.track);
         in_range(self.start_90k)
             && in_range(part.start_90k)
             && self.start_90k <= part.start_90k
             && part.pictures.iter().all(|picture| in_range(picture.dts_90k))
             && part.pictures.is_sorted_by(|a, b| a.dts_90k < b.dts_90k)
-            && part.sounds.iter().all(|sound| sound.sample <= 2 * ticks_max as u64)
-            && part.sounds.is_sorted_by(|a, b| a.sample < b.sample)
             && pictures == part.video.len() as u64
-            && sounds == part.audio.len() as u64
             && part.video.is_sane()
-            && part.audio.is_sane()
             && lanes
     }
 }
@@ -383,59 +369,6 @@ impl OpenPart {
         };
         self.pictures.iter().zip(next).map(sample).collect()
     }
-
-    /// A gap inside a part makes the frame before it long: a fragment has one decode time.
-    fn sound_samples(&self) -> Vec<Sample> {
-        let next = self.sounds.iter().skip(1).map(|sound| Some(sound.sample)).chain([None]);
-        let sample = |(sound, next): (&Sound, Option<u64>)| Sample {
-            duration: next
-                .map_or(sound.samples, |next| u32::try_from(next - sound.sample).unwrap_or(u32::MAX)),
-            size: sound.size,
-            composition: 0,
-            sync: true,
-        };
-        self.sounds.iter().zip(next).map(sample).collect()
-    }
-}
-
-impl<C> Lane<C> {
-    fn close(
-        &mut self,
-        track: Track,
-        of: OfSegment,
-        (number, start_90k, duration_90k, independent): (u64, i64, i64, bool),
-        decode_time: u64,
-        samples: &[Sample],
-        payload: &Pieces,
-    ) -> Output {
-        let index = self.parts.len() as u32;
-        let mut pieces = Pieces::default();
-        pieces.common(cmaf::fragment_head(track, sequence(number, index), decode_time, samples));
-        pieces.append(payload);
-        let (object, sha256) = pieces.freeze();
-        let part = Part { duration_90k, len: pieces.len() as u64, independent, sha256 };
-        let offset = self.pieces.len() as u64;
-        self.pieces.append(&pieces);
-        self.parts.push(part.clone());
-        self.samples += samples.len();
-        Output::Part { track, number, index, start_90k, offset, part, object, of }
-    }
-
-    fn finish(self, track: Track, tracks: &mut Vec<SegmentTrack>) -> Object {
-        let (object, sha256) = self.pieces.freeze();
-        let (init, len, parts) = (self.prepared.name, object.len() as u64, self.parts);
-        tracks.push(SegmentTrack { track, init, len, sha256, parts, clear: None });
-        object
-    }
-
-    fn is_sane(&self) -> bool {
-        self.pieces.is_sane() && self.samples <= 1 << 20
-    }
-}
-
-/// `sequence_number` of a fragment: grows through a segment and from one to the next, and is no counter.
-fn sequence(number: u64, index: u32) -> u32 {
-    (number as u32).wrapping_mul(256).wrapping_add(index.min(255)).wrapping_add(1)
 }
 
 fn info(track: Track, codec: &str) -> TrackInfo {

@@ -18,7 +18,7 @@ pub enum Output {
         /// What a multivariant playlist says of the track; bit rates are 0, the window knows them.
         info: TrackInfo,
     },
-    /// A part is complete; first the video's, then the audio's of the same ticks. Its bytes are
+    /// A part is complete; first the video's, then that of each audio track of the same ticks. Its bytes are
     /// `offset..offset + part.len` of its segment's track.
     Part {
         /// Its track.
@@ -42,10 +42,8 @@ pub enum Output {
     Segment {
         /// Its record.
         record: Segment,
-        /// Its video, where the run has any now.
-        video: Option<Object>,
-        /// Its audio, where the run has any now.
-        audio: Option<Object>,
+        /// The bytes of each track, as the record names them.
+        objects: Vec<(Track, Object)>,
     },
     /// For metrics and logs.
     Report(Report),
@@ -78,6 +76,8 @@ pub enum Report {
     },
     /// Audio time left its count by more than a frame, forward: there is a gap in the track.
     AudioReanchored {
+        /// Of which track.
+        track: Track,
         /// Where: the segment.
         number: u64,
         /// Samples left out.
@@ -85,6 +85,8 @@ pub enum Report {
     },
     /// No audio frame came for a whole segment; it has empty fragments.
     EmptyAudio {
+        /// On which track.
+        track: Track,
         /// Which.
         number: u64,
     },

@@ -19,7 +19,7 @@ impl Segmenter {
             ((0..=TICKS_MAX).contains(&self.run.part_90k), "the longest part"),
             (self.announced.len() <= ANNOUNCED_MAX, "the init sections"),
             (self.discontinuity < u64::MAX >> 1, "the discontinuities"),
-            (self.clock.is_sane(TICKS_MAX), "the audio clock"),
+            (self.voices.iter().all(|voice| voice.clock.is_sane(TICKS_MAX)), "an audio clock"),
             (self.open.as_ref().is_none_or(|open| open.is_sane(TICKS_MAX)), "the open segment"),
             (self.rates().all(|rate| (1..=96_000).contains(&rate)), "a sample rate"),
             (self.open.is_none() || self.open_fits(), "the open segment's last picture"),
@@ -31,8 +31,9 @@ impl Segmenter {
     }
 
     fn rates(&self) -> impl Iterator<Item = u32> {
-        let open = self.open.as_ref().and_then(|open| open.sample_rate());
-        self.audio.as_ref().map(|audio| audio.config.sample_rate).into_iter().chain(open)
+        let open = self.open.iter().flat_map(|open| open.sample_rates());
+        let voices = self.voices.iter().filter_map(|voice| voice.config.as_ref());
+        voices.map(|prepared| prepared.config.sample_rate).chain(open)
     }
 
     /// Pictures of the open part are not after the last one seen, and the segment is not longer than it may be.

@@ -1,13 +1,14 @@
 //! Boundaries, tracks and time, told in units.
 
+mod several;
+
 use super::*;
 use crate::container::cmaf::read_fragment_head;
-use crate::unit::Piece;
+use crate::unit::{AudioConfig, AudioFrame, Piece};
 use ingest_api::window::Gop;
-use ingest_api::{Object, RunId};
+use ingest_api::{AudioTrack, Object, RunId};
 use proptest::prelude::*;
 use releve_watermark::GopId;
-use std::sync::Arc;
 
 pub(super) fn run(target_duration_s: u32) -> Run {
     Run {
@@ -31,7 +32,8 @@ fn video_config(marker: u8) -> Unit {
 }
 
 fn audio_config(asc: &'static [u8]) -> Unit {
-    Unit::AudioConfig(Arc::new(AudioConfig::of_asc(Bytes::from_static(asc)).unwrap()))
+    let config = AudioConfig::of_asc(Bytes::from_static(asc)).unwrap();
+    Unit::AudioConfig(AudioTrack::FIRST, Arc::new(config))
 }
 
 const AT_48K: &[u8] = &[0x11, 0x90];
@@ -49,7 +51,8 @@ fn picture(dts_90k: i64, idr: bool) -> Unit {
 }
 
 fn sound(time_90k: i64) -> Unit {
-    Unit::Audio(AudioFrame { time_90k, data: Bytes::from_static(&[0xa; 20]) })
+    let data = Bytes::from_static(&[0xa; 20]);
+    Unit::Audio(AudioFrame { track: AudioTrack::FIRST, time_90k, data })
 }
 
 /// 30 pictures a second and 48 kHz audio, interleaved by time.
@@ -115,8 +118,10 @@ fn check(outputs: &[Output], run: &Run) {
         last = Some(record);
     }
     for output in outputs {
-        let Output::Segment { record, video, audio } = output else { continue };
-        for (track, object) in record.tracks.iter().zip(video.iter().chain(audio)) {
+        let Output::Segment { record, objects } = output else { continue };
+        assert_eq!(record.tracks.len(), objects.len());
+        for (track, (of, object)) in record.tracks.iter().zip(objects) {
+            assert_eq!(track.track, *of);
             assert_eq!(track.sha256, Sha256::of(&object.encode()));
             let mut at = 0;
             for part in &track.parts {
@@ -136,13 +141,9 @@ fn check(outputs: &[Output], run: &Run) {
 fn fragments(outputs: &[Output], track: Track) -> Vec<(u64, usize, u64)> {
     let mut all = Vec::new();
     for output in outputs {
-        let Output::Segment { record, video, audio } = output else { continue };
-        let (Some(object), Some(named)) = (
-            if track == Track::Video { video } else { audio },
-            record.tracks.iter().find(|t| t.track == track),
-        ) else {
-            continue;
-        };
+        let Output::Segment { record, objects } = output else { continue };
+        let Some(at) = record.tracks.iter().position(|named| named.track == track) else { continue };
+        let (named, (_, object)) = (&record.tracks[at], &objects[at]);
         let mut at = 0;
         for part in &named.parts {
             let moof = read_fragment_head(&object.a[at..]).unwrap();
@@ -209,7 +210,7 @@ fn long_gops_are_cut_inside_and_reported_once_each() {
 #[test]
 fn both_tracks_are_cut_at_the_same_ticks_and_are_seamless() {
     let outputs = whole(4, 180_000, 20.0);
-    for track in [Track::Video, Track::Audio] {
+    for track in [Track::Video, Track::AUDIO] {
         let fragments = fragments(&outputs, track);
         assert!(fragments.len() >= 40);
         for pair in fragments.windows(2) {
@@ -217,13 +218,13 @@ fn both_tracks_are_cut_at_the_same_ticks_and_are_seamless() {
         }
     }
     let video: usize = fragments(&outputs, Track::Video).iter().map(|f| f.1).sum();
-    let audio: usize = fragments(&outputs, Track::Audio).iter().map(|f| f.1).sum();
+    let audio: usize = fragments(&outputs, Track::AUDIO).iter().map(|f| f.1).sum();
     assert_eq!((video, audio), (600, 938));
     let longest = records(&outputs).iter().flat_map(|r| &r.tracks[0].parts).map(|p| p.duration_90k).max();
     assert_eq!(longest, Some(45_000));
     let first_parts = records(&outputs)[0].tracks[1].parts.len();
     let boundary = records(&outputs)[1].start_90k as u64 * 48_000 / 90_000;
-    let second = fragments(&outputs, Track::Audio)[first_parts].0;
+    let second = fragments(&outputs, Track::AUDIO)[first_parts].0;
     assert!(
         (boundary..boundary + 1_024).contains(&second),
         "frames before the boundary are in the old segment"
@@ -244,7 +245,7 @@ fn early_and_late_audio_finds_its_segment() {
         outputs.extend(push(&mut segmenter, units));
         outputs.extend(segmenter.gone());
         check(&outputs, &run(2));
-        for pair in fragments(&outputs, Track::Audio).windows(2) {
+        for pair in fragments(&outputs, Track::AUDIO).windows(2) {
             assert_eq!(pair[0].0 + pair[0].2, pair[1].0, "lead {lead}");
         }
     }
@@ -261,7 +262,7 @@ fn audio_alone_and_video_alone() {
         records(&outputs).len() == 5
             && records(&outputs).iter().all(|r| r.independent && r.tracks.len() == 1)
     );
-    assert_eq!(fragments(&outputs, Track::Audio).iter().map(|f| f.1).sum::<usize>(), 938);
+    assert_eq!(fragments(&outputs, Track::AUDIO).iter().map(|f| f.1).sum::<usize>(), 938);
 
     let mut segmenter = Segmenter::begin(run(4));
     let mut outputs =
@@ -357,7 +358,7 @@ fn a_publisher_that_left_and_came_back_leaves_no_trace_in_the_list() {
     check(&outputs, &run(4));
     assert!(records(&outputs).iter().all(|record| record.discontinuity == 7));
     assert_eq!(seconds(&outputs), [4.0, 1.5, 4.0, 4.0]);
-    let audio = fragments(&outputs, Track::Audio);
+    let audio = fragments(&outputs, Track::AUDIO);
     assert!(audio.windows(2).all(|pair| pair[0].0 + pair[0].2 == pair[1].0), "audio has no hole");
     assert_eq!(outputs.iter().filter(|output| matches!(output, Output::Init { .. })).count(), 2);
 }
@@ -377,7 +378,7 @@ fn a_restart_goes_on_from_the_last_record() {
     outputs.extend(second.gone());
     check(&outputs, &run(4));
     assert!(records(&outputs).iter().all(|record| record.discontinuity == 7));
-    let audio = fragments(&outputs, Track::Audio);
+    let audio = fragments(&outputs, Track::AUDIO);
     assert!(audio.windows(2).all(|pair| pair[0].0 + pair[0].2 == pair[1].0), "audio has no hole");
     let other = Run { id: RunId([8; 8]), first_number: 500, ..run(4) };
     assert_eq!(Segmenter::resume(other, &last).next_number(), 500);
@@ -431,7 +432,8 @@ fn pairs_point_at_their_slices_and_one_object_has_one_code_key() {
     check(&outputs, &run(4));
     assert_eq!(seconds(&outputs), [2.0, 4.0, 2.0]);
     for output in &outputs {
-        let Output::Segment { record, video: Some(object), .. } = output else { continue };
+        let Output::Segment { record, objects } = output else { continue };
+        let (_, object) = &objects[0];
         assert_eq!(object.code_key, if record.number == 100 { 3 } else { 4 });
         assert_eq!(object.pairs.len(), record.gops.len() * 2);
         for (index, pair) in object.pairs.iter().enumerate() {
@@ -510,8 +512,8 @@ proptest! {
         }
         outputs.extend(segmenter.gone());
         check(&outputs, &run(target));
-        for track in [Track::Video, Track::Audio] {
-            if track == Track::Audio && outputs.iter().filter(|o| matches!(o, Output::Init { track: Track::Audio, .. })).count() > 1 {
+        for track in [Track::Video, Track::AUDIO] {
+            if track == Track::AUDIO && outputs.iter().filter(|o| matches!(o, Output::Init { track: Track::AUDIO, .. })).count() > 1 {
                 continue; // other timescale
             }
             for pair in fragments(&outputs, track).windows(2) {

@@ -57,23 +57,18 @@ impl Window {
         if self.before() != Some(number) {
             return Err(WindowError::Number { number, last: self.before().unwrap_or(0) });
         }
-        let object = |track: Track| -> Result<Option<Object>, WindowError> {
-            let named = record.tracks.iter().find(|named| named.track == track);
-            let found = whole.objects.iter().find(|(of, _)| *of == track);
-            match (named, found) {
-                (None, None) => Ok(None),
-                (Some(named), Some((_, bytes))) => {
-                    let object = Some(bytes).filter(|bytes| Sha256::of(bytes) == named.sha256);
-                    let object = object.and_then(|bytes| Object::decode(bytes.clone()).ok());
-                    object.map(Some).ok_or(WindowError::Bytes { number })
-                }
-                _ => Err(WindowError::Tracks { number }),
-            }
-        };
-        let (video, audio) = (object(Track::Video)?, object(Track::Audio)?);
-        let mut inits = Vec::new();
+        if !record.tracks.iter().map(|named| named.track).eq(whole.objects.iter().map(|(track, _)| *track)) {
+            return Err(WindowError::Tracks { number });
+        }
+        let objects = record.tracks.iter().zip(&whole.objects).map(|(named, (track, bytes))| {
+            let object = Some(bytes).filter(|bytes| Sha256::of(bytes) == named.sha256);
+            let object = object.and_then(|bytes| Object::decode(bytes.clone()).ok());
+            Ok((*track, object.ok_or(WindowError::Bytes { number })?))
+        });
+        let objects = objects.collect::<Result<Vec<_>, _>>()?;
+        let mut inits: Vec<(String, Object, TrackInfo)> = Vec::new();
         for track in &record.tracks {
-            if self.init(&track.init).is_none() {
+            if self.init(&track.init).is_none() && inits.iter().all(|(name, ..)| *name != track.init) {
                 let init = whole.inits.iter().find(|(name, ..)| *name == track.init);
                 let (name, bytes, info) = init.ok_or(WindowError::Init { number })?;
                 let object = Object::decode(bytes.clone()).map_err(|_| WindowError::Bytes { number })?;
@@ -82,7 +77,7 @@ impl Window {
         }
         let named = |(name, object, info)| Init { name, object, info, named: true };
         self.inits.extend(inits.into_iter().map(named));
-        let entry = Entry { record: record.clone(), video, audio };
+        let entry = Entry { record: record.clone(), objects };
         // Nothing that left the list comes back into it: this node had not listed anything before these.
         let oldest = self.segments.front().is_none_or(|entry| entry.record.number == self.first_listed);
         self.bytes += entry.bytes();

@@ -346,7 +346,7 @@ fn enhanced_rtmp_is_read_and_only_the_truth_is_answered() {
     assert_eq!(*caps_ex, 7);
     assert_eq!(*fourcc_list, [FourCc(*b"av01"), FourCc(*b"hvc1"), FourCc::ANY, FourCc(*b"vp09")]);
     assert!(!contains(&plain.sent, b"fourCcList"));
-    assert!(contains(&plain.sent, b"\0\x06capsEx\0\x3f\xf0\0\0\0\0\0\0"), "of 1, 2 and 4 we have 1");
+    assert!(contains(&plain.sent, b"\0\x06capsEx\0\x40\x08\0\0\0\0\0\0"), "of 1, 2 and 4 we have 1 and 2");
 
     let config = Config { fourcc_offer: vec![FourCc(*b"avc1")], ..Config::default() };
     let offered = run_on(Session::new(config.clone(), 0, [0; 1528]), &wire.bytes);

@@ -47,7 +47,6 @@ impl Stream {
     async fn stand(&mut self, standing: &Standing) -> Result<(), StateError> {
         let Context { stream, state, .. } = &self.context;
         let Standing { run, last, .. } = standing;
-        let last = &last.0;
         let (ours, begun) = (state.last_segment(stream).await?, state.latest_run(stream).await?);
         // This node is ahead: with a segment, or with a run that the holder never heard of.
         if ours.as_ref().is_some_and(|ours| ours.number > last.number)

@@ -8,6 +8,7 @@ use super::{Context, Stream};
 use crate::metrics::OfStream;
 use ingest_api::Run;
 use ingest_api::content_key::{ContentKey, Encryption, OF_KEY_SERVER, SegmentKey};
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{Clear, Part, Segment, Sha256};
 use ingest_api::{Object, Track};
 use media::cbcs::Seal;
@@ -15,8 +16,8 @@ use media::segment::Output;
 use releve_state::coordinator::{Encrypt, Error as StateError};
 use tracing::warn;
 
-/// Both tracks in this key period and the one before.
-const SEALS_MAX: usize = 4;
+/// All tracks in this key period and the one before.
+const SEALS_MAX: usize = 2 * TRACKS_MAX;
 
 /// An output as it is published.
 pub(super) struct Sealed {
@@ -111,11 +112,13 @@ impl Stream {
                 let output = Output::Part { track, number, index, start_90k, offset, part, object, of };
                 Ok(Sealed { output, clear: None })
             }
-            Output::Segment { mut record, video, audio } => {
-                let clear = video.clone();
-                let video = self.track(how, &mut record, Track::Video, video).await?;
-                let audio = self.track(how, &mut record, Track::Audio, audio).await?;
-                Ok(Sealed { output: Output::Segment { record, video, audio }, clear })
+            Output::Segment { mut record, objects: mut all } => {
+                let video = all.iter().find(|(track, _)| *track == Track::Video);
+                let clear = video.map(|(_, object)| object.clone());
+                for (track, object) in &mut all {
+                    *object = self.track(how, &mut record, *track, object).await?;
+                }
+                Ok(Sealed { output: Output::Segment { record, objects: all }, clear })
             }
             // Clear init sections are kept for those that are made of them, and for the archive.
             output @ (Output::Init { .. } | Output::Report(_)) => Ok(Sealed { output, clear: None }),
@@ -128,12 +131,12 @@ impl Stream {
         how: Encryption,
         record: &mut Segment,
         track: Track,
-        object: Option<Object>,
-    ) -> Result<Option<Object>, String> {
+        object: &Object,
+    ) -> Result<Object, String> {
         let entry = record.tracks.iter_mut().find(|entry| entry.track == track);
-        let (Some(entry), Some(object)) = (entry, object) else { return Ok(None) };
+        let entry = entry.ok_or("its record does not name a track")?;
         let seal = self.seal(how, track, &entry.init, record.number).await?;
-        let (object, lens) = seal.seal(&object).map_err(|error| error.to_string())?;
+        let (object, lens) = seal.seal(object).map_err(|error| error.to_string())?;
         let mut at = 0;
         for (part, len) in entry.parts.iter_mut().zip(lens) {
             let end = at + len as usize;
@@ -144,7 +147,7 @@ impl Stream {
         entry.init = seal.name().to_owned();
         (entry.len, entry.sha256) = (object.len() as u64, Sha256::of(&object.encode()));
         record.key = Some(SegmentKey { content_key: how.content_key, kid: seal.kid() });
-        Ok(Some(object))
+        Ok(object)
     }
 
     /// What encrypts this track of this segment; the init section that goes with it is in the window.

@@ -4,7 +4,7 @@
 //! same state on both nodes; listed segments. Touches the state store and the blobs, as its parent does.
 
 use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
-use crate::io::pair::data::{Data, Lead, Listing, Moment, Record, Twin, pass};
+use crate::io::pair::data::{Data, Lead, Listing, Moment, Twin, pass};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Track};
 use media::segment::Segmenter;
@@ -34,7 +34,6 @@ impl Stream {
             Some(made) => Some(made),
             None => self.context.state.last_segment(&self.context.stream).await.ok().flatten(),
         };
-        let last = last.map(Record);
         Some(Lead { record, peer, push, run, epoch, segmenter, seed, last, live: None })
     }
 
@@ -69,7 +68,7 @@ impl Stream {
         }
         state.begin_run(&lead.run).await.map_err(text)?;
         let segmenter = Segmenter::restore(&lead.segmenter).map_err(|error| error.to_string())?;
-        if let Some(Record(last)) = lead.last.as_ref().filter(|last| last.0.run == lead.run.id) {
+        if let Some(last) = lead.last.as_ref().filter(|last| last.run == lead.run.id) {
             // What we made ourselves, and list when the holder's word comes, is recorded then.
             if self.made.back().is_none_or(|made| made.number() < last.number) {
                 self.made.clear();
@@ -110,14 +109,14 @@ impl Stream {
     }
 
     /// Tells the other node what was made here. `false` where there is none.
-    pub(super) fn tell(&mut self, record: &Segment, video: Option<&Object>, audio: Option<&Object>) -> bool {
+    pub(super) fn tell(&mut self, record: &Segment, objects: &[(Track, Object)]) -> bool {
         let (Some(pair), Some(chain)) = (&self.context.pair, &mut self.chain) else { return false };
         let mut chain = std::mem::take(chain);
         pass::record(&mut chain, record);
         if let Some(twin) = self.live.as_ref().and_then(|live| live.twin.as_ref()) {
             twin.strand.made(record);
-            for (track, object) in [(Track::Video, video), (Track::Audio, audio)] {
-                object.into_iter().for_each(|object| twin.strand.keep(record.number, track, object));
+            for (track, object) in objects {
+                twin.strand.keep(record.number, *track, object);
             }
         }
         pair.made(&self.context.stream, record, &chain.finish());

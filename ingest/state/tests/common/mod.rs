@@ -1,7 +1,8 @@
 //! Records to test with.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use ingest_api::window::{Gop, Marking, Part, Segment, SegmentTrack, Sha256, Track};
+use ingest_api::Track;
+use ingest_api::window::{Gop, Marking, Part, Segment, SegmentTrack, Sha256};
 use ingest_api::{Run, RunId, StreamName};
 use releve_state::Coordinator;
 use releve_state::coordinator::{Error, Fence, MarkPolicy, NodeRecord, NodeRole, StreamRecord};
@@ -54,6 +55,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         sha256: hash,
         parts: vec![part.clone()],
         clear: None,
+        sound_end: None,
     };
     Segment {
         number,
@@ -61,7 +63,6 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         discontinuity: u64::MAX,
         start_90k,
         duration_90k: 180_000,
-        sound_end: None,
         date_unix_ms: 1_700_000_000_000 + start_90k / 90,
         independent: true,
         gops: vec![Gop {
@@ -73,7 +74,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
             code_key: 2,
             bias_key: 2,
         }],
-        tracks: vec![track(Track::Video), track(Track::Audio)],
+        tracks: vec![track(Track::Video), track(Track::AUDIO)],
         mpeg_ts: None,
         key: None,
     }

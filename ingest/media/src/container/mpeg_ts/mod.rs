@@ -22,13 +22,12 @@
 //! **Time.** Stamps are the run's ticks, wrapped to 33 bits; the clock reference is a picture's decode tick, and stamps lie
 //! half a second behind it. Audio ticks are counted from samples, as in CMAF.
 //!
-//! Audio that ADTS cannot describe is left out, and pictures go alone.
+//! Audio that ADTS cannot describe is left out, and pictures go alone. Of several audio tracks the first is in it.
 
 mod packets;
 mod pes;
 mod source;
 
-use bytes::Bytes;
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::{Object, Track};
 use packets::{ROUND, Writer, packets};
@@ -42,13 +41,6 @@ pub struct Source<'a> {
     pub init: &'a [u8],
     /// The whole segment of this track.
     pub object: &'a Object,
-}
-
-impl<'a> Source<'a> {
-    /// Both, where both are there.
-    pub fn of(init: &'a Option<Bytes>, object: &'a Option<Object>) -> Option<Source<'a>> {
-        Some(Source { init: init.as_ref()?, object: object.as_ref()? })
-    }
 }
 
 /// The segment of these tracks; `None` where its pictures are not H.264, where nothing is left of it, and where it would be
@@ -71,7 +63,7 @@ pub fn segment(video: Option<Source<'_>>, audio: Option<Source<'_>>) -> Option<O
     }
     all.sort_by_key(|pes| pes.tick_90k); // stable: a picture goes before the sound of its tick
     let mut writer = Writer::new(video.is_some(), audio.is_some());
-    let padded = [Track::Video, Track::Audio].map(|track| padding(&writer, &all, track));
+    let padded = [Track::Video, Track::AUDIO].map(|track| padding(&writer, &all, track));
     let mut tables = 0;
     for (index, pes) in all.iter().enumerate() {
         while tables * all.len() <= ROUND * index {

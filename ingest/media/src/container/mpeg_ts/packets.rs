@@ -29,7 +29,7 @@ impl Lane {
             Lane::Programs => 0,
             Lane::Program => 0x1000,
             Lane::Media(Track::Video) => 0x100,
-            Lane::Media(Track::Audio) => 0x101,
+            Lane::Media(Track::Audio(_)) => 0x101,
         }
     }
 
@@ -38,7 +38,7 @@ impl Lane {
             Lane::Programs => 0,
             Lane::Program => 1,
             Lane::Media(Track::Video) => 2,
-            Lane::Media(Track::Audio) => 3,
+            Lane::Media(Track::Audio(_)) => 3,
         }
     }
 }
@@ -69,7 +69,7 @@ pub(super) struct Writer {
 impl Writer {
     /// A segment of these tracks. The clock reference rides with pictures, or with sound where there are none.
     pub(super) fn new(video: bool, audio: bool) -> Writer {
-        let clock = if video { Track::Video } else { Track::Audio };
+        let clock = if video { Track::Video } else { Track::AUDIO };
         let tables = [programs(), program(clock, video, audio)];
         Writer { clock, tables, counters: [0; 4], a: Vec::new(), pairs: Vec::new() }
     }
@@ -196,7 +196,7 @@ fn program(clock: Track, video: bool, audio: bool) -> Vec<u8> {
     let [high, low] = Lane::Media(clock).pid().to_be_bytes();
     let mut body = vec![0xe0 | high, low, 0xf0, 0];
     body.extend(video.then(|| entry(0x1b, Track::Video)).into_iter().flatten()); // H.264
-    body.extend(audio.then(|| entry(0x0f, Track::Audio)).into_iter().flatten()); // AAC in ADTS
+    body.extend(audio.then(|| entry(0x0f, Track::AUDIO)).into_iter().flatten()); // AAC in ADTS
     section(2, 1, u8::from(video) | u8::from(audio) << 1, &body)
 }
 

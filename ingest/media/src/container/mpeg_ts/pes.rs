@@ -105,7 +105,7 @@ pub(super) fn sounds<'a>(
         frames.iter().for_each(|frame| with.put_frame(&mut bytes, &object.a[frame.bytes.clone()]));
         let len = (bytes.len() - 6) as u16; // at most FRAMES_MAX of 13 bits, and a head
         bytes[4..6].copy_from_slice(&len.to_be_bytes());
-        Pes { track: Track::Audio, tick_90k, random_access: true, runs: vec![Run::Common(bytes)] }
+        Pes { track: Track::AUDIO, tick_90k, random_access: true, runs: vec![Run::Common(bytes)] }
     })
 }
 

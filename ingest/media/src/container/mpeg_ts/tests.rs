@@ -5,6 +5,7 @@ use super::*;
 use crate::container::cmaf::{self, Sample};
 use crate::container::pieces::Pieces;
 use crate::unit::{AudioConfig, VideoConfig};
+use bytes::Bytes;
 use proptest::prelude::*;
 use releve_watermark::{GopId, Position, Symbol};
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ fn audio(start: u64, frames: &[Vec<u8>]) -> (Bytes, Object) {
         |frame: &Vec<u8>| Sample { duration: 1_024, size: frame.len() as u32, composition: 0, sync: true };
     let samples: Vec<Sample> = frames.iter().map(sample).collect();
     let mut pieces = Pieces::default();
-    pieces.common(cmaf::fragment_head(Track::Audio, 1, start, &samples));
+    pieces.common(cmaf::fragment_head(Track::AUDIO, 1, start, &samples));
     frames.iter().for_each(|frame| pieces.common(frame.clone().into()));
     (cmaf::audio_init(&config).unwrap(), pieces.freeze().0)
 }
@@ -279,7 +280,7 @@ fn presentation_never_comes_before_decoding_and_gaps_begin_anew() {
     let config = AudioConfig::of_asc(Bytes::from_static(&[0x11, 0x90])).unwrap();
     let sample = |duration| Sample { duration, size: 4, composition: 0, sync: true };
     let mut pieces = Pieces::default();
-    pieces.common(cmaf::fragment_head(Track::Audio, 1, 0, &[sample(1_024), sample(9_216), sample(1_024)]));
+    pieces.common(cmaf::fragment_head(Track::AUDIO, 1, 0, &[sample(1_024), sample(9_216), sample(1_024)]));
     pieces.common(Bytes::from_static(&[7; 12]));
     let audio = (cmaf::audio_init(&config).unwrap(), pieces.freeze().0);
     let found = demux(&muxed(None, Some(&audio)).a);
@@ -294,7 +295,7 @@ fn sound_that_adts_cannot_describe_is_left_out() {
         let config = AudioConfig::of_asc(Bytes::from_static(asc)).unwrap();
         let mut pieces = Pieces::default();
         let sample = Sample { duration: 1_024, size: 4, composition: 0, sync: true };
-        pieces.common(cmaf::fragment_head(Track::Audio, 1, 0, &[sample]));
+        pieces.common(cmaf::fragment_head(Track::AUDIO, 1, 0, &[sample]));
         pieces.common(Bytes::from_static(&[7; 4]));
         let sound = (cmaf::audio_init(&config).unwrap(), pieces.freeze().0);
         let source = Source { init: &sound.0, object: &sound.1 };

@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 
 /// GOPs whose slices are kept: those that a standby may still wait for.
 const GOPS_KEPT: usize = 4;
-/// Objects that are kept: three segments of two tracks.
-const OBJECTS_KEPT: usize = 6;
+/// Segments whose objects are kept.
+const SEGMENTS_KEPT: u64 = 3;
 /// The longest answer that is put together, bytes: a segment of ten seconds at 50 Mb/s.
 const ANSWER_MAX: usize = 64 << 20;
 /// Bytes of an answer in one note, with room for what stands around them.
@@ -64,7 +64,7 @@ impl Kept {
     /// A track of a segment was made here.
     pub(super) fn made(&mut self, number: u64, track: Track, object: &Object) {
         self.objects.push_back((number, track, object.clone()));
-        self.objects.drain(..self.objects.len().saturating_sub(OBJECTS_KEPT));
+        self.objects.retain(|(of, ..)| of.saturating_add(SEGMENTS_KEPT) > number);
     }
 
     /// The answers to a question, in order; none where it is not here.
@@ -194,7 +194,7 @@ mod tests {
         let said =
             "segment 5 (video): the first byte that differs is (0x07 here, 0x08 at the holder) byte 70001";
         assert_eq!(words, said);
-        assert_eq!(fetch(&holder, &mut standby, Want::Object(5, Track::Audio)), None, "it is not there");
+        assert_eq!(fetch(&holder, &mut standby, Want::Object(5, Track::AUDIO)), None, "it is not there");
         standby.made(6, Track::Video, &bytes(None));
         holder.made(6, Track::Video, &bytes(None));
         assert_eq!(fetch(&holder, &mut standby, Want::Object(6, Track::Video)), None, "nothing differs");

@@ -12,7 +12,7 @@
 //!
 //! An answer comes in rounds of [`ROUND_BYTES`], each asked for, so that what publishers send never waits long behind it.
 
-use super::word::{Record, write};
+use super::word::write;
 use bytes::{Bytes, BytesMut};
 use ingest_api::window::{Segment, Sha256, TrackInfo};
 use ingest_api::{Run, StreamName, Track};
@@ -87,7 +87,7 @@ pub struct Standing {
     /// Its fencing term at the holder.
     pub epoch: u64,
     /// Its newest segment.
-    pub last: Record,
+    pub last: Segment,
     /// Init sections and rates of the window.
     pub seed: Seed,
 }
@@ -95,19 +95,19 @@ pub struct Standing {
 /// `Whole` on the link.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Copied {
-    record: Record,
+    record: Segment,
     inits: Vec<(String, Bytes, TrackInfo)>,
     objects: Vec<(Track, Bytes)>,
 }
 
 impl From<Whole> for Copied {
     fn from(Whole { record, inits, objects }: Whole) -> Copied {
-        Copied { record: Record(record), inits, objects }
+        Copied { record, inits, objects }
     }
 }
 
 impl From<Copied> for Whole {
-    fn from(Copied { record: Record(record), inits, objects }: Copied) -> Whole {
+    fn from(Copied { record, inits, objects }: Copied) -> Whole {
         Whole { record, inits, objects }
     }
 }

@@ -16,6 +16,7 @@
 
 use crate::config::pair::Protect;
 use failover::Gate;
+use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{Segment, Sha256};
 use ingest_api::{RunId, StreamName, Track};
 use mirror::compare::Side;
@@ -25,11 +26,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Segments of one stream that one node may be ahead of the other; one that is further behind lists nothing more.
 const WORDS_MAX: usize = 1_024;
-/// Parts of one stream that may be waited for: ten segments of ten seconds, two tracks.
-const PARTS_MAX: usize = 640;
+/// Parts of one stream that may be waited for: ten segments of ten seconds, all tracks.
+const PARTS_MAX: usize = 320 * TRACKS_MAX;
 
-/// Digests of one stream that are said again: eight segments of two tracks.
-const SAID_MAX: usize = 16;
+/// Segments of one stream whose digests are said again.
+const SAID_MAX: u64 = 8;
 
 /// What is to be done with a finished segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +58,8 @@ struct Stream {
     run: Option<RunId>,
     /// Numbers both have spoken of, with the tracks that still lack a word.
     spoken: BTreeMap<u64, Vec<Track>>,
-    /// What the other node made of parts: number, index, whether audio.
-    their_parts: BTreeMap<(u64, u32, bool), Sha256>,
+    /// What the other node made of parts.
+    their_parts: BTreeMap<(u64, u32, Track), Sha256>,
     /// As standby: what the holder made.
     theirs: BTreeMap<u64, Segment>,
     /// The fencing term at the other node, when it held.
@@ -175,8 +176,7 @@ impl Ledger {
         };
         let digests: Vec<_> = record.tracks.iter().map(digest).collect();
         stream.said.extend(digests.iter().cloned());
-        let excess = stream.said.len().saturating_sub(SAID_MAX);
-        stream.said.drain(..excess);
+        stream.said.retain(|said| said.number.saturating_add(SAID_MAX) > record.number);
         for digest in &digests {
             self.compare.handle_digest(Side::Ours, digest.clone());
         }
@@ -273,7 +273,7 @@ impl Ledger {
     pub(super) fn heard_part(&mut self, digest: PartDigest) {
         let PartDigest { stream, number, index, track, sha256, .. } = digest;
         let parts = &mut self.streams.entry(stream).or_default().their_parts;
-        parts.insert((number, index, track == Track::Audio), sha256);
+        parts.insert((number, index, track), sha256);
         while parts.len() > PARTS_MAX {
             parts.pop_first();
         }
@@ -282,7 +282,7 @@ impl Ledger {
     /// Whether a part that was made here is listed: by the rules of segments, and where the two differ, not.
     pub(super) fn lists_part(&self, digest: &PartDigest) -> bool {
         let Some(stream) = self.streams.get(&digest.stream) else { return self.lists_alone() };
-        let theirs = stream.their_parts.get(&(digest.number, digest.index, digest.track == Track::Audio));
+        let theirs = stream.their_parts.get(&(digest.number, digest.index, digest.track));
         match self.role {
             Role::Standby => theirs == Some(&digest.sha256),
             Role::Holder if self.lists_alone() => true,

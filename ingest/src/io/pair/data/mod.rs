@@ -58,7 +58,7 @@ pub use books::Data;
 pub use copy::{Found, Standing, record_hash};
 pub use ledger::{Facts, Listing};
 pub use strand::Strand;
-pub use word::{Lead, LiveState, Record, Second};
+pub use word::{Lead, LiveState, Second};
 
 use crate::config::pair::Protect;
 use crate::io::marking::Saved;

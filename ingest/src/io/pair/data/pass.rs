@@ -30,8 +30,8 @@ pub fn unit(chain: &mut Option<Chain>, station: Station, unit: &Unit) {
     };
     match unit {
         Unit::VideoConfig(config) => add(0, &[], &config.record),
-        Unit::AudioConfig(config) => add(1, &[], &config.record),
-        Unit::Audio(frame) => add(2, &[frame.time_90k], &frame.data),
+        Unit::AudioConfig(track, config) => add(1, &[track.id() as i64], &config.record),
+        Unit::Audio(frame) => add(2, &[frame.track.id() as i64, frame.time_90k], &frame.data),
         Unit::Video(picture) => {
             let (time, idr) = ([picture.dts_90k, picture.composition_90k.into()], u8::from(picture.idr));
             add(3, &time, &[idr]);

@@ -24,7 +24,7 @@ mod order;
 use super::asked::Kept;
 use super::books::{Books, Data};
 use super::line::Turn;
-use super::word::{Lead, Next, Record, Second, Word};
+use super::word::{Lead, Next, Second, Word};
 use crate::io::streams::Claim;
 use crate::merge::Standing;
 use ingest_api::StreamName;
@@ -260,7 +260,7 @@ impl Strand {
 
     /// A segment is finished.
     pub fn made(&self, record: &Segment) {
-        self.note(Word::Made(Record(record.clone())));
+        self.note(Word::Made(record.clone()));
     }
 
     /// The stream's fencing term has been raised.

@@ -10,7 +10,7 @@ use crate::merge::{Confluence, Standing};
 use crate::slot::Push;
 use bytes::Bytes;
 use ingest_api::Run;
-use ingest_api::window::{Gop, Segment, SoundEnd};
+use ingest_api::window::{Gop, Segment};
 use media::window::Seed;
 use releve_state::coordinator::StreamRecord;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -44,7 +44,7 @@ pub struct Lead {
     /// Init sections and rates of the window.
     pub seed: Seed,
     /// The newest segment: its number is used.
-    pub last: Option<Record>,
+    pub last: Option<Segment>,
     /// The publisher's part, where it does not begin just now.
     pub live: Option<LiveState>,
 }
@@ -139,7 +139,7 @@ pub(super) enum Word {
     /// How marking ended for a GOP.
     Gop(Gop),
     /// A finished segment.
-    Made(Record),
+    Made(Segment),
     /// The stream's fencing term at the holder is this now.
     Epoch(u64),
     /// The next message of this connection is the feed's next.
@@ -152,27 +152,6 @@ pub(super) enum Word {
     Answer(Answer),
     /// A piece of what the standby copies; beside all connections.
     Copy(Chunk),
-}
-
-/// A segment's record on the link. Where JSON leaves out the end of a sound that never was, these bytes may not: what they
-/// leave out is not read as missing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "(bool, Segment)", from = "(bool, Segment)")]
-pub struct Record(pub Segment);
-
-impl From<Record> for (bool, Segment) {
-    fn from(Record(mut record): Record) -> (bool, Segment) {
-        let sound = record.sound_end.is_some();
-        record.sound_end.get_or_insert(SoundEnd { sample: 0, rate: 0 });
-        (sound, record)
-    }
-}
-
-impl From<(bool, Segment)> for Record {
-    fn from((sound, mut record): (bool, Segment)) -> Record {
-        record.sound_end = record.sound_end.filter(|_| sound);
-        Record(record)
-    }
 }
 
 /// As bytes.
@@ -196,31 +175,37 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ingest_api::RunId;
-    use ingest_api::window::{Rendition, Sha256};
+    use ingest_api::window::{Rendition, SegmentTrack, Sha256, SoundEnd};
+    use ingest_api::{RunId, Track};
 
     #[test]
     fn a_record_arrives_as_it_was_with_sound_and_without() {
-        let mut record = Segment {
+        let entry = |track, sound_end| SegmentTrack {
+            track,
+            init: "init-0123456789abcdef".to_owned(),
+            len: 9,
+            sha256: Sha256([2; 32]),
+            parts: Vec::new(),
+            clear: None,
+            sound_end,
+        };
+        let end = Some(SoundEnd { sample: 48_000, rate: 48_000 });
+        let record = Segment {
             number: 7,
             run: RunId([1; 8]),
             discontinuity: 0,
             start_90k: 180_000,
             duration_90k: 90_000,
-            sound_end: None,
             date_unix_ms: 1_700_000_000_000,
             independent: true,
             gops: Vec::new(),
-            tracks: Vec::new(),
+            tracks: vec![entry(Track::Video, None), entry(Track::AUDIO, None), entry(Track::ALL[8], end)],
             mpeg_ts: Some(Rendition { len: 9, sha256: Sha256([2; 32]) }),
             key: None,
         };
-        for sound_end in [None, Some(SoundEnd { sample: 48_000, rate: 48_000 })] {
-            record.sound_end = sound_end;
-            match read::<Word>(&write(&Word::Made(Record(record.clone())))) {
-                Ok(Word::Made(Record(arrived))) => assert_eq!(arrived, record),
-                other => panic!("{other:?}"),
-            }
+        match read::<Word>(&write(&Word::Made(record.clone()))) {
+            Ok(Word::Made(arrived)) => assert_eq!(arrived, record),
+            other => panic!("{other:?}"),
         }
     }
 }

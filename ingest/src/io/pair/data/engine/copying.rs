@@ -7,7 +7,7 @@
 use super::super::books::Data;
 use super::super::copy::{Chunk, Question, Reply, Standing, Want, record_hash};
 use super::super::directory;
-use super::super::word::{Record, Word, read, write};
+use super::super::word::{Word, read, write};
 use super::Engine;
 use crate::io::pair::orders::Report;
 use crate::io::streams::Streams;
@@ -160,7 +160,7 @@ async fn standings(streams: &Arc<Streams>) -> Result<Vec<Standing>, StateError> 
         };
         let epoch = state.epoch(&name).await?;
         let seed = slot.window.borrow().seed();
-        all.push(Standing { name, run, epoch, last: Record(last), seed });
+        all.push(Standing { name, run, epoch, last, seed });
     }
     Ok(all)
 }

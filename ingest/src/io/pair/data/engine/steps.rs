@@ -4,7 +4,7 @@ use super::super::books::{Books, Data, Entry, Since};
 use super::super::line::{Line, Turn};
 use super::super::strand::Strand;
 use super::super::tap::Tap;
-use super::super::word::{Again, Lead, Record, Start, Word, read, write};
+use super::super::word::{Again, Lead, Start, Word, read, write};
 use super::Engine;
 use crate::io::pair::orders::Report;
 use bytes::Bytes;
@@ -230,7 +230,7 @@ impl Engine {
                     Strand { data: self.data.clone(), of }.shares(books, connection, second);
                 }
             }
-            Word::Made(Record(record)) => {
+            Word::Made(record) => {
                 if let Some(stream) = &entry.stream {
                     books.ledger.heard_record(stream, record);
                     drop(guard);
