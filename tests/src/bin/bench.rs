@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 
 const NAMES: &str =
-    "burst, closed, first, flat, hold, idle, ingest, many, parts, relay, reload, takeover, trace";
+    "burst, closed, first, flat, hold, hostile, idle, ingest, many, parts, relay, reload, takeover, trace";
 
 fn main() -> ExitCode {
     match run() {
@@ -47,6 +47,7 @@ fn run() -> Result<u64> {
         Some("idle") => tests::bench::relay::idle(short)?,
         Some("burst") => tests::bench::relay::burst(short)?,
         Some("parts") => tests::bench::relay::parts(short)?,
+        Some("hostile") => tests::bench::hostile::run(short)?,
         Some("hold") => tests::bench::hold::run(short)?,
         Some("takeover") => tests::bench::takeover::run(short)?,
         Some("closed") => tests::bench::closed::run(short)?,
