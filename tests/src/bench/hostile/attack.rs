@@ -311,7 +311,8 @@ fn no_right_to_a_part_of_it(by: &mut Attacker<'_>) -> Attack {
     let request = by.carried(&thing, &session);
     if by.noise.below(2) == 0 {
         let methods = ["HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "PROPFIND", "get"];
-        let request = request.method(*by.noise.pick(&methods));
+        let method = *by.noise.pick(&methods);
+        let request = request.method(method);
         return by.refused("another method without a right", &thing, request);
     }
     let many: Vec<String> = (0..400).map(|at| format!("{at}-{at}")).collect();

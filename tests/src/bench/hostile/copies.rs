@@ -98,7 +98,7 @@ fn slices_of_mp4(segment: &[u8]) -> Result<Vec<Slice>> {
             for nal in mp4::nals(&sample.data)? {
                 let end = at + 4 + nal.len();
                 match (mp4::nal_type(nal), slices.last_mut().and_then(|slice| slice.last_mut())) {
-                    (IDR, _) => slices.push(vec![at..end]),
+                    (IDR, _) => slices.push(std::iter::once(at..end).collect()),
                     (FILLER, Some(range)) if range.end == at => range.end = end,
                     _ => {}
                 }
