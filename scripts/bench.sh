@@ -23,6 +23,9 @@
 #            RELEVE_BENCH_VIEWERS sets the last): processor time a request and a GB, beside nginx
 #   first    time from a publisher's first frame to the first playlist that a player can play and to its first media; GOPs of
 #            2 s, parts of a third of a second
+#   hostile  1,000,000 attacks on every kind of resource over both versions of HTTP, 1,000,000 segments for many viewers, each compared
+#            with what the tracer says, and 1,000 revocations: counts what anybody got who should not; no yardstick but the
+#            project's own bars. RELEVE_BENCH_SEED draws other attacks
 #   takeover how long a publisher waits after a planned takeover, kill -9 and the loss of power, beside keepalived with
 #            nginx-rtmp; as root, in network namespaces of its own
 #   hold     what the packet hold costs publishers of 6 Mb/s each: protect = "commit" beside "handover"; as root, in network

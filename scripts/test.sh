@@ -31,7 +31,7 @@ cargo test --release --locked --workspace --features mark/cpu-mask --test cpu_fe
 [[ ${1:-} != quick ]] || exit 0
 
 step feeds
-scripts/clip.sh 720 1080 baseline interlaced open wander
+scripts/clip.sh 720 1080 360 baseline interlaced open wander
 npm ci --silent --no-audit --no-fund --prefix tests/browser
 
 # Each test has a cluster of its own; most of their time is the feed's own, so that more of them than cores go well.

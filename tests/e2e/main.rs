@@ -3,6 +3,7 @@
 //! Needs the built programs (`RELEVE_BIN_DIR`), ffmpeg and the feeds of `scripts/clip.sh`; `scripts/test.sh` brings all.
 
 mod access;
+mod attacked;
 mod cdn;
 mod frames;
 mod hostile;

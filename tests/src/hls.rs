@@ -154,7 +154,7 @@ impl Parts {
 }
 
 impl Index {
-    /// Reads a multivariant playlist with one variant.
+    /// Reads a multivariant playlist with one variant; of one that is there by several pathways the first.
     ///
     /// # Errors
     /// Says what is missing.
@@ -165,13 +165,17 @@ impl Index {
         for line in lines {
             let (tag, value) = line.split_once(':').unwrap_or((line, ""));
             match tag {
-                "#EXT-X-VERSION" | "#EXT-X-INDEPENDENT-SEGMENTS" => {}
-                "#EXT-X-MEDIA" => audio.extend(quoted(value, "NAME").zip(quoted(value, "URI"))),
-                "#EXT-X-STREAM-INF" => codecs = quoted(value, "CODECS"),
+                "#EXT-X-VERSION" | "#EXT-X-INDEPENDENT-SEGMENTS" | "#EXT-X-CONTENT-STEERING" => {}
+                "#EXT-X-MEDIA" => {
+                    let rendition = quoted(value, "NAME").zip(quoted(value, "URI"));
+                    let known = |name: &String| audio.iter().any(|(other, _)| other == name);
+                    audio.extend(rendition.filter(|(name, _)| !known(name)));
+                }
+                "#EXT-X-STREAM-INF" => codecs = codecs.or(quoted(value, "CODECS")),
                 _ if line.starts_with('#') || line.is_empty() => {
                     bail!("a line that is not expected: {line:?}")
                 }
-                _ => main = Some(line.to_owned()),
+                _ => main = main.or(Some(line.to_owned())),
             }
         }
         Ok(Index { main: main.context("no variant")?, audio, codecs: codecs.context("no CODECS")? })

@@ -88,13 +88,26 @@ pub fn get(url: &str) -> Result<Response> {
 /// # Errors
 /// When there is no whole answer.
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Result<Response> {
+    say(method, url, headers, &[])
+}
+
+/// POST.
+///
+/// # Errors
+/// When there is no whole answer.
+pub fn post(url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response> {
+    let length = body.len().to_string();
+    say("POST", url, &[headers, &[("Content-Length", length.as_str())]].concat(), body)
+}
+
+fn say(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response> {
     let (host, path) = split(url)?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let answer = exchange(host, head.as_bytes())?;
+    let answer = exchange(host, &[head.as_bytes(), body].concat())?;
     parse(&answer, method == "HEAD").with_context(|| format!("{method} {path} at {host}"))
 }
 

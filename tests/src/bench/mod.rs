@@ -9,6 +9,7 @@ pub mod first;
 pub mod flat;
 pub mod flock;
 pub mod hold;
+pub mod hostile;
 pub mod https;
 pub mod ingest;
 pub mod keepalived;

@@ -8,8 +8,7 @@
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-const NAMES: &str =
-    "burst, closed, first, flat, hold, https, idle, ingest, many, parts, relay, reload, takeover, trace";
+const NAMES: &str = "burst, closed, first, flat, hold, hostile, https, idle, ingest, many, parts, relay, reload, takeover, trace";
 
 fn main() -> ExitCode {
     match run() {
@@ -47,6 +46,7 @@ fn run() -> Result<u64> {
         Some("idle") => tests::bench::relay::idle(short)?,
         Some("burst") => tests::bench::relay::burst(short)?,
         Some("parts") => tests::bench::relay::parts(short)?,
+        Some("hostile") => tests::bench::hostile::run(short)?,
         Some("hold") => tests::bench::hold::run(short)?,
         Some("takeover") => tests::bench::takeover::run(short)?,
         Some("closed") => tests::bench::closed::run(short)?,
