@@ -51,6 +51,9 @@ const HARMLESS: u64 = 20;
 const KINDS_MIN: usize = 25;
 const TRICKS_MIN: usize = 70;
 
+/// The longest a good viewer may wait: what a player has in store, three segments.
+const STALL: Duration = Duration::from_secs(6);
+
 /// How much of each there is.
 struct Size {
     attacks: u64,
@@ -144,7 +147,10 @@ pub fn run(short: bool) -> Result<Report> {
     ]);
 
     match good.end() {
-        Ok(segments) => report.push(("good_viewer_segments", segments as f64)),
+        Ok((segments, longest)) => report.extend([
+            ("good_viewer_segments", segments as f64),
+            ("good_viewer_longest_wait_ms", longest.as_secs_f64() * 1e3),
+        ]),
         Err(error) => {
             eprintln!("error: the good viewer: {error:#}");
             errors += 1;
@@ -244,7 +250,7 @@ fn crossing(stage: &Stage, runtime: &Runtime, seed: u64, size: &Size) -> Result<
 /// A good viewer, who is not to notice anything.
 struct Good {
     over: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<usize>>,
+    thread: std::thread::JoinHandle<Result<(usize, Duration)>>,
 }
 
 impl Good {
@@ -252,18 +258,22 @@ impl Good {
         let over = Arc::new(AtomicBool::new(false));
         let ends = over.clone();
         let thread = std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
             while !ends.load(Ordering::Acquire) {
+                let asked = Instant::now();
                 viewer.poll()?;
+                longest = longest.max(asked.elapsed());
                 std::thread::sleep(Duration::from_millis(200));
             }
             viewer.verdict()?;
-            Ok(viewer.tracks[0].listed().len())
+            ensure!(longest <= STALL, "waited {longest:?} for playlists and what is new in them");
+            Ok((viewer.tracks[0].listed().len(), longest))
         });
         Good { over, thread }
     }
 
-    /// How many segments they saw.
-    fn end(self) -> Result<usize> {
+    /// How many segments they saw, and how long they waited at most.
+    fn end(self) -> Result<(usize, Duration)> {
         self.over.store(true, Ordering::Release);
         self.thread.join().map_err(|_| anyhow::anyhow!("has panicked"))?
     }
