@@ -19,7 +19,7 @@ use std::time::Duration;
 use tests::lab::by_script;
 use tests::lab::players::{GST_CATEGORIES, VLC_LATE, VLC_SURROUNDINGS};
 use tests::obs::Obs;
-use tests::{Child, Cluster, Mark, Publisher, Viewer, clock, feed, tool};
+use tests::{Child, Cluster, Mark, Publisher, Viewer, certificate, clock, feed, tool};
 
 /// How long each of them plays.
 const SECONDS: u32 = 20;
@@ -264,16 +264,9 @@ fn chromium_plays_the_watch_page_without_a_stall() -> Result<()> {
 #[test]
 fn chromium_plays_the_watch_page_over_http2() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (certificate, key) =
-        (tests::root().join("relay/tests/tls/first.pem"), folder.path().join("first.key"));
-    std::fs::copy(certificate.with_extension("key"), &key)?;
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
-    let env = [
-        ("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0"),
-        ("RELEVE_RELAY_TLS_CERTIFICATE", certificate.to_str().context("a path in UTF-8")?),
-        ("RELEVE_RELAY_TLS_KEY", key.to_str().context("a path in UTF-8")?),
-        ("RELEVE_RELAY_HTTP2", "true"),
-    ];
+    let tls = certificate::relay_env(folder.path())?;
+    let mut env: Vec<_> = tls.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    env.push(("RELEVE_RELAY_HTTP2", "true"));
     let cluster = Cluster::start_with(1, "", &env)?;
     let stream_key = cluster.add_stream("demo", Mark::Require)?;
     let _publisher = Publisher::looped(feed::HD, &cluster.publish_url(&stream_key)?, cluster.dir())?;

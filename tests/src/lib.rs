@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod certificate;
 pub mod child;
 pub mod clock;
 pub mod cluster;

@@ -4,6 +4,7 @@
 //! nothing, or every request's signature, as operators without a relay do (`secure_link`); through TLS it checks nothing.
 
 use super::load::Habit;
+use crate::certificate::{certificate, key};
 use crate::child::Child;
 use crate::http;
 use anyhow::{Context, Result, ensure};
@@ -81,8 +82,8 @@ impl Files {
         let tls = if check == Check::Tls {
             format!(
                 "listen {secure} ssl reuseport backlog=4096; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
-                pem("first.pem"),
-                pem("first.key")
+                certificate().display(),
+                key().display()
             )
         } else {
             String::new()
@@ -151,11 +152,6 @@ impl Drop for Files {
     fn drop(&mut self) {
         let _ = self.end_copy(); // a benchmark that fails says why elsewhere
     }
-}
-
-/// A file of the tests' certificates.
-pub(super) fn pem(name: &str) -> String {
-    format!("{}/../relay/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A server's lines that give what lies in a folder below good signatures: of the time it ends and whose it is.

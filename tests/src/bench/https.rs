@@ -6,14 +6,13 @@
 //! ones. Figures are those of the time after everybody has come in; what happened to nginx's viewers (late or lost ones, where
 //! it does not keep up) is among its figures, and an error is what happened to ours.
 
-use super::files::{Check, Files, pem};
+use super::files::{Check, Files};
 use super::load::{Entrance, Habit, Load, WARM_UP};
 use super::relay::figures;
 use super::show::{ACCOUNTS, Sample, Show, measure, viewers};
 use super::{Report, median};
-use crate::feed;
+use crate::{certificate, feed};
 use anyhow::Result;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 /// What each thousand take longer to come in than without TLS: handshakes take both ends' time.
@@ -26,17 +25,9 @@ const SHAKE_A_THOUSAND: Duration = Duration::from_millis(800);
 pub fn run(short: bool) -> Result<Report> {
     let viewers = viewers(if short { 300 } else { 19_500 })?;
     let (rounds, time) = if short { (1, Duration::from_secs(10)) } else { (3, Duration::from_secs(20)) };
-    // A relay takes no key that others may read, and a checkout's files may be read by all.
     let folder = tempfile::Builder::new().prefix("releve-tls-").tempdir()?;
-    let key = folder.path().join("relay.key");
-    std::fs::copy(pem("first.key"), &key)?;
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
-    let (key, certificate) = (key.display().to_string(), pem("first.pem"));
-    let env = [
-        ("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0"),
-        ("RELEVE_RELAY_TLS_CERTIFICATE", certificate.as_str()),
-        ("RELEVE_RELAY_TLS_KEY", &key),
-    ];
+    let env = certificate::relay_env(folder.path())?;
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut show = Show::start_with(feed::MEGABIT, "", viewers, &env)?;
     let servers: Vec<_> =
         show.cluster.relays.iter().map(|relay| relay.port("tls_listen")).collect::<Result<_>>()?;

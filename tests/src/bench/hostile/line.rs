@@ -3,13 +3,11 @@
 //! In: where to, where from, requests. Out: whole answers, or why there is none. Nothing is asked a second time here.
 
 use super::wire::{Answer, Lost};
-use crate::root;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use h2::client::SendRequest;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,19 +35,12 @@ pub(super) struct Doors {
     pub(super) trust: Arc<ClientConfig>,
 }
 
-/// The folder of the certificates that are for tests.
-pub(super) fn certificates() -> std::path::PathBuf {
-    root().join("relay/tests/tls")
-}
-
 /// A client that offers HTTP/2.
 pub(super) fn trust() -> Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificates().join("first.pem")).context("first.pem")?)?;
     let mut config =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
+            .with_root_certificates(crate::certificate::roots()?)
             .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))

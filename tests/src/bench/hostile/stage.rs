@@ -2,9 +2,9 @@
 //! switched on, and the credentials that attackers play with.
 
 use super::forged;
-use super::line::{Doors, certificates, trust};
+use super::line::{Doors, trust};
 use crate::cluster::program;
-use crate::{Cluster, Publisher, feed, http, wait_for};
+use crate::{Cluster, Publisher, certificate, feed, http, wait_for};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -77,17 +77,15 @@ impl Stage {
     pub(super) fn start() -> Result<Stage> {
         let files = tempfile::Builder::new().prefix("releve-hostile-").tempdir()?;
         let (secret, dir) = ([0xc4; 32], files.path());
-        private(&dir.join("relay.key"), &std::fs::read(certificates().join("first.key"))?)?;
+        let [listen, certificate, key] = certificate::relay_env(dir)?;
         private(&dir.join("keys.json"), forged::key_set(&secret).as_bytes())?;
-        let path = |file: &Path| file.to_str().map(str::to_owned).context("a path is text");
-        let certificate = path(&certificates().join("first.pem"))?;
-        let (key, key_set) = (path(&dir.join("relay.key"))?, path(&dir.join("keys.json"))?);
+        let key_set = dir.join("keys.json");
         let env = [
-            ("RELEVE_RELAY_TLS_LISTEN", "127.0.0.1:0"),
-            ("RELEVE_RELAY_TLS_CERTIFICATE", certificate.as_str()),
-            ("RELEVE_RELAY_TLS_KEY", key.as_str()),
+            (listen.0, listen.1.as_str()),
+            (certificate.0, certificate.1.as_str()),
+            (key.0, key.1.as_str()),
             ("RELEVE_RELAY_HTTP2", "true"),
-            ("RELEVE_RELAY_JWT_KEYS", key_set.as_str()),
+            ("RELEVE_RELAY_JWT_KEYS", key_set.to_str().context("a path is text")?),
             ("RELEVE_RELAY_SESSION_BOUND_TO", "ip"),
             ("RELEVE_RELAY_CDN_URL", CDN),
             ("RELEVE_RELAY_CDN_OVERFLOW", "60000"),

@@ -8,10 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{cipher_suite::TLS13_AES_128_GCM_SHA256, default_provider};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 
@@ -25,18 +23,13 @@ const RECORD_BYTES_MAX: usize = (16 << 10) + 256;
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
 
-/// What servers of this project's tests show.
-const CERTIFICATE: &[u8] = include_bytes!("../../../../relay/tests/tls/first.pem");
-
 /// What all viewers of a process have in common: one suite, so that all servers do the same work, and no tickets.
 pub(super) fn config() -> Result<Arc<ClientConfig>> {
     let mut provider = default_provider();
     provider.cipher_suites = vec![TLS13_AES_128_GCM_SHA256];
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(CERTIFICATE).context("the tests' certificate")?)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots)
+        .with_root_certificates(crate::certificate::roots()?)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
