@@ -14,6 +14,7 @@
 use crate::key::Key;
 use crate::position::GopId;
 use ring::hmac;
+use std::ops::Range;
 use thiserror::Error;
 
 /// Strength unless the operator says otherwise, in 1/100 luma levels.
@@ -128,25 +129,46 @@ pub enum EmbedError {
 /// # Errors
 /// Names what does not fit; never panics.
 pub fn embed(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Result<(Vec<u8>, Vec<u8>), EmbedError> {
+    embed_rows(luma, seed, strength, 0..luma.height)
+}
+
+/// These rows of the planes that A and B are coded from, so that parts of a picture can be made at once: each has room for
+/// its chroma behind it (4:2:0).
+///
+/// # Errors
+/// As `embed`; `Rows` too where they are not rows of the plane.
+pub fn embed_rows(
+    luma: &Luma<'_>,
+    seed: &PatternSeed,
+    strength: u16,
+    rows: Range<usize>,
+) -> Result<(Vec<u8>, Vec<u8>), EmbedError> {
     luma.check(strength)?;
-    let field = field(luma, seed, strength);
+    if rows.is_empty() || rows.end > luma.height {
+        let count = rows.end.saturating_sub(rows.start);
+        return Err(EmbedError::Rows { top: rows.start, rows: count, height: luma.height });
+    }
     let (width, columns, lines) = (luma.width, luma.width / STEP, luma.height / STEP);
+    let first_line = between(rows.start, lines).0;
+    let field = field(luma, seed, strength, first_line..between(rows.end - 1, lines).1 + 1);
     let mut values = vec![0i16; columns + 2];
     // Filled row by row: what is written is in the cache, and no sample is copied only to be written over.
-    let mut variants = [Vec::with_capacity(luma.samples.len()), Vec::with_capacity(luma.samples.len())];
-    for (y, samples) in luma.samples.chunks_exact(width).enumerate() {
-        let from = y * width;
+    let room = width * rows.len() * 3 / 2;
+    let mut variants = [Vec::with_capacity(room), Vec::with_capacity(room)];
+    let given = luma.samples[rows.start * width..rows.end * width].chunks_exact(width);
+    for (y, samples) in rows.zip(given) {
         if !(luma.top..luma.top + luma.rows).contains(&y) {
             variants.iter_mut().for_each(|variant| variant.extend_from_slice(samples));
             continue;
         }
         // The field's values sit in the middle of their squares; outside the outermost ones they repeat.
         let (above, below, weight) = between(y, lines);
-        let (above, below) = (&field[above * columns..][..columns], &field[below * columns..][..columns]);
-        for ((value, &above), &below) in values[1..].iter_mut().zip(above).zip(below) {
+        let line = |line: usize| &field[(line - first_line) * columns..][..columns];
+        for ((value, &above), &below) in values[1..].iter_mut().zip(line(above)).zip(line(below)) {
             *value = ((above * (16 - weight) + below * weight) >> 4) as i16;
         }
         (values[0], values[columns + 1]) = (values[1], values[columns]);
+        let from = variants[0].len();
         variants.iter_mut().for_each(|variant| variant.resize(from + width, 0));
         let [a, b] = &mut variants;
         shift_row(samples, &values, &DITHER[y % TILE], &mut a[from..], &mut b[from..]);
@@ -213,15 +235,17 @@ fn between(at: usize, squares: usize) -> (usize, usize, i32) {
     (inside(first), inside(first + 1), sixteenths & 15)
 }
 
-/// What each square of 8×8 samples is shifted by, in 1/64 levels.
-fn field(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> Vec<i32> {
+/// What each square of 8×8 samples in these lines of squares is shifted by, in 1/64 levels.
+fn field(luma: &Luma<'_>, seed: &PatternSeed, strength: u16, lines: Range<usize>) -> Vec<i32> {
     let columns = luma.width / STEP;
     let grid = Grid::new(luma, seed);
     let middle = |square: usize, first: usize| grid.cell((square * STEP + STEP / 2).saturating_sub(first));
     let across: Vec<_> = (0..columns).map(|column| middle(column, luma.left)).collect();
-    let mut field = Vec::with_capacity(columns * luma.height / STEP);
+    let mut field = Vec::with_capacity(columns * lines.len());
     let mut sums = vec![Sums::default(); columns];
-    for (line, rows) in luma.samples.chunks_exact(luma.width * STEP).enumerate() {
+    let square_rows = luma.width * STEP;
+    let given = luma.samples[lines.start * square_rows..lines.end * square_rows].chunks_exact(square_rows);
+    for (line, rows) in lines.zip(given) {
         let down = middle(line, luma.top);
         add_up(rows, luma.width, &mut sums);
         for (&across, sums) in across.iter().zip(&sums) {
@@ -348,8 +372,8 @@ mod tests {
 
     /// The same, sample by sample as the definition says it.
     fn plain(luma: &Luma<'_>, seed: &PatternSeed, strength: u16) -> (Vec<u8>, Vec<u8>) {
-        let field = field(luma, seed, strength);
         let (columns, lines) = (luma.width / STEP, luma.height / STEP);
+        let field = field(luma, seed, strength, 0..lines);
         let (mut a, mut b) = (luma.samples.to_vec(), luma.samples.to_vec());
         for y in luma.top..luma.top + luma.rows {
             let (above, below, down) = between(y, lines);
@@ -385,13 +409,24 @@ mod tests {
         fn the_fast_rows_are_the_plain_ones(
             columns in 1usize..30, lines in 1usize..20, content: u64, seed: [u8; 32], strength in 0u16..=STRENGTH_MAX,
             low in 0u8..200, span in 0u8..=55, left in 0usize..9, top in 0usize..8, cut in 0usize..8,
+            cut_at: proptest::sample::Index,
         ) {
             let (width, height) = (columns * STEP, lines * STEP);
             let samples = noise(width, height, content, low, low + span);
             let rows = (height - top).saturating_sub(cut).max(1);
             let luma = Luma { samples: &samples, width, height, left, top, rows };
             let seed = PatternSeed(seed);
-            prop_assert_eq!(embed(&luma, &seed, strength).unwrap(), plain(&luma, &seed, strength));
+            let (a, b) = plain(&luma, &seed, strength);
+            // As two parts that meet anywhere.
+            let middle = cut_at.index(height + 1);
+            let mut made = (Vec::new(), Vec::new());
+            for rows in [0..middle, middle..height].into_iter().filter(|rows| !rows.is_empty()) {
+                let part = embed_rows(&luma, &seed, strength, rows).unwrap();
+                made.0.extend(part.0);
+                made.1.extend(part.1);
+            }
+            prop_assert!(made == (a, b), "in parts that meet at {middle}");
+            prop_assert_eq!(embed(&luma, &seed, strength).unwrap(), made);
         }
     }
 
@@ -427,8 +462,8 @@ mod tests {
     fn renditions_share_the_geometry() {
         let (large, small) = (vec![128; 1280 * 720], vec![128; 640 * 360]);
         let seed = PatternSeed([9; 32]);
-        let one = field(&whole(&large, 1280, 720), &seed, 100);
-        let two = field(&whole(&small, 640, 360), &seed, 100);
+        let one = field(&whole(&large, 1280, 720), &seed, 100, 0..90);
+        let two = field(&whole(&small, 640, 360), &seed, 100, 0..45);
         let (mut same, mut all) = (0, 0);
         for line in 0..45 {
             for column in 0..80 {

@@ -139,14 +139,13 @@ impl Encoder {
         Ok(())
     }
 
-    /// One picture's band in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first is always one.
+    /// One picture, which is the band alone, in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first is always one.
     ///
     /// # Errors
     /// When the picture has another size, or the library fails or skips.
     pub(crate) fn encode(&mut self, picture: &Picture, idr: bool) -> Result<Vec<u8>, EncodeError> {
         let (width, height) = (picture.width(), picture.height());
-        let config = self.band.config();
-        if (width, height) != (config.width, config.height) {
+        if (width, height) != (self.band.config().width, self.band.height()) {
             return Err(EncodeError::Size { width, height });
         }
         if idr {
@@ -156,12 +155,8 @@ impl Encoder {
         }
         let (luma, chroma) = picture.samples().split_at(width * height);
         let (cb, cr) = chroma.split_at(chroma.len() / 2);
-        // A row of macroblocks has 16 rows of luma, and 8 of half as many samples of either chroma plane.
-        let first = self.band.first_row();
-        let (luma, cb, cr) =
-            (&luma[16 * width * first..], &cb[4 * width * first..], &cr[4 * width * first..]);
         // Sides are at most SIDE_MAX, far inside an int. The library takes mutable pointers and only reads.
-        let (columns, rows) = (width as c_int, self.band.height() as c_int);
+        let (columns, rows) = (width as c_int, height as c_int);
         let source = SSourcePicture {
             iColorFormat: videoFormatI420,
             iPicWidth: columns,
@@ -177,8 +172,8 @@ impl Encoder {
         };
         let mut coded = SFrameBSInfo::default();
         let encode = method(self.methods().EncodeFrame, "code a picture")?;
-        // SAFETY: the encoder is initialised for this size; the planes are as long as strides and height say at least
-        // (`Picture` holds that, and a band ends with its picture or before) and outlive the call, which copies them; `coded` is filled by the library.
+        // SAFETY: the encoder is initialised for this size; the planes are as long as strides and height say
+        // (`Picture` holds that) and outlive the call, which copies them; `coded` is filled by the library.
         check("code a picture", unsafe { encode(self.encoder.as_ptr(), &raw const source, &raw mut coded) })?;
         let bytes = collect(&coded);
         if bytes.is_empty() { Err(EncodeError::Skipped) } else { Ok(bytes) }

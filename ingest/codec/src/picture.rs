@@ -1,5 +1,6 @@
 //! A decoded picture: 8-bit 4:2:0, planes without padding.
 
+use std::ops::Range;
 use thiserror::Error;
 
 /// Most samples a side.
@@ -59,14 +60,29 @@ impl Picture {
         &self.samples
     }
 
-    /// The same picture with another luma plane.
+    /// Some rows of it, whole macroblocks, as a picture of their own.
     ///
     /// # Errors
-    /// When the plane has another size.
-    pub fn with_luma(&self, luma: Vec<u8>) -> Result<Picture, PictureError> {
-        let mut samples = luma;
-        samples.extend_from_slice(&self.samples[self.width * self.height..]);
-        Picture::new(self.width, self.height, samples)
+    /// When they are not rows of it.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Picture, PictureError> {
+        let luma = self.luma().get(rows.start * self.width..rows.end * self.width).unwrap_or_default();
+        self.rows_with_luma(rows, luma.to_vec())
+    }
+
+    /// The same with another luma plane, which is `luma` and no copy of it where it has room for the chroma behind it.
+    ///
+    /// # Errors
+    /// As `rows`, and when the plane has another size.
+    pub fn rows_with_luma(&self, rows: Range<usize>, luma: Vec<u8>) -> Result<Picture, PictureError> {
+        let (height, mut samples) = (rows.len(), luma);
+        let (cb, cr) = self.samples[self.width * self.height..].split_at(self.width * self.height / 4);
+        if rows.start.is_multiple_of(16) && rows.end <= self.height && samples.len() == self.width * height {
+            // A row of macroblocks has 16 rows of luma, and 8 of half as many samples of either chroma plane.
+            let chroma = rows.start * self.width / 4..rows.end * self.width / 4;
+            samples.extend_from_slice(&cb[chroma.clone()]);
+            samples.extend_from_slice(&cr[chroma]);
+        }
+        Picture::new(self.width, height, samples)
     }
 }
 
@@ -81,9 +97,22 @@ mod tests {
         assert!(Picture::new(8, 64, vec![0; 768]).is_err());
         assert!(Picture::new(0, 0, vec![]).is_err());
         assert!(Picture::new(SIDE_MAX + 16, 16, vec![0; (SIDE_MAX + 16) * 24]).is_err());
-        let picture = Picture::new(16, 16, (0..=255).chain(0..128).collect()).unwrap();
-        let other = picture.with_luma(vec![9; 256]).unwrap();
-        assert_eq!((other.luma(), &other.samples()[256..]), (&[9; 256][..], &picture.samples()[256..]));
-        assert!(picture.with_luma(vec![9; 255]).is_err());
+    }
+
+    #[test]
+    fn rows_are_cut_from_every_plane() {
+        let picture = Picture::new(16, 32, (0..768).map(|at| (at / 7) as u8).collect()).unwrap();
+        let (luma, cb, cr) =
+            (picture.luma(), &picture.samples()[512..][..128], &picture.samples()[640..][..128]);
+        let lower = picture.rows(16..32).unwrap();
+        assert_eq!((lower.width(), lower.height()), (16, 16));
+        assert_eq!(lower.samples(), [&luma[256..], &cb[64..], &cr[64..]].concat());
+        assert_eq!(picture.rows(0..32), Ok(picture.clone()));
+        let other = picture.rows_with_luma(0..16, vec![9; 256]).unwrap();
+        assert_eq!(other.samples(), [&[9; 256][..], &cb[..64], &cr[..64]].concat());
+        assert!(picture.rows_with_luma(0..16, vec![9; 255]).is_err());
+        for rows in [8..24, 16..48, 32..48, 0..0] {
+            assert!(picture.rows(rows.clone()).is_err(), "{rows:?}");
+        }
     }
 }

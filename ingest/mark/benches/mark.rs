@@ -103,7 +103,7 @@ fn splice_one(bencher: Bencher<'_, '_>, size: &str) {
     let picture = picture(&plan, &job);
     let whole = plan.intra().whole();
     let coded = IntraEncoder::new(whole.clone(), 20).and_then(|mut encoder| encoder.encode(&picture));
-    let coded = [(whole, coded.expect("coded"))];
+    let coded = coded.expect("coded");
     let host = Host::read(&plan, &job.access_unit).expect("an IDR");
-    bencher.bench(|| mark::splice::splice(&plan, &host, &coded));
+    bencher.bench(|| mark::splice::splice(&plan, &host.header, &whole, &coded));
 }

@@ -7,6 +7,7 @@ use crate::job::{Job, MarkError};
 use crate::normalise::{Coded, Fault, Step};
 use crate::pool::PoolConfig;
 use crate::wire::{self, HEADER_BYTES, Kind, Reply, WireError};
+use rustix::pipe::fcntl_setpipe_size;
 use std::process::Stdio;
 use std::time::Duration;
 use thiserror::Error;
@@ -20,6 +21,9 @@ const START_DEADLINE: Duration = Duration::from_secs(5);
 /// Both of its threads have theirs from one heap, because a second one would take address space that its wall counts.
 const KEEP_MEMORY: &str =
     "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=134217728:glibc.malloc.arena_max=1";
+/// A pipe that takes a picture at once, where one of the usual 64 KiB would have both ends wait for each other several times;
+/// the most that Linux gives whoever is not root.
+const PIPE_BYTES: usize = 1 << 20;
 /// Lines of a worker's standard error that are logged.
 const LOG_LINES_MAX: usize = 50;
 /// Bytes of such a line that are logged.
@@ -80,6 +84,9 @@ impl Worker {
         let (Some(input), Some(output), Some(errors)) = pipes else {
             return Err(std::io::Error::other("no pipes").into());
         };
+        // Smaller ones only cost time: a kernel that gives no larger ones is none that marks no picture.
+        let _ = fcntl_setpipe_size(&input, PIPE_BYTES);
+        let _ = fcntl_setpipe_size(&output, PIPE_BYTES);
         tokio::spawn(log(child.id(), errors));
         let mut worker = Worker { child, input, output };
         match worker.frame().await? {
@@ -117,7 +124,7 @@ impl Worker {
         let mut header = [0; HEADER_BYTES];
         self.output.read_exact(&mut header).await?;
         let (kind, length) = wire::read_header(&header)?;
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(length.min(PIPE_BYTES));
         let read = (&mut self.output).take(length as u64).read_to_end(&mut body).await?;
         if read < length {
             Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())

@@ -4,19 +4,19 @@
 //! pieces (put together where the stream's bytes are trusted to be the stream's). The same job gives the same bytes on
 //! every machine: integers only, a fresh codec for each picture, and two hands (`hand`) that know nothing of each other.
 
+use crate::bands::{self, Bands, Maker, Source};
 use crate::h264::nal::{self, Units, kind};
 use crate::h264::{IdrHeader, Pps};
 use crate::hand::Hand;
 use crate::host::{Host, HostError};
-use crate::pad::{self, TooLong};
+use crate::pad::TooLong;
 use crate::plan::{Misfit, Plan};
 use crate::rate;
 use crate::splice::{self, SpliceError};
 use bytes::Bytes;
-use codec::{Band, DecodeError, Decoder, EncodeError, IntraConfig, IntraEncoder, Picture, PictureError};
+use codec::{DecodeError, Decoder, EncodeError, PictureError};
 use media::unit::Piece;
-use releve_watermark::embed::{EmbedError, Luma, PatternSeed, embed};
-use std::sync::Arc;
+use releve_watermark::embed::{EmbedError, PatternSeed};
 use thiserror::Error;
 
 /// One IDR to mark, with everything that decides its bytes.
@@ -144,81 +144,23 @@ pub fn mark(job: &Job) -> Result<Marked, MarkError> {
 pub fn code(job: &Job, hand: &Hand) -> Result<Coded, MarkError> {
     let plan = Plan::of_job(job)?;
     let host = Host::read(&plan, &job.access_unit)?;
-    let config = plan.intra();
+    let (config, header) = (plan.intra(), host.header.clone());
+    let cap = rate::cap(host.slice_bytes() as u64, job.previous_gop_bytes);
     let (mut qp, mut attempts) = (rate::first_qp(host.qp), 1);
     let decode = || Decoder::new()?.decode(&host.annexb(&plan), config.width, config.height);
-    let (picture, started) = hand.both(decode, move || start(config, qp));
-    let picture = picture?;
-    let (upper, lower) = started?;
-    let mut halves = Halves { hand, upper, lower };
-    let [left, _, top, bottom] = plan.sps().crop.map(|samples| samples as usize);
-    let luma = Luma {
-        samples: picture.luma(),
-        width: config.width,
-        height: config.height,
-        left,
-        top,
-        rows: config.height - top - bottom,
-    };
-    let (a, b) = embed(&luma, &job.seed, job.strength)?;
-    let (a, b) = (Arc::new(picture.with_luma(a)?), Arc::new(picture.with_luma(b)?));
+    let (picture, makers) = hand.both(decode, move || bands::start(config, qp));
+    let source = Source { picture: picture?, plan, header, seed: job.seed.clone(), strength: job.strength };
+    let mut bands = Bands::new(hand, source, makers?);
 
-    let cap = rate::cap(host.slice_bytes() as u64, job.previous_gop_bytes);
-    let mut coded_a = halves.encode(&a, qp)?;
-    while let Some(coarser) = rate::next_qp(qp, bytes(&coded_a), cap).filter(|_| attempts <= rate::RETRIES) {
+    let mut bytes = bands.each(move |maker, source| maker.code_a(source, qp))?;
+    while let Some(coarser) = rate::next_qp(qp, bytes.iter().sum(), cap).filter(|_| attempts <= rate::RETRIES)
+    {
         qp = coarser;
         attempts += 1;
-        coded_a = halves.encode(&a, qp)?;
+        bytes = bands.each(move |maker, source| maker.code_a(source, qp))?;
     }
-    let coded_b = halves.encode(&b, qp)?;
-
-    let slices_a = splice::splice(&plan, &host, &coded_a)?;
-    let slices_b = splice::splice(&plan, &host, &coded_b)?;
-    let level = |(a, b): (&Vec<u8>, &Vec<u8>)| pad::pad(a, b, plan.length_size());
-    let pairs = slices_a.iter().zip(&slices_b).map(level).collect::<Result<_, _>>()?;
+    let pairs = bands.each(Maker::pairs)?.concat();
     Ok(Coded { pairs, qp, attempts })
-}
-
-/// The encoders of one picture's variants: the upper half's here, the lower one's at the other hand.
-struct Halves<'h> {
-    hand: &'h Hand,
-    upper: Half,
-    /// None of a picture that is too small for halves. With the other hand while it codes.
-    lower: Option<Half>,
-}
-
-type Half = (Band, IntraEncoder);
-
-impl Halves<'_> {
-    /// A picture's slices, band by band.
-    fn encode(&mut self, picture: &Arc<Picture>, qp: u8) -> Result<Vec<(Band, Vec<u8>)>, EncodeError> {
-        let Some(mut lower) = self.lower.take() else {
-            return Ok(vec![half(&mut self.upper, picture, qp)?]);
-        };
-        let same = Arc::clone(picture);
-        let (above, (below, lower)) = self
-            .hand
-            .both(|| half(&mut self.upper, picture, qp), move || (half(&mut lower, &same, qp), lower));
-        self.lower = Some(lower);
-        Ok(vec![above?, below?])
-    }
-}
-
-/// Starts the encoders of a picture's bands.
-fn start(config: IntraConfig, qp: u8) -> Result<(Half, Option<Half>), EncodeError> {
-    let start = |band: Band| IntraEncoder::new(band.clone(), qp).map(|encoder| (band, encoder));
-    let (upper, lower) = config.halves();
-    Ok((start(upper)?, lower.map(start).transpose()?))
-}
-
-fn half((band, encoder): &mut Half, picture: &Picture, qp: u8) -> Result<(Band, Vec<u8>), EncodeError> {
-    encoder.set_qp(qp)?;
-    Ok((band.clone(), encoder.encode(picture)?))
-}
-
-/// How long a coded picture is.
-fn bytes(coded: &[(Band, Vec<u8>)]) -> u64 {
-    coded.iter().map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// Puts coded slices between the stream's own bytes: the part that runs where the stream is. Believes nothing about the

@@ -9,12 +9,13 @@
 //!
 //! A stream whose IDR pictures are too far apart can be coded anew first: `normalise`.
 //!
-//! Pure are `h264`, `plan`, `host`, `splice`, `pad`, `rate`, `wire` and all of `job` but the codec it calls. Effects:
+//! Pure are `h264`, `plan`, `host`, `splice`, `pad`, `rate`, `wire` and all of `job` and `bands` but the codec they call. Effects:
 //! `sandbox`, `hand` and `worker` in the child process that decodes (a publisher's bytes meet C++ code there and nowhere else),
 //! `pool` and `normalise::coder` in the parent, which run the children (`child`) and believe nothing they say. ISO/IEC 14496-10 and 14496-15;
 //! `research/idr-openh264.md` has the measurements.
 #![forbid(unsafe_code)]
 
+pub mod bands;
 mod child;
 pub mod fuzzing;
 pub mod h264;

@@ -1,12 +1,11 @@
 //! Donor slices under the host's header: what openh264 coded becomes slices of the host's picture.
 //!
-//! In: one IDR of openh264 in Annex B a band of the picture, the host. Out: NAL units, one a slice, checked for count and place. Pure.
+//! In: one IDR of openh264 in Annex B, which is a band of the picture, and the host's header. Out: NAL units, one a slice, checked for count and place. Pure.
 
 use crate::h264::bits::{self, BitWriter};
 use crate::h264::nal::{self, kind};
 use crate::h264::pps::INIT_QP;
 use crate::h264::{IdrHeader, Malformed, Pps, Sps, slice};
-use crate::host::Host;
 use crate::plan::Plan;
 use codec::{Band, IntraConfig};
 use thiserror::Error;
@@ -33,26 +32,11 @@ pub enum SpliceError {
     },
 }
 
-/// The host's new slices, from the top.
+/// The host's new slices of one band, from the top. `host` is the header of its first slice.
 ///
 /// # Errors
-/// When a donor is not what was asked for.
-pub fn splice(plan: &Plan, host: &Host<'_>, donors: &[(Band, Vec<u8>)]) -> Result<Vec<Vec<u8>>, SpliceError> {
-    let mut spliced = Vec::with_capacity(plan.slices().into());
-    for (band, donor) in donors {
-        graft(plan, host, band, donor, &mut spliced)?;
-    }
-    Ok(spliced)
-}
-
-/// The slices of one band.
-fn graft(
-    plan: &Plan,
-    host: &Host<'_>,
-    band: &Band,
-    donor: &[u8],
-    spliced: &mut Vec<Vec<u8>>,
-) -> Result<(), SpliceError> {
+/// When the donor is not what was asked for.
+pub fn splice(plan: &Plan, host: &IdrHeader, band: &Band, donor: &[u8]) -> Result<Vec<Vec<u8>>, SpliceError> {
     let units = nal::split_annexb(donor);
     let find =
         |kind| units.iter().find(|unit| nal::kind_of(unit) == kind).copied().ok_or(SpliceError::NoSets);
@@ -69,6 +53,7 @@ fn graft(
         return Err(wrong(usize::from(band.slices().start) + slices.len()));
     }
     let first = first_mb(band.config(), band.slices().start);
+    let mut spliced = Vec::with_capacity(slices.len());
     for (number, unit) in band.slices().zip(slices) {
         // The donor counts from the top of the band.
         let mut header = IdrHeader::parse(unit, &sps, &pps)?;
@@ -78,7 +63,7 @@ fn graft(
         }
         spliced.push(rehead(plan, host, unit, &header)?);
     }
-    Ok(())
+    Ok(spliced)
 }
 
 /// The first macroblock of a slice.
@@ -88,12 +73,12 @@ pub fn first_mb(config: &IntraConfig, slice: u16) -> u32 {
 }
 
 /// The donor slice's data behind a header that fits the host's picture.
-fn rehead(plan: &Plan, host: &Host<'_>, unit: &[u8], header: &IdrHeader) -> Result<Vec<u8>, SpliceError> {
+fn rehead(plan: &Plan, host: &IdrHeader, unit: &[u8], header: &IdrHeader) -> Result<Vec<u8>, SpliceError> {
     let payload = nal::unescape(unit);
     let empty = Malformed { unit: "slice", what: "no data", bit: header.data_bit };
     let stop = bits::stop_bit(&payload).filter(|&stop| stop >= header.data_bit).ok_or(empty)?;
     let mut write = BitWriter::with_capacity(payload.len() + 32);
-    slice::write(&mut write, header, &host.header, plan.sps(), plan.own());
+    slice::write(&mut write, header, host, plan.sps(), plan.own());
     if plan.own().cabac {
         // Slice data starts on a byte's edge, after ones; the last byte with a bit set ends it.
         write.align(true);

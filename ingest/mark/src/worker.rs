@@ -53,7 +53,7 @@ pub fn serve(input: &mut impl Read, output: &mut impl Write, missing: &str, hand
         if !matches!(kind, Kind::Job | Kind::Step) {
             return Err(io::Error::other(wire::WireError::Kind(kind as u8)));
         }
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(length);
         if input.take(length as u64).read_to_end(&mut body)? < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
