@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 /// A publisher that sends nothing for this long is gone; encoders send audio or video many times a second.
@@ -34,6 +35,10 @@ const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 /// One read of a peer that has not published: a handshake fits.
 const STRANGER_READ_BYTES: usize = 8 << 10;
+
+/// Most bytes that a publisher's task lets come together while a message is not whole: half a read, and far less than a picture
+/// stream sends in `SILENCE_MAX`.
+const TOGETHER_BYTES: u16 = 32 << 10;
 
 /// Everything a connection may use.
 #[derive(Clone)]
@@ -156,9 +161,21 @@ pub(crate) enum End {
 }
 
 /// What an RTMP connection goes over.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {
+    /// It need not be read before that many bytes are there.
+    fn enough(&self, bytes: u16);
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+impl Socket for TcpStream {
+    fn enough(&self, bytes: u16) {
+        let _ = takeover::wait::enough(self, bytes); // then it is read more often than it need be
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    /// How many bytes of the connection make so many of the session's is not known.
+    fn enough(&self, _: u16) {}
+}
 
 /// Serves a connection to its end.
 async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door: Door) {
@@ -230,6 +247,7 @@ impl Connection<'_> {
 
     async fn steps(&mut self, socket: &mut impl Socket) -> Result<(), End> {
         let mut buffer = vec![0; STRANGER_READ_BYTES];
+        let mut enough = 1;
         loop {
             let due = self.session.poll_timeout().map_or(SILENCE_MAX, |at| {
                 Duration::from_millis(at.saturating_sub(self.now())).min(SILENCE_MAX)
@@ -260,6 +278,13 @@ impl Connection<'_> {
             self.write(socket).await?;
             if self.claim.is_some() && buffer.len() < READ_BYTES {
                 buffer.resize(READ_BYTES, 0);
+            }
+            // A picture comes in pieces, and nothing can be done before its last: a wake-up for each would be most of the work.
+            let wanting =
+                u16::try_from(self.session.wanting()).map_or(TOGETHER_BYTES, |few| few.min(TOGETHER_BYTES));
+            if enough != wanting {
+                enough = wanting;
+                socket.enough(enough);
             }
         }
     }

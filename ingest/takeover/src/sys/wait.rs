@@ -1,7 +1,8 @@
-//! Waiting for descriptors, and an event counter that wakes such a wait.
+//! Waiting for descriptors, for enough bytes of a connection, and an event counter that wakes such a wait.
 //!
-//! poll(2), eventfd(2).
+//! poll(2), socket(7), eventfd(2).
 
+use super::option;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -58,6 +59,15 @@ pub fn ready<const N: usize>(
     Ok(set.map(|entry| entry.revents != 0))
 }
 
+/// From here on a TCP connection can be read once that many bytes have come, or its end, or an error; at once where they are
+/// there. Fewer wait in its buffer.
+///
+/// # Errors
+/// It is no socket.
+pub fn enough(connection: &impl AsFd, bytes: u16) -> io::Result<()> {
+    option::set_int(connection, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes.into())
+}
+
 /// An event counter: any thread rings, one thread waits.
 #[derive(Debug)]
 pub struct Bell(OwnedFd);
@@ -101,6 +111,8 @@ impl AsFd for Bell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_bell_wakes_the_wait_until_it_is_hushed() {
@@ -119,5 +131,28 @@ mod tests {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         let look = |way| ready([Some((here.as_fd(), way))], Some(Duration::ZERO)).unwrap();
         assert_eq!((look(Way::In), look(Way::InOrOut)), ([false], [true]));
+    }
+
+    #[test]
+    fn a_connection_is_ready_when_enough_has_come_or_no_more_will() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut here, _) = listener.accept().unwrap();
+        let is_ready = |wait| readable([Some(here.as_fd())], Some(wait)).unwrap()[0];
+        let (soon, never) = (Duration::from_secs(10), Duration::from_millis(50));
+        enough(&here, 1000).unwrap();
+        peer.write_all(&[7; 999]).unwrap();
+        assert!(!is_ready(never));
+        peer.write_all(&[7]).unwrap();
+        assert!(is_ready(soon));
+        assert_eq!((&here).read(&mut [0; 2000]).unwrap(), 1000);
+        peer.write_all(&[7; 500]).unwrap();
+        assert!(!is_ready(never));
+        enough(&here, 400).unwrap();
+        assert!(is_ready(soon), "what is there counts too");
+        enough(&here, 1000).unwrap();
+        drop(peer);
+        assert!(is_ready(soon), "the end of the connection");
+        assert_eq!(here.read(&mut [0; 2000]).unwrap(), 500);
     }
 }
