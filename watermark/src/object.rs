@@ -131,6 +131,13 @@ impl Object {
 
     /// Appends what `encode` gives.
     pub fn encode_into(&self, out: &mut BytesMut) {
+        out.put_slice(&self.head());
+        self.payloads().for_each(|bytes| out.put_slice(bytes));
+    }
+
+    /// What `encode` gives before the media: head and table. Behind it stand the `payloads`.
+    pub fn head(&self) -> BytesMut {
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + self.pairs.len() * PAIR_BYTES);
         out.put_slice(MAGIC);
         out.put_u32(self.code_key);
         out.put_u32(self.a.len() as u32);
@@ -142,10 +149,12 @@ impl Object {
             out.put_slice(&pair.position.gop.0);
             out.put_u16(pair.position.slice);
         }
-        out.put_slice(&self.a);
-        for pair in &self.pairs {
-            out.put_slice(&pair.b);
-        }
+        out
+    }
+
+    /// Its media: the common bytes with every A, then every B.
+    pub fn payloads(&self) -> impl Iterator<Item = &Bytes> {
+        [&self.a].into_iter().chain(self.pairs.iter().map(|pair| &pair.b))
     }
 
     /// Reads what `encode` wrote, sharing the buffer.

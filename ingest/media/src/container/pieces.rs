@@ -1,7 +1,7 @@
 //! An object in the making: shared pieces, copied once when it is frozen.
 //!
-//! In: heads and payloads as slices of what the socket gave. Out: an `Object` in one buffer of exactly its size, or only
-//! its hash. Pure.
+//! In: heads and payloads as slices of what the socket gave. Out: an `Object` in one buffer of exactly its size, and its
+//! hash. Pure.
 
 use bytes::{Bytes, BytesMut};
 use ingest_api::object::{OBJECT_BYTES_MAX, PAIRS_MAX};
@@ -89,33 +89,9 @@ impl Pieces {
             b: at.b.clone(),
         };
         let pairs = self.pairs.iter().map(pair).collect();
-        (Object { code_key: self.code_key, a: a.freeze(), pairs }, self.sha256())
-    }
-
-    /// The hash of the object's encoding, without making it.
-    pub(crate) fn sha256(&self) -> Sha256 {
-        // The head and table are those of an object that has this one's pairs; only the A bytes are elsewhere.
-        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-        hash.update(b"RLV1");
-        hash.update(&self.code_key.to_be_bytes());
-        hash.update(&(self.len as u32).to_be_bytes());
-        hash.update(&(self.pairs.len() as u16).to_be_bytes());
-        hash.update(&[0, 0]);
-        for pair in &self.pairs {
-            hash.update(&(pair.offset as u32).to_be_bytes());
-            hash.update(&(pair.b.len() as u32).to_be_bytes());
-            hash.update(&pair.gop);
-            hash.update(&pair.slice.to_be_bytes());
-        }
-        for piece in &self.bytes {
-            hash.update(piece);
-        }
-        for pair in &self.pairs {
-            hash.update(&pair.b);
-        }
-        let mut out = [0; 32];
-        out.copy_from_slice(hash.finish().as_ref());
-        Sha256(out)
+        let object = Object { code_key: self.code_key, a: a.freeze(), pairs };
+        let sha256 = Sha256::of_object(&object);
+        (object, sha256)
     }
 }
 

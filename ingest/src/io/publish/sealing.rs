@@ -105,7 +105,7 @@ impl Stream {
             Output::Part { track, number, index, start_90k, offset, part, object, of } => {
                 let seal = self.seal(how, track, &of.init, number).await?;
                 let (object, _) = seal.seal(&object).map_err(|error| error.to_string())?;
-                let sha256 = Sha256::of(&object.encode());
+                let sha256 = Sha256::of_object(&object);
                 let part = Part { len: object.len() as u64, sha256, ..part };
                 let key = Some(SegmentKey { content_key: how.content_key, kid: seal.kid() });
                 let of = media::segment::OfSegment { init: seal.name().to_owned(), key, ..of };
@@ -141,11 +141,11 @@ impl Stream {
         for (part, len) in entry.parts.iter_mut().zip(lens) {
             let end = at + len as usize;
             let cut = object.part(at..end).ok_or("a part cuts a slice pair")?;
-            (part.len, part.sha256, at) = (len, Sha256::of(&cut.encode()), end);
+            (part.len, part.sha256, at) = (len, Sha256::of_object(&cut), end);
         }
         entry.clear = Some(Clear { init: entry.init.clone(), sha256: entry.sha256 });
         entry.init = seal.name().to_owned();
-        (entry.len, entry.sha256) = (object.len() as u64, Sha256::of(&object.encode()));
+        (entry.len, entry.sha256) = (object.len() as u64, Sha256::of_object(&object));
         record.key = Some(SegmentKey { content_key: how.content_key, kid: seal.kid() });
         Ok(object)
     }

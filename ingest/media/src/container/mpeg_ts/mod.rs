@@ -62,7 +62,8 @@ pub fn segment(video: Option<Source<'_>>, audio: Option<Source<'_>>) -> Option<O
         all.extend(pes::sounds(*with, object, &samples(&object.a)));
     }
     all.sort_by_key(|pes| pes.tick_90k); // stable: a picture goes before the sound of its tick
-    let mut writer = Writer::new(video.is_some(), audio.is_some());
+    let about = all.iter().flat_map(|pes| &pes.runs).map(|run| packets(run.len(), true)).sum();
+    let mut writer = Writer::new(video.is_some(), audio.is_some(), about);
     let padded = [Track::Video, Track::AUDIO].map(|track| padding(&writer, &all, track));
     let mut tables = 0;
     for (index, pes) in all.iter().enumerate() {

@@ -67,11 +67,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// A segment of these tracks. The clock reference rides with pictures, or with sound where there are none.
-    pub(super) fn new(video: bool, audio: bool) -> Writer {
+    /// A segment of these tracks, which takes about so many packets. The clock reference rides with pictures, or with sound
+    /// where there are none.
+    pub(super) fn new(video: bool, audio: bool, about: usize) -> Writer {
         let clock = if video { Track::Video } else { Track::AUDIO };
         let tables = [programs(), program(clock, video, audio)];
-        Writer { clock, tables, counters: [0; 4], a: Vec::new(), pairs: Vec::new() }
+        let a = Vec::with_capacity((about + 4 * ROUND) * PACKET);
+        Writer { clock, tables, counters: [0; 4], a, pairs: Vec::new() }
     }
 
     /// Whether PES packets of this track begin with a clock reference.

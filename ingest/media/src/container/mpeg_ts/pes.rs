@@ -44,10 +44,22 @@ pub(super) enum Run {
     Pair { a: Vec<u8>, b: Vec<u8>, position: Position },
 }
 
+impl Run {
+    /// Bytes that everyone gets so many of.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Run::Common(bytes) | Run::Pair { a: bytes, .. } => bytes.len(),
+        }
+    }
+}
+
 /// A 33-bit time.
 pub(super) fn clock(tick_90k: i64) -> u64 {
     tick_90k as u64 & ((1 << STAMP_BITS) - 1)
 }
+
+/// Room for what a picture's units get before them; more of them than usual, and it grows.
+const UNITS_ROOM: usize = 256;
 
 /// One PES packet a picture.
 pub(super) fn pictures<'a>(
@@ -65,6 +77,7 @@ fn picture(with: &Pictures, object: &Object, sample: &Sample) -> Pes {
     let mut pairs = object.pairs[from..].iter().take_while(|pair| pair.end() <= end).peekable();
 
     let mut common = head(VIDEO_ID, tick_90k, sample.composition);
+    common.reserve(sample.bytes.len() + UNITS_ROOM);
     let mut at = pairs.peek().map_or(end, |pair| pair.offset);
     let mut before = units(&object.a[sample.bytes.start..at], with.length_size).peekable();
     let own = before.next_if(|unit| unit[0] & 0x1f == DELIMITER);
