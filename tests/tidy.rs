@@ -7,7 +7,7 @@ use std::io::Result;
 use std::path::{Path, PathBuf};
 
 /// Rooms without sockets, clocks, randomness, files and environment, and what each may see of ours.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "ingest/rtmp/src",
     "ingest/api/src",
     "ingest/media/src",
@@ -20,6 +20,7 @@ const PURE: [&str; 12] = [
     "relay/src/route",
     "relay/src/cache",
     "relay/src/cdn",
+    "relay/src/cmcd",
 ];
 
 /// What a pure room may not name.

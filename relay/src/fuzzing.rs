@@ -1,5 +1,6 @@
 //! What the fuzz targets call, and the replay of their corpora in the tests: input in, a panic if a promise breaks.
 
+use crate::cmcd::{self, EVENTS_MAX, TIME_MAX};
 use crate::revocation::Revocations;
 use crate::route::{self, Carrier, Route};
 use crate::session::{self, Binding, Presenter, Session};
@@ -149,6 +150,25 @@ pub fn viewer_path(data: &[u8]) {
         Route::Asset { name } => assert_eq!(path, format!("/assets/{name}")),
         Route::Guarded | Route::Nothing => {}
     }
+}
+
+/// Bytes as a batch of players' events. Promises: they are events or malformed; times are such as are believed; a line is the
+/// same event alone and among others, and whatever ends it.
+pub fn cmcd(data: &[u8]) {
+    let Ok(events) = cmcd::events(data) else { return };
+    assert!((1..=EVENTS_MAX).contains(&events.len()));
+    for event in &events {
+        let times = [event.buffer, event.latency, event.startup];
+        assert!(times.iter().flatten().all(|time| *time <= TIME_MAX) && event.kind.len() <= 5);
+    }
+    let lines = data.strip_suffix(b"\n").unwrap_or(data).split(|&byte| byte == b'\n');
+    let mut ended = Vec::new();
+    for (line, event) in lines.zip(&events) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        assert_eq!(cmcd::events(line).as_deref(), Ok(std::slice::from_ref(event)));
+        ended.extend_from_slice(&[line, b"\r\n"].concat());
+    }
+    assert_eq!(cmcd::events(&ended), Ok(events));
 }
 
 /// The one session whose credential is in the corpus.

@@ -4,7 +4,7 @@
 //! revocations and, for an object, one symbol of their codeword per slice. Objects come from the origins (ingest nodes), once
 //! each, and are checked against what was promised. Any relay answers any request.
 //!
-//! Rooms: `address`, `token`, `session`, `revocation`, `route`, `cache`, `cdn`, `upstream` are pure: no sockets, no clock, no HTTP library.
+//! Rooms: `address`, `token`, `session`, `revocation`, `route`, `cache`, `cdn`, `cmcd`, `upstream` are pure: no sockets, no clock, no HTTP library.
 //! `node` joins them to what a relay does with a request; it waits, but still knows no HTTP library. `io` is everything
 //! that touches the world: HTTP server and client, files, environment, signals, logs.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@
 pub mod address;
 pub mod cache;
 pub mod cdn;
+pub mod cmcd;
 pub mod fuzzing;
 pub mod http1;
 pub mod io;

@@ -6,8 +6,13 @@
 //! says of ffmpeg's own live playlist of the same feed: nothing may be said of ours that is not said of that one. Of the
 //! same stream as MPEG-TS, which they read beside it, nothing may be said.
 //!
-//! Beside them, how soon there is something to play. All of it is in real time: run it with `--test-threads 1`. A player that
+//! Beside them, how soon there is something to play, what players tell the relay of themselves (`events`), two ways to the same
+//! segments (`pathways`), and codecs that not every browser has (`codecs`). All of it is in real time: run it with `--test-threads 1`. A player that
 //! is not installed skips its test, unless `RELEVE_REQUIRE_TOOLS=1`.
+
+mod codecs;
+mod events;
+mod pathways;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -236,12 +241,17 @@ fn gstreamer_plays_without_a_warning() -> Result<()> {
     of_both(&url, |url| gstreamer_plays(&gst, url)).map(drop)
 }
 
-/// What the browser's script reports of a page.
+/// What the browser's script reports of the watch page.
 fn browse(arguments: &[&str]) -> Result<Option<Value>> {
+    script("watch.mjs", arguments)
+}
+
+/// What a script reports that opens a browser.
+fn script(name: &str, arguments: &[&str]) -> Result<Option<Value>> {
     let (Some(node), Some(_)) = (tool("node")?, tool("chromium")?) else { return Ok(None) };
     let folder = tests::root().join("tests/browser");
     ensure!(folder.join("node_modules").is_dir(), "npm ci --prefix tests/browser comes first");
-    let out = Command::new(node).arg(folder.join("watch.mjs")).args(arguments).output()?;
+    let out = Command::new(node).arg(folder.join(name)).args(arguments).output()?;
     ensure!(out.status.success(), "{}", said(&out));
     Ok(Some(serde_json::from_slice(&out.stdout).with_context(|| said(&out))?))
 }
@@ -302,6 +312,11 @@ fn chromium_plays_an_encrypted_stream_through_changes_of_keys() -> Result<()> {
 
 /// Whether the watch page plays for so long as it should; what it saw.
 fn plays_steadily(url: &str, screenshot: &Path, seconds: u32) -> Result<Option<Value>> {
+    plays_in_size(url, screenshot, seconds, [1280, 720])
+}
+
+/// The same of pictures of this size.
+fn plays_in_size(url: &str, screenshot: &Path, seconds: u32, size: [u32; 2]) -> Result<Option<Value>> {
     let shot = screenshot.to_str().context("a path in UTF-8")?;
     let Some(facts) = browse(&["play", &watch_url(url), &seconds.to_string(), shot])? else {
         return Ok(None);
@@ -317,7 +332,7 @@ fn plays_steadily(url: &str, screenshot: &Path, seconds: u32) -> Result<Option<V
     ensure!(number("smallest_step_s")? > 0.0, "currentTime stood still: {facts}");
     ensure!(number("frames")? >= f64::from(seconds) * 30.0 * 0.9, "too few frames: {facts}");
     ensure!(number("sound_bytes")? > f64::from(seconds) * 5_000.0, "there is no sound: {facts}");
-    ensure!(facts["size"] == serde_json::json!([1280, 720]), "{facts}");
+    ensure!(facts["size"] == serde_json::json!(size), "{facts}");
     // `moved` is the largest mean change of a sample since the first of forty looks: 0 when the picture stands.
     ensure!(
         number("contrast")? > 60.0 && number("brightness")? > 10.0 && number("moved")? > 2.0,

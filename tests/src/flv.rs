@@ -11,6 +11,10 @@ pub struct Feed {
     pub avcc: Vec<u8>,
     /// AudioSpecificConfig.
     pub asc: Vec<u8>,
+    /// What the pictures are, where they are not H.264: `avcc` is then the configuration record of that.
+    pub video_fourcc: Option<[u8; 4]>,
+    /// What the sound is, where it is not AAC: `asc` is then what that has in its place.
+    pub audio_fourcc: Option<[u8; 4]>,
     /// Pictures in decode order.
     pub video: Vec<Unit>,
     /// AAC frames.

@@ -17,6 +17,7 @@ pub mod child;
 pub mod clock;
 pub mod cluster;
 pub mod decode;
+pub mod enhanced;
 pub mod feed;
 pub mod flv;
 pub mod hls;

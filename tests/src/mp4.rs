@@ -12,7 +12,7 @@ pub struct Init {
     pub timescale: u32,
     /// `vide` or `soun`.
     pub handler: [u8; 4],
-    /// The `avcC` body, or the AudioSpecificConfig of `esds`.
+    /// The body of `avcC`, `hvcC`, `av1C` or `dOps`, or the AudioSpecificConfig of `esds`.
     pub config: Vec<u8>,
 }
 
@@ -91,6 +91,9 @@ impl Init {
         let [(kind, entry)] = all[..] else { bail!("{} sample entries", all.len()) };
         let config = match kind {
             b"avc1" | b"encv" => child(entry.get(78..).context("cut avc1")?, "avcC")?.to_vec(),
+            b"hvc1" => child(entry.get(78..).context("cut hvc1")?, "hvcC")?.to_vec(),
+            b"av01" => child(entry.get(78..).context("cut av01")?, "av1C")?.to_vec(),
+            b"Opus" => child(entry.get(28..).context("cut Opus")?, "dOps")?.to_vec(),
             b"mp4a" | b"enca" => specific(child(entry.get(28..).context("cut mp4a")?, "esds")?)?,
             other => bail!("sample entry {:?}", String::from_utf8_lossy(other)),
         };

@@ -177,8 +177,9 @@ pub fn step(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed, step
             }
         }
         _ => {
-            message(&mut out, 6, VIDEO, 1, 0, &[&[0x17, 0, 0, 0, 0], &feed.avcc[..]].concat());
-            message(&mut out, 5, AUDIO, 1, 0, &[&[0xaf, 0], &feed.asc[..]].concat());
+            let video = video_head(feed, 0, true, 0);
+            message(&mut out, 6, VIDEO, 1, 0, &[&video[..], &feed.avcc].concat());
+            message(&mut out, 5, AUDIO, 1, 0, &[&audio_head(feed, 0)[..], &feed.asc].concat());
             if !feed.second_asc.is_empty() {
                 message(&mut out, 5, AUDIO, 1, 0, &second(0, &feed.second_asc));
             }
@@ -197,12 +198,11 @@ impl Reel {
     pub fn of(feed: &Feed) -> Result<Reel> {
         let mut messages = Vec::new();
         for unit in &feed.video {
-            let head = [if unit.key { 0x17 } else { 0x27 }, 1];
-            let body = [&head[..], &unit.cts_ms.to_be_bytes()[1..], &unit.data].concat();
-            messages.push((unit.dts_ms, 6, VIDEO, body));
+            let head = video_head(feed, 1, unit.key, unit.cts_ms);
+            messages.push((unit.dts_ms, 6, VIDEO, [&head[..], &unit.data].concat()));
         }
         for unit in &feed.audio {
-            messages.push((unit.dts_ms, 5, AUDIO, [&[0xaf, 1], &unit.data[..]].concat()));
+            messages.push((unit.dts_ms, 5, AUDIO, [&audio_head(feed, 1)[..], &unit.data].concat()));
         }
         for unit in &feed.second {
             messages.push((unit.dts_ms, 5, AUDIO, second(1, &unit.data)));
@@ -257,6 +257,24 @@ fn push(socket: &mut TcpStream, reel: &mut Reel, stop: &AtomicBool) -> Result<()
         std::thread::sleep((started + TICK * tick).saturating_duration_since(Instant::now()));
     }
     Ok(())
+}
+
+/// What comes before a configuration record (0) or a picture (1): as in FLV 10.1, or Enhanced RTMP v2 for another codec, whose pictures
+/// come in the order in which they are shown.
+fn video_head(feed: &Feed, packet: u8, key: bool, cts_ms: i32) -> Vec<u8> {
+    let frame = if key { 0x10 } else { 0x20 };
+    match feed.video_fourcc {
+        None => [&[frame | 7, packet][..], &cts_ms.to_be_bytes()[1..]].concat(),
+        Some(fourcc) => [&[0x80 | frame | if packet == 0 { 0 } else { 3 }][..], &fourcc].concat(),
+    }
+}
+
+/// The same for sound.
+fn audio_head(feed: &Feed, packet: u8) -> Vec<u8> {
+    match feed.audio_fourcc {
+        None => vec![0xaf, packet],
+        Some(fourcc) => [&[0x90 | packet][..], &fourcc].concat(),
+    }
 }
 
 /// What a message has of a second audio track: its configuration (0) or a frame (1). Enhanced RTMP v2, "Multitrack": one

@@ -17,6 +17,8 @@ const COPY_BYTES_MAX: usize = 2 << 10;
 /// Buffers that have grown beyond these are not kept for the next connection.
 const KEEP_BYTES: usize = 64 << 10;
 const KEEP_CHUNKS: usize = 4096;
+/// Room that the longest head may have made; a body makes more.
+const KEEP_INPUT_BYTES: usize = 2 * HEAD_BYTES_MAX;
 
 /// What the connections of one worker thread share: the time of this turn of its loop, patience, spare buffers.
 #[derive(Debug)]
@@ -58,7 +60,9 @@ impl Pool {
 
     pub(super) fn take_back(&mut self, mut buffers: Box<Buffers>) {
         buffers.clear();
-        let grown = buffers.own.capacity() > KEEP_BYTES || buffers.queue.capacity() > KEEP_CHUNKS;
+        let grown = buffers.own.capacity() > KEEP_BYTES
+            || buffers.queue.capacity() > KEEP_CHUNKS
+            || buffers.input.capacity() > KEEP_INPUT_BYTES;
         if self.spare.len() < self.spare_max && !grown {
             self.spare.push(buffers);
         }
@@ -110,14 +114,14 @@ impl Buffers {
         &self.input[self.consumed..]
     }
 
-    /// Takes bytes, as many as the longest head still leaves room for.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+    /// Takes bytes, as many as leave no more than `most` unread.
+    pub(super) fn take(&mut self, bytes: &[u8], most: usize) -> usize {
         if self.consumed > 0 {
             self.input.copy_within(self.consumed.., 0);
             self.input.truncate(self.input.len() - self.consumed);
             self.consumed = 0;
         }
-        let taken = bytes.len().min(HEAD_BYTES_MAX - self.input.len());
+        let taken = bytes.len().min(most.saturating_sub(self.input.len()));
         self.input.extend_from_slice(&bytes[..taken]);
         taken
     }

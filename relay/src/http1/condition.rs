@@ -95,6 +95,8 @@ mod tests {
             authorization: None,
             user_agent: None,
             forwarded_for: None,
+            body: None,
+            is_cmcd: false,
             source: None,
         }
     }

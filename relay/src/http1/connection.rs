@@ -54,6 +54,8 @@ pub struct Connection {
     phase: Phase,
     /// What came may hold a whole head: something new has come since it was last looked at.
     look: bool,
+    /// How many bytes a request takes whose head has come and whose body has not; 0: there is none.
+    awaits: usize,
     /// The client sends no more.
     ended: bool,
     /// The relay stops: this connection's next answer is its last.
@@ -70,6 +72,7 @@ impl Connection {
         Connection {
             phase: Phase::Reading,
             look: false,
+            awaits: 0,
             ended: false,
             stopping: false,
             answered: 0,
@@ -81,7 +84,7 @@ impl Connection {
     /// How many bytes `receive` takes now; 0: do not read.
     pub fn room(&self) -> usize {
         match self.phase {
-            Phase::Reading | Phase::Answering(_) => HEAD_BYTES_MAX - self.unread().len(),
+            Phase::Reading | Phase::Answering(_) => HEAD_BYTES_MAX.max(self.awaits) - self.unread().len(),
             Phase::Closing | Phase::Lingering => HEAD_BYTES_MAX,
             Phase::Over(_) => 0,
         }
@@ -97,12 +100,13 @@ impl Connection {
         }
         let begins = self.unread().is_empty();
         let buffers = self.buffers.get_or_insert_with(|| pool.lend());
-        let taken = buffers.take(bytes);
+        let taken = buffers.take(bytes, HEAD_BYTES_MAX.max(self.awaits));
         // A head ends with a line, or with the room for it: a client that sends byte by byte costs no more than its lines.
         // Most that comes ends with a line: only what does not is searched for one.
         let bytes = &bytes[..taken];
         let line = bytes.ends_with(b"\n") || bytes.contains(&b'\n');
-        self.look |= line || buffers.unread().len() == HEAD_BYTES_MAX;
+        let unread = buffers.unread().len();
+        self.look |= if self.awaits > 0 { unread >= self.awaits } else { line || unread == HEAD_BYTES_MAX };
         if begins && buffers.unsent() == 0 && matches!(self.phase, Phase::Reading) {
             self.deadline = Some(pool.now + pool.patience.head);
         }
@@ -139,8 +143,16 @@ impl Connection {
         }
         let unsent = buffers.unsent();
         let Buffers { input, consumed, .. } = buffers;
-        match parse(whole_lines(&input[*consumed..])) {
-            Parsed::Incomplete => {
+        let unread = &input[*consumed..];
+        let mut parsed = parse(if self.awaits > 0 { unread } else { whole_lines(unread) });
+        if let Parsed::Awaits(len) = parsed
+            && len <= unread.len()
+        {
+            parsed = parse(unread); // its body does not end with a line
+        }
+        self.awaits = if let Parsed::Awaits(len) = parsed { len } else { 0 };
+        match parsed {
+            Parsed::Incomplete | Parsed::Awaits(_) => {
                 self.look = false;
                 if self.ended || self.stopping {
                     self.phase = if unsent == 0 { Phase::Over(Ending::Done) } else { Phase::Closing };

@@ -2,6 +2,7 @@
 
 use super::super::ending::Patience;
 use super::super::fuzzing::talk;
+use super::super::request::BODY_BYTES_MAX;
 use super::*;
 use proptest::prelude::*;
 
@@ -179,7 +180,7 @@ fn a_nodes_answer_is_sent_as_it_is() {
 fn an_error_is_told_once_and_what_follows_is_passed_over() {
     let mut pool = pool();
     let mut connection = Connection::new(&pool);
-    let input = [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n", GET].concat();
+    let input = [&b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n"[..], GET].concat();
     connection.receive(&mut pool, &input);
     assert_eq!(connection.next_request().unwrap().unwrap_err(), Malformed::Body);
     assert!(connection.next_request().is_none());
@@ -194,6 +195,84 @@ fn an_error_is_told_once_and_what_follows_is_passed_over() {
     connection.received_end();
     assert_eq!(connection.state(), State::Over(Ending::Done));
     assert_eq!(connection.receive(&mut pool, GET), 0);
+}
+
+/// A POST of this body, and how long its head is.
+fn post(body: &str) -> (Vec<u8>, usize) {
+    let head = format!("POST /v/x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    ((head.clone() + body).into_bytes(), head.len())
+}
+
+#[test]
+fn a_body_comes_with_its_head_and_the_next_request_behind_it() {
+    let mut pool = pool();
+    for body in ["no line", "a\nb\n", "GET /v/y HTTP/1.1\r\nHost: a\r\n\r\n", ""] {
+        let (bytes, head) = post(body);
+        let all = [&bytes[..], GET].concat();
+        for cut in [head - 1, head, head + body.len() / 2, bytes.len() - 1, bytes.len(), all.len()] {
+            let mut connection = Connection::new(&pool);
+            let mut bodies = Vec::new();
+            for part in [&all[..cut], &all[cut..]] {
+                assert_eq!(connection.receive(&mut pool, part), part.len());
+                while let Some(request) = connection.next_request() {
+                    bodies.push(request.unwrap().body.map(<[u8]>::to_vec));
+                    assert!(connection.respond(&mut pool, &rendered(b"x"), Outcome::Whole));
+                }
+            }
+            assert_eq!(bodies, [Some(body.as_bytes().to_vec()), None], "{body:?} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn the_longest_head_and_the_longest_body_have_room_and_no_more() {
+    let mut pool = pool();
+    let (body, plain) = ("x".repeat(BODY_BYTES_MAX), post(&"x".repeat(BODY_BYTES_MAX)).1);
+    let field = format!("X: {}\r\n\r\n", "y".repeat(HEAD_BYTES_MAX - plain - "X: \r\n".len()));
+    let head = String::from_utf8(post(&body).0[..plain - 2].to_vec()).unwrap() + &field;
+    assert_eq!(head.len(), HEAD_BYTES_MAX);
+    let all = [head.as_bytes(), body.as_bytes()].concat();
+    let (mut connection, mut rest, mut asked) = (Connection::new(&pool), &all[..], Vec::new());
+    while !rest.is_empty() {
+        let cut = connection.room().min(rest.len()).min(5000);
+        assert!(cut > 0 && connection.receive(&mut pool, &rest[..cut]) == cut);
+        rest = &rest[cut..];
+        while let Some(request) = connection.next_request() {
+            asked.push(request.unwrap().body.map(<[u8]>::len));
+            connection.respond(&mut pool, &rendered(b"x"), Outcome::Whole);
+            drain(&mut connection, &mut pool);
+        }
+        assert!(connection.room() <= HEAD_BYTES_MAX + BODY_BYTES_MAX);
+    }
+    assert_eq!(asked, [Some(BODY_BYTES_MAX)]);
+    assert_eq!(pool.spare(), 0, "what has grown so much is not kept");
+}
+
+#[test]
+fn a_body_has_as_much_time_as_a_head() {
+    let mut pool = pool();
+    let (bytes, head) = post("a\nb\nc\n");
+    let mut connection = Connection::new(&pool);
+    let deadline = connection.poll_timeout().unwrap();
+    for (at, byte) in bytes[..bytes.len() - 1].iter().enumerate() {
+        connection.receive(&mut pool, &[*byte]);
+        assert!(connection.next_request().is_none(), "{at} of {head}");
+        let now = pool.now + Duration::from_millis(100);
+        pool.turn(now, 0);
+        connection.handle_timeout(now);
+        if now >= deadline {
+            break;
+        }
+        assert_eq!((connection.state(), connection.poll_timeout()), (State::Open, Some(deadline)));
+    }
+    connection.handle_timeout(deadline);
+    assert_eq!(connection.state(), State::Over(Ending::Late));
+    // A client that ends before its body does has asked nothing.
+    let mut connection = Connection::new(&pool);
+    connection.receive(&mut pool, &bytes[..head + 2]);
+    assert!(connection.next_request().is_none());
+    connection.received_end();
+    assert_eq!(connection.state(), State::Over(Ending::Done));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Patience {
     /// Between an answer and the first byte of the next request.
     pub idle: Duration,
-    /// From the first byte of a head to its last.
+    /// From the first byte of a head to its last, and to the last of its body.
     pub head: Duration,
     /// To take the next bytes of an answer, at most.
     pub write: Duration,
@@ -49,7 +49,7 @@ pub enum Ending {
     Done,
     /// No request came for `Patience::idle`.
     Idle,
-    /// A head did not come to its end within `Patience::head`.
+    /// A head or its body did not come to its end within `Patience::head`.
     Late,
     /// The viewer takes no bytes, or too few: reset it, or the kernel goes on holding what is unsent.
     Slow,

@@ -1,13 +1,13 @@
 //! What the fuzz target `http1` calls, and the tests with it: bytes of a connection in, a panic if a promise breaks.
 //!
 //! Promises: however bytes are cut on their way in and answers on their way out, requests and answers are the same; a
-//! request that is taken has no line end but CR LF, no folded line, no framing field; answers follow one another in order,
-//! each as long as it says, and none after an error. Not tried here: deadlines.
+//! request that is taken has no line end but CR LF, no folded line, no body but one that says how long it is; answers follow
+//! one another in order, each as long as it says, and none after an error. Not tried here: deadlines.
 
 use super::condition::outcome;
 use super::connection::Connection;
 use super::ending::{Patience, State};
-use super::request::{Malformed, Method, Parsed, Request, parse};
+use super::request::{BODY_BYTES_MAX, Malformed, Method, Parsed, Request, parse};
 use super::{Outcome, Pool, Rendered};
 use bytes::Bytes;
 use std::io::IoSlice;
@@ -22,6 +22,8 @@ pub const ETAG: &str = "\"tag\"";
 pub struct Asked {
     pub method: Method,
     pub target: Vec<u8>,
+    pub body: Option<Vec<u8>>,
+    pub is_cmcd: bool,
     pub keep_alive: bool,
     pub outcome: Outcome,
 }
@@ -118,6 +120,8 @@ fn own(request: &Request<'_>, len: usize) -> Asked {
     Asked {
         method: request.method,
         target: request.target.to_vec(),
+        body: request.body.map(<[u8]>::to_vec),
+        is_cmcd: request.is_cmcd,
         keep_alive: request.keep_alive,
         outcome: outcome(request, len, Some(ETAG)),
     }
@@ -126,7 +130,8 @@ fn own(request: &Request<'_>, len: usize) -> Asked {
 /// Looks at every head that is taken with other eyes than the parser's.
 fn strict(mut input: &[u8]) {
     while let Parsed::Request(request, len) = parse(input) {
-        let (head, rest) = input.split_at(len);
+        let (all, rest) = input.split_at(len);
+        let (head, body) = all.split_at(len - request.body.map_or(0, <[u8]>::len));
         let head = head.strip_prefix(b"\r\n").unwrap_or(head);
         let text: String = head.iter().map(|&byte| byte.to_ascii_lowercase() as char).collect();
         let lines: Vec<&str> = text.split("\r\n").collect();
@@ -140,6 +145,10 @@ fn strict(mut input: &[u8]) {
             "folded: {text:?}"
         );
         assert_eq!(names("transfer-encoding") + names("expect"), 0);
+        assert!(body.is_empty() || request.method == Method::Post && body.len() <= BODY_BYTES_MAX);
+        let length = |line: &str| line.strip_prefix("content-length:").map(|length| length.trim().to_owned());
+        let says = fields.iter().find_map(|line| length(line));
+        assert_eq!(says, request.body.map(|body| body.len().to_string()), "{text:?}");
         assert!(names("content-length") <= 1 && names("host") + usize::from(request.is_http_10) >= 1);
         assert!(names("host") <= 1);
         input = rest;
@@ -185,6 +194,7 @@ fn answers(talk: &Talk) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     #[test]
     fn every_input_that_fuzzing_has_kept() {
@@ -196,6 +206,12 @@ mod tests {
         }
         assert!(inputs > 20, "{} holds {inputs} inputs", folder.display());
     }
+
+    /// With the longest body there may be, which has lines.
+    static LONGEST: LazyLock<String> = LazyLock::new(|| {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES_MAX}\r\n\r\n");
+        head + &"e=t,ts=1,v=2\nabc".repeat(BODY_BYTES_MAX / 16)
+    });
 
     /// Requests, good and bad, as they may follow one another.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -209,7 +225,12 @@ mod tests {
             1 => Just("\r\n"),
             1 => Just("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
             1 => Just("GET / HTTP/1.1\nHost: a\n\n"),
-            1 => Just("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"),
+            2 => Just("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"),
+            1 => Just("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\na\nb\r\n\r\nGE"),
+            1 => Just("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n"),
+            1 => Just("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16385\r\n\r\n"),
+            1 => Just("POST / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            1 => Just(LONGEST.as_str()),
             1 => Just("GET /"),
         ];
         proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat().into_bytes())

@@ -7,7 +7,7 @@
 //! In: bytes as they arrive, answers, the time. Out: requests one after another, slices for one scatter-gather write, the
 //! next deadline. Pure: no socket, no clock, no task. Nothing is allocated for a request once the buffers of `Pool` are
 //! warm. RFC 9110 and RFC 9112, and stricter where a lenient reading lets two parties see different requests: one host,
-//! no body, every line ends with CR LF, an error ends the connection.
+//! no body but a POST's that says how long it is, every line ends with CR LF, an error ends the connection.
 //!
 //! - `request`: bytes become a `Request` or a `Malformed`.
 //! - `condition`: what `If-None-Match` and `Range` make of an answer.

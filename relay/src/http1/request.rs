@@ -2,7 +2,8 @@
 //!
 //! In: all bytes that have come and were not consumed. Out: `Incomplete`, a `Request` that borrows from them, or why they
 //! are none. The answer for some bytes is the same however they were cut on the way. No allocation. RFC 9112 §2–6; bare LF,
-//! line folding, bodies, a second host and everything else that intermediaries are known to read differently is refused.
+//! line folding, a second host and everything else that intermediaries are known to read differently is refused. A body comes
+//! with a POST alone, as long as it says beforehand, and at once with its head; any other request that announces one is refused.
 
 use super::coding::takes_gzip;
 use core::net::IpAddr;
@@ -12,9 +13,13 @@ use std::mem::MaybeUninit;
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Longest request target in bytes: paths carry at most one token and one session.
 pub const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Longest body in bytes: a player's events of half a minute take a few hundred.
+pub const BODY_BYTES_MAX: usize = 16 << 10;
 /// Most header fields: browsers send about twenty.
 pub const FIELDS_MAX: usize = 64;
 
+/// What the events of players are sent as (CTA-5004-B).
+pub const CMCD: &str = "application/cmcd";
 /// The field of a Common Access Token (CTA-5007).
 pub const ACCESS_TOKEN: &str = "cta-common-access-token";
 
@@ -23,7 +28,9 @@ pub const ACCESS_TOKEN: &str = "cta-common-access-token";
 pub enum Parsed<'a> {
     /// The beginning of a request, or nothing.
     Incomplete,
-    /// A request, and how many bytes its head takes.
+    /// A whole head, but not the whole body: so many bytes both take.
+    Awaits(usize),
+    /// A request, and how many bytes it takes.
     Request(Request<'a>, usize),
     /// No request that may be answered: say so and close, for where the next one begins is not known.
     Malformed(Malformed),
@@ -38,6 +45,8 @@ pub enum Method {
     Head,
     /// OPTIONS: a browser asks whether it may.
     Options,
+    /// POST: a player sends something.
+    Post,
     /// Any other.
     Other,
 }
@@ -49,6 +58,7 @@ impl Method {
             Method::Get => "GET",
             Method::Head => "HEAD",
             Method::Options => "OPTIONS",
+            Method::Post => "POST",
             Method::Other => "",
         }
     }
@@ -81,12 +91,16 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// Its last `X-Forwarded-For`: the one that the nearest proxy wrote, if there is a proxy to be believed.
     pub forwarded_for: Option<&'a [u8]>,
+    /// What is posted; `None` where the head does not say how long it is. Other methods have none, or an empty one.
+    pub body: Option<&'a [u8]>,
+    /// Whether that is events of a player: its only `Content-Type` says `CMCD`.
+    pub is_cmcd: bool,
     /// Whose it is, once whoever took the connection has said so; the parser does not know.
     pub source: Option<IpAddr>,
 }
 
 impl<'a> Request<'a> {
-    /// The same with bytes of its own: for a request that has to wait.
+    /// The same with bytes of its own: for a request that has to wait. None with a body does.
     pub fn keep(&self) -> Kept {
         Kept {
             method: self.method,
@@ -138,6 +152,8 @@ impl Kept {
             authorization: self.authorization.as_deref(),
             user_agent: self.user_agent.as_deref(),
             forwarded_for: None, // it has been looked at
+            body: None,
+            is_cmcd: false,
             source: self.source,
         }
     }
@@ -173,9 +189,15 @@ pub enum Malformed {
     /// No host, two, or one that is none.
     #[error("request does not name exactly one host")]
     Host,
-    /// A body is announced, or something that might be one.
+    /// A body is announced where none may be, or in a way that may be read as two.
     #[error("request announces a body")]
     Body,
+    /// A body whose length comes with it, or after it.
+    #[error("request does not say how long its body is")]
+    Length,
+    /// The body is longer than `BODY_BYTES_MAX`.
+    #[error("body is longer than {BODY_BYTES_MAX} bytes")]
+    BodyTooLong,
     /// The client waits for leave to send a body.
     #[error("request expects something")]
     Expectation,
@@ -186,6 +208,8 @@ impl Malformed {
     pub fn status(self) -> u16 {
         match self {
             Malformed::Version => 505,
+            Malformed::Length => 411,
+            Malformed::BodyTooLong => 413,
             Malformed::TargetTooLong => 414,
             Malformed::HeadTooLong | Malformed::TooManyFields => 431,
             Malformed::Expectation => 417,
@@ -196,16 +220,12 @@ impl Malformed {
 
 /// Reads the first request of `bytes`.
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
-    match head(bytes) {
-        Ok(Some((request, len))) => Parsed::Request(request, len),
-        Ok(None) => Parsed::Incomplete,
-        Err(malformed) => Parsed::Malformed(malformed),
-    }
+    whole(bytes).unwrap_or_else(Parsed::Malformed)
 }
 
-fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
+fn whole(all: &[u8]) -> Result<Parsed<'_>, Malformed> {
     // Cut first, so that what lies beyond the limit has no say in the verdict.
-    let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let bytes = &all[..all.len().min(HEAD_BYTES_MAX)];
     // RFC 9112 §2.2: one empty line before a request is passed over. More are not.
     let leading = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let text = &bytes[leading..];
@@ -217,7 +237,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
     let len = match parsed.parse_with_uninit_headers(text, &mut fields) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if bytes.len() == HEAD_BYTES_MAX => return Err(Malformed::HeadTooLong),
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Incomplete),
         Err(error) => return Err(grammar(error)),
     };
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
@@ -228,6 +248,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
         "OPTIONS" => Method::Options,
+        "POST" => Method::Post,
         _ => Method::Other,
     };
     if target.len() > TARGET_BYTES_MAX {
@@ -243,6 +264,11 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
     if seen.hosts == 0 && !is_http_10 {
         return Err(Malformed::Host);
     }
+    let (head, length) = (leading + len, seen.body(method)?);
+    let end = head + length.unwrap_or(0);
+    if end > all.len() {
+        return Ok(Parsed::Awaits(end));
+    }
     let request = Request {
         method,
         target: target.as_bytes(),
@@ -256,9 +282,11 @@ fn head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Malformed> {
         authorization: if seen.authorizations == 1 { seen.authorization } else { None },
         user_agent: if seen.user_agents == 1 { seen.user_agent } else { None },
         forwarded_for: seen.forwarded_for,
+        body: length.map(|_| &all[head..end]),
+        is_cmcd: seen.content_types == 1 && seen.is_cmcd,
         source: None,
     };
-    Ok(Some((request, leading + len)))
+    Ok(Parsed::Request(request, end))
 }
 
 fn grammar(error: httparse::Error) -> Malformed {
@@ -287,6 +315,10 @@ fn line_ends(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(), Malform
 struct Seen<'a> {
     hosts: usize,
     lengths: usize,
+    length: &'a [u8],
+    transfer_encoding: bool,
+    content_types: usize,
+    is_cmcd: bool,
     close: bool,
     keep_alive: bool,
     ranges: usize,
@@ -340,6 +372,10 @@ impl<'a> Seen<'a> {
                     seen.user_agents += 1;
                     seen.user_agent = Some(field.value);
                 }
+                12 if is("content-type") => {
+                    seen.content_types += 1;
+                    seen.is_cmcd = is_cmcd(field.value);
+                }
                 13 if is("if-none-match") => {
                     seen.if_none_matches += 1;
                     seen.if_none_match = Some(field.value);
@@ -350,16 +386,14 @@ impl<'a> Seen<'a> {
                 }
                 14 if is("content-length") => {
                     seen.lengths += 1;
-                    if seen.lengths > 1 || field.value != b"0" {
-                        return Err(Malformed::Body);
-                    }
+                    seen.length = field.value;
                 }
                 15 if is("accept-encoding") => {
                     seen.encodings += 1;
                     seen.gzip = takes_gzip(field.value);
                 }
                 15 if is("x-forwarded-for") => seen.forwarded_for = Some(field.value),
-                17 if is("transfer-encoding") => return Err(Malformed::Body),
+                17 if is("transfer-encoding") => seen.transfer_encoding = true,
                 23 if is(ACCESS_TOKEN) => {
                     seen.access_tokens += 1;
                     seen.access_token = Some(field.value);
@@ -369,6 +403,33 @@ impl<'a> Seen<'a> {
         }
         Ok(seen)
     }
+
+    /// How long the body is; `None` where the head does not say, which is no body (RFC 9112 §6.3).
+    fn body(&self, method: Method) -> Result<Option<usize>, Malformed> {
+        match (method, self.transfer_encoding, self.lengths) {
+            (_, false, 0) => Ok(None),
+            (_, false, 1) if self.length == b"0" => Ok(Some(0)),
+            (Method::Post, false, 1) => posted(self.length).map(Some),
+            (Method::Post, true, 0) => Err(Malformed::Length),
+            _ => Err(Malformed::Body),
+        }
+    }
+}
+
+/// A length in its one spelling.
+fn posted(text: &[u8]) -> Result<usize, Malformed> {
+    if !text.iter().all(u8::is_ascii_digit) || matches!(text, [] | [b'0', ..]) {
+        return Err(Malformed::Body);
+    }
+    // Digits that are no number are too many.
+    let length = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
+    if length > BODY_BYTES_MAX { Err(Malformed::BodyTooLong) } else { Ok(length) }
+}
+
+/// Whether a `Content-Type` is that of players' events; what it says beyond does not matter.
+pub fn is_cmcd(content_type: &[u8]) -> bool {
+    let named = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    named.trim_ascii().eq_ignore_ascii_case(CMCD.as_bytes())
 }
 
 /// Whether a byte may stand in a host and port (RFC 3986 §3.2.2; no user, no path, no list).

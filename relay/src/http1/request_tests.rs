@@ -126,8 +126,18 @@ fn what_may_be_read_in_two_ways_is_refused() {
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 0\r\n\r\n", Body),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 6\r\n\r\n", Body),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", Body),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Body),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTRANSFER-ENCODING: identity\r\n\r\n", Body),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Length),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTRANSFER-ENCODING: identity\r\n\r\n", Length),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Body),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", Body),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 05\r\n\r\nhello", Body),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", Body),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            Body,
+        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16385\r\n\r\n", BodyTooLong),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n", BodyTooLong),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: x\r\n\r\n", Body),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n", Field),
         ("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", Expectation),
@@ -160,6 +170,35 @@ fn what_is_odd_but_plain_is_taken() {
         "GET /?a=%2f&b=\"<>{}| HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
         request(text);
+    }
+}
+
+#[test]
+fn what_is_posted_comes_with_its_request() {
+    let post = |fields: &str, body: &str| format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}");
+    let text = post("Content-Length: 5\r\nContent-Type: application/cmcd\r\n", "hello");
+    let read = request(&text);
+    assert_eq!((read.method, read.body, read.is_cmcd), (Method::Post, Some(&b"hello"[..]), true));
+    let head = text.len() - 5;
+    for end in 0..text.len() {
+        let expected = if end < head { Parsed::Incomplete } else { Parsed::Awaits(text.len()) };
+        assert_eq!(of(&text[..end]), expected, "to {end}");
+    }
+    let two = text.clone() + "GET";
+    assert!(matches!(of(&two), Parsed::Request(_, len) if len == text.len()));
+    assert_eq!(request(&post("Content-Length: 0\r\n", "")).body, Some(&b""[..]));
+    assert_eq!(request(&post("", "")).body, None, "it says nothing of its length");
+    let longest = post("Content-Length: 16384\r\n", "");
+    assert_eq!(of(&longest), Parsed::Awaits(longest.len() + BODY_BYTES_MAX));
+    for (said, is_cmcd) in [
+        ("Content-Type: Application/CMCD; charset=utf-8\r\n", true),
+        ("Content-Type: application/cmcd ;x\r\n", true),
+        ("Content-Type: application/cmcd+json\r\n", false),
+        ("Content-Type: text/plain\r\n", false),
+        ("Content-Type: application/cmcd\r\nContent-Type: application/cmcd\r\n", false),
+        ("", false),
+    ] {
+        assert_eq!(request(&with(said)).is_cmcd, is_cmcd, "{said:?}");
     }
 }
 

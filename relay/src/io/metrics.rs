@@ -1,5 +1,6 @@
 //! What a relay counts, as Prometheus reads it. No label names a viewer, a session or a stream.
 
+use super::players::Players;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -63,6 +64,8 @@ pub struct Metrics {
     pub coordinator_up: Gauge,
     /// How long playlist requests were held.
     pub playlist_hold_seconds: Histogram,
+    /// What players report of themselves.
+    pub players: Players,
     /// What this relay does as a witness.
     pub witness: WitnessCounts,
 }
@@ -111,8 +114,10 @@ struct OriginLabels {
 impl Metrics {
     /// Metrics at zero.
     pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("releve_relay");
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("releve_relay"),
+            players: Players::new(&mut registry),
+            registry,
             requests: Family::default(),
             denied: Family::default(),
             sessions: Family::default(),

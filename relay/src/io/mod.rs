@@ -21,6 +21,7 @@ pub mod log;
 pub mod metrics;
 pub mod mint;
 pub mod origin;
+pub mod players;
 pub mod regular;
 pub mod sessions;
 pub mod start;

@@ -19,6 +19,7 @@ pub mod jwt_keys;
 pub mod keys;
 pub mod limits;
 pub mod page;
+mod reports;
 pub mod respond;
 pub mod stream;
 pub mod tier;
@@ -32,6 +33,7 @@ pub use respond::{Park, Step};
 
 use crate::cache::Cache;
 use crate::cdn::names::Name;
+use crate::cmcd::stalls::Stalls;
 use crate::io::metrics::Metrics;
 use crate::io::origin::Origin;
 use crate::io::webhook::Webhook;
@@ -71,6 +73,8 @@ pub struct Node {
     pub watched: Watched,
     /// How much of the audience goes to the CDN, in sixteenths, where not all of it does.
     pub cdn_share: AtomicU8,
+    /// Players that report that they wait for their buffers.
+    stalls: Mutex<Stalls>,
     keys: RwLock<Arc<Keys>>,
     revocations: RwLock<Revocations>,
     /// Moves whenever a revocation arrives: held requests and long bodies look again.
@@ -115,6 +119,7 @@ impl Node {
             seats,
             watched: Watched::default(),
             cdn_share: AtomicU8::new(0),
+            stalls: Mutex::default(),
             keys: RwLock::new(Arc::new(keys)),
             revocations: RwLock::default(),
             revoked: watch::Sender::new(0),

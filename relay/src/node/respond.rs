@@ -280,6 +280,9 @@ impl Node {
         wanted: Option<Wanted>,
         reload: Reload,
     ) -> Found {
+        if wanted == Some(Wanted::Events) {
+            return self.report(request, &session).into();
+        }
         if !matches!(request.method, Method::Get | Method::Head) {
             return with_method(request.method, None).into();
         }
@@ -322,6 +325,7 @@ impl Node {
                     None => Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }),
                 };
             }
+            Wanted::Events => return Answer::bare(404).into(), // above
             Wanted::CdnMedia(_) | Wanted::CdnMpegTs if self.limits.cdn.is_none() => {
                 return Answer::bare(404).into();
             }
@@ -478,6 +482,6 @@ pub(super) fn with_method(method: Method, answer: Option<Answer>) -> Answer {
                 "Range, CTA-Common-Access-Token, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status",
             )
             .with("access-control-max-age", "86400"),
-        (Method::Other, _) => Answer::bare(405).with("allow", "GET, HEAD, OPTIONS"),
+        (Method::Post | Method::Other, _) => Answer::bare(405).with("allow", "GET, HEAD, OPTIONS"),
     }
 }

@@ -13,6 +13,7 @@
 //! /c/STREAM/index.m3u8  /c/STREAM/video/NUMBER.m4s …             the same with the session in a cookie
 //! /v/SESSION/cdn-video.m3u8  cdn-audio.m3u8  cdn-ts.m3u8         one viewer's playlists, of files at a CDN
 //! /v/SESSION/steering.json                                       which of two pathways a viewer is to take
+//! /v/SESSION/cmcd                                                where players post what they tell of themselves
 //! /cdn/STREAM/video/NUMBER-HEX32.m4s  video/init-HEX16-HEX32.mp4 those files; audio alike, ts/NUMBER-HEX32.ts
 //! /edge/STREAM/index.m3u8  video.m3u8  audio.m3u8  ts.m3u8       playlists for edges that choose variants themselves
 //! /edge/STREAM/video/NUMBER.m4s  video/b/NUMBER.m4s  video/WMPaceInfo/NUMBER.m4s     A, B, and which bit says so; ts alike
@@ -274,6 +275,7 @@ mod tests {
             Wanted::CdnMedia(Track::AUDIO),
             Wanted::CdnMpegTs,
             Wanted::Steering,
+            Wanted::Events,
             Wanted::TsSegment(0),
             Wanted::Segment(Track::Video, 0),
             Wanted::Segment(Track::AUDIO, u64::MAX),
@@ -354,6 +356,7 @@ mod tests {
             "key/00000000000000000000000000000000.key",
             "cdn-video.m3u8",
             "steering.json",
+            "cmcd",
         ] {
             assert_eq!(route(&format!("/edge/demo/{below}")), Ok(Route::Guarded), "{below}");
         }

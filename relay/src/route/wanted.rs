@@ -10,6 +10,9 @@ use ingest_api::content_key::KeyId;
 use ingest_api::origin::is_init_name;
 use ingest_api::playlist::{INDEX, MPEG_TS, media_name};
 
+/// Where players post what they tell of themselves.
+const EVENTS: &str = "cmcd";
+
 /// What can be asked for below a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
@@ -25,6 +28,8 @@ pub enum Wanted {
     CdnMpegTs,
     /// Which of the pathways a viewer is to take.
     Steering,
+    /// Where a player tells of itself.
+    Events,
     /// One track of one segment.
     Segment(Track, u64),
     /// One segment as MPEG-TS.
@@ -49,6 +54,7 @@ impl Wanted {
             Wanted::CdnMedia(track) => format!("{PREFIX}{}", media_name(*track)),
             Wanted::CdnMpegTs => format!("{PREFIX}{MPEG_TS}"),
             Wanted::Steering => STEERING.to_owned(),
+            Wanted::Events => EVENTS.to_owned(),
             Wanted::TsSegment(number) => format!("ts/{number}.ts"),
             Wanted::Segment(track, number) => format!("{}/{number}.m4s", track.as_str()),
             Wanted::Part(track, number, index) => format!("{}/{number}.{index}.m4s", track.as_str()),
@@ -64,6 +70,7 @@ impl Wanted {
             INDEX => Wanted::Index,
             MPEG_TS => Wanted::MpegTs,
             STEERING => Wanted::Steering,
+            EVENTS => Wanted::Events,
             below => match below.split_once('/') {
                 None => match below.strip_prefix(PREFIX) {
                     None => Wanted::Media(track_of(below)?),
@@ -100,6 +107,7 @@ impl Wanted {
             Wanted::Index | Wanted::Media(_) | Wanted::MpegTs => "playlist",
             Wanted::CdnMedia(_) | Wanted::CdnMpegTs => "playlist",
             Wanted::Steering => "steering",
+            Wanted::Events => "cmcd",
             Wanted::Segment(..) | Wanted::TsSegment(_) => "segment",
             Wanted::Part(..) => "part",
             Wanted::Init(..) => "init",

@@ -177,7 +177,7 @@ impl View {
             | Wanted::CdnMedia(_)
             | Wanted::CdnMpegTs
             | Wanted::Steering => Known::Never,
-            Wanted::Key(_) | Wanted::Licence(_) => Known::Never,
+            Wanted::Key(_) | Wanted::Licence(_) | Wanted::Events => Known::Never,
         }
     }
 

@@ -60,12 +60,40 @@ impl Viewer {
         target: &str,
         fields: &[(&str, &str)],
     ) -> Result<Answer, h2::Error> {
+        self.said(method, target, fields, &[], true).await
+    }
+
+    /// Posts these pieces; `ends`: nothing follows them.
+    pub async fn post(
+        &self,
+        target: &str,
+        fields: &[(&str, &str)],
+        pieces: &[&[u8]],
+        ends: bool,
+    ) -> Result<Answer, h2::Error> {
+        self.said("POST", target, fields, pieces, ends).await
+    }
+
+    async fn said(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        pieces: &[&[u8]],
+        ends: bool,
+    ) -> Result<Answer, h2::Error> {
         let mut request = http::Request::builder().method(method).uri(format!("https://localhost{target}"));
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let mut send = self.send.clone().ready().await?;
-        let (response, _) = send.send_request(request.body(()).unwrap(), true)?;
+        let (response, mut sends) =
+            send.send_request(request.body(()).unwrap(), pieces.is_empty() && ends)?;
+        for (at, piece) in pieces.iter().enumerate() {
+            // A relay may have answered before all of it is out.
+            let last = at + 1 == pieces.len() && ends;
+            let _ = sends.send_data(Bytes::copy_from_slice(piece), last);
+        }
         let (head, mut body) = response.await?.into_parts();
         let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
         let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();

@@ -37,6 +37,11 @@ fn request_targets() {
 }
 
 #[test]
+fn events_of_players() {
+    replay("cmcd", fuzzing::cmcd);
+}
+
+#[test]
 fn headers_of_proxies() {
     replay("proxy_header", releve_relay::address::introduction::fuzzed);
 }

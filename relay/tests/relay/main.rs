@@ -28,6 +28,7 @@ mod low_latency;
 mod outages;
 mod program;
 mod refusing;
+mod reports;
 mod revoking;
 mod running;
 mod seats;

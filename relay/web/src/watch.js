@@ -101,6 +101,9 @@ async function enter(known) {
 /** Plays until something goes wrong that playing cannot mend; gives a word for the log. */
 function playWithHls(session) {
   return new Promise((done) => {
+    const begun = performance.now();
+    let startup_ms = null;
+    video.addEventListener("playing", () => (startup_ms = performance.now() - begun), { once: true });
     const hls = new Hls({
       enableWorker: false, // segments are fragmented MP4 already: there is nothing to convert
       // How far behind the newest picture to stay is the playlist's word: three parts, or three segments without parts.
@@ -113,6 +116,11 @@ function playWithHls(session) {
       playlistLoadPolicy: policy(PATIENCE_MS),
       fragLoadPolicy: policy(PATIENCE_MS),
       ...clearKey,
+      cmcd: reports(session, () => {
+        const told = { ltc: hls.latency > 0 ? 1000 * hls.latency : null, msd: startup_ms };
+        startup_ms = null; // once
+        return told;
+      }),
     });
     // Further behind than ten segments it jumps. Given above, it would ask for a distance to stay at, too.
     hls.config.liveMaxLatencyDurationCount = 10;
@@ -135,12 +143,38 @@ function playWithHls(session) {
       note("error", { type: error.type, details: error.details, fatal: error.fatal, status: error.response?.code });
       if (error.response?.code === 403) return finish("refused");
       if (!error.fatal) return;
+      if (error.details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) return finish("unsupported");
       if (error.type === Hls.ErrorTypes.MEDIA_ERROR && mended++ < 3) return hls.recoverMediaError();
       finish(error.details);
     });
     hls.loadSource(session);
     hls.attachMedia(video);
   });
+}
+
+/**
+ * What hls.js tells the relay of itself: its state whenever that changes, errors, and every half a minute how it is (CMCD,
+ * relay/docs/players.md). What it does not know itself goes with it: how far behind it is, and how long it took to begin.
+ */
+function reports(session, more) {
+  const { search } = new URL(session);
+  return {
+    version: 2,
+    includeKeys: [], // the requests for the stream itself carry nothing
+    eventTargets: [
+      {
+        url: new URL(`cmcd${search}`, session).href,
+        events: ["ps", "e", "t"],
+        interval: 30,
+        includeKeys: ["bl", "ec", "sid", "sta", "v"],
+      },
+    ],
+    loader({ url, method, headers, body }) {
+      const words = Object.entries(more()).filter(([, ms]) => ms !== null);
+      const text = words.map(([key, ms]) => `,${key}=${Math.round(ms)}`).join("");
+      return fetch(url, { method, headers, body: body.replace(/\n$/, `${text}\n`), credentials: "omit", keepalive: true });
+    },
+  };
 }
 
 /**
@@ -234,6 +268,7 @@ async function main() {
     if (status.dataset.state !== "live") say("connecting");
     const why = await play(session);
     note("stopped", why);
+    if (why === "unsupported") return say(why);
     await pause(RETRY_MS[0]);
   }
 }

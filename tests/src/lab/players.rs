@@ -86,6 +86,18 @@ impl Player {
     /// # Errors
     /// An unknown name, or a program that cannot be started.
     pub fn start(name: &str, url: &str) -> Result<Player> {
+        Player::with(name, url, None)
+    }
+
+    /// Starts a web player on a session's playlist that tells the relay of itself, and every so many seconds how it is.
+    ///
+    /// # Errors
+    /// An unknown name, or a program that cannot be started.
+    pub fn telling(name: &str, url: &str, every_s: u32) -> Result<Player> {
+        Player::with(name, url, Some(every_s))
+    }
+
+    fn with(name: &str, url: &str, every_s: Option<u32>) -> Result<Player> {
         ensure!(ALL.contains(&name), "{name:?} is none of {ALL:?}");
         let home = tempfile::Builder::new().prefix("releve-player-").tempdir()?;
         let notes: Arc<Mutex<Notes>> = Arc::default();
@@ -142,6 +154,7 @@ impl Player {
             _ => {
                 let mut node = Command::new("node");
                 node.arg(crate::root().join("tests/browser/players.mjs")).args([name, url]);
+                node.args(every_s.map(|seconds| seconds.to_string()));
                 node
             }
         };

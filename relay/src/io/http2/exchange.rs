@@ -5,7 +5,7 @@
 
 use super::Common;
 use crate::http1::coding::takes_gzip;
-use crate::http1::request::{ACCESS_TOKEN, FIELDS_MAX, TARGET_BYTES_MAX};
+use crate::http1::request::{ACCESS_TOKEN, BODY_BYTES_MAX, FIELDS_MAX, TARGET_BYTES_MAX, is_cmcd};
 use crate::http1::{Malformed, Method, Outcome, Rendered, Request, Stamp};
 use crate::node::{Answer, Reply, Step, now_unix_s};
 use crate::route::cookie;
@@ -19,7 +19,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bytes of a body in one frame: with the frame's head they fill one TLS record.
 const FRAME_BYTES: usize = (16 << 10) - 9;
@@ -43,8 +43,20 @@ pub(super) async fn exchange(
     asked: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Done {
-    let (head, body) = asked.into_parts();
-    let reply = match request(&head, !body.is_end_stream(), common.source) {
+    let (head, mut body) = asked.into_parts();
+    let posted = match head.method {
+        http::Method::POST => match timeout(common.patience.head, whole(&mut body)).await {
+            Ok(Ok(posted)) => posted.map(Some),
+            Ok(Err(_)) | Err(_) => return Done::Cancelled, // taken back, or as good as that
+        },
+        _ => Ok(None),
+    };
+    let has_body = !body.is_end_stream();
+    let request = match &posted {
+        Ok(posted) => request(&head, has_body, posted.as_deref(), common.source),
+        Err(malformed) => Err(*malformed),
+    };
+    let reply = match request {
         Ok(request) => tokio::select! {
             biased;
             _ = poll_fn(|context| respond.poll_reset(context)) => return Done::Cancelled,
@@ -56,15 +68,34 @@ pub(super) async fn exchange(
             Answer::bare(malformed.status()).into()
         }
     };
-    drop(body); // nobody reads it
+    drop(body); // nobody reads on
     if reply.is_of_session() {
         common.prove();
     }
     say(&common, &mut respond, reply, head.method == http::Method::HEAD).await
 }
 
-/// What a head asks for, as strictly as over HTTP/1.1.
-fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, Malformed> {
+/// All of a body, as far as there is room for it.
+async fn whole(body: &mut RecvStream) -> Result<Result<Bytes, Malformed>, h2::Error> {
+    let mut whole = Vec::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
+        if whole.len() + chunk.len() > BODY_BYTES_MAX {
+            return Ok(Err(Malformed::BodyTooLong));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(Ok(whole.into()))
+}
+
+/// What a head asks for, as strictly as over HTTP/1.1. `posted`: the body of a POST.
+fn request<'a>(
+    head: &'a Parts,
+    has_body: bool,
+    posted: Option<&'a [u8]>,
+    source: IpAddr,
+) -> Result<Request<'a>, Malformed> {
     let fields = &head.headers;
     if fields.len() > FIELDS_MAX {
         return Err(Malformed::TooManyFields);
@@ -72,7 +103,8 @@ fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, 
     if fields.contains_key(header::EXPECT) {
         return Err(Malformed::Expectation);
     }
-    if has_body || fields.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0") {
+    let announced = || fields.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
+    if posted.is_none() && (has_body || announced()) {
         return Err(Malformed::Body);
     }
     let target = head.uri.path_and_query().map_or("*", |target| target.as_str());
@@ -88,6 +120,7 @@ fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, 
             http::Method::GET => Method::Get,
             http::Method::HEAD => Method::Head,
             http::Method::OPTIONS => Method::Options,
+            http::Method::POST => Method::Post,
             _ => Method::Other,
         },
         target: target.as_bytes(),
@@ -101,6 +134,8 @@ fn request(head: &Parts, has_body: bool, source: IpAddr) -> Result<Request<'_>, 
         access_token: only(fields, HeaderName::from_static(ACCESS_TOKEN)).map(HeaderValue::as_bytes),
         authorization: only(fields, header::AUTHORIZATION).map(HeaderValue::as_bytes),
         user_agent: only(fields, header::USER_AGENT).map(HeaderValue::as_bytes),
+        body: posted,
+        is_cmcd: only(fields, header::CONTENT_TYPE).is_some_and(|named| is_cmcd(named.as_bytes())),
         forwarded_for: None, // proxies that speak of many viewers are not offered HTTP/2
         source: Some(source),
     })
