@@ -1,7 +1,7 @@
 //! Two publishers of one feed, made one: whichever says a thing first says it.
 //!
 //! An encoder that sends its feed twice (primary and backup) gives both connections the same messages with the same
-//! timestamps, one of them later than the other. Of each track, video and each of audio, a message goes on if it lies beyond all that
+//! timestamps, one of them later than the other. Of each track, of video and of audio, a message goes on if it lies beyond all that
 //! went on before it, whoever sends it; so the loss of either connection makes no hole, no duplicate and no step in time.
 //! In: messages of the connections, in the order in which they came. Out: [`Taken`]. Pure.
 //!
@@ -185,8 +185,8 @@ impl Merge {
         Taken::Anew(all)
     }
 
-    /// Whether what waits of a connection begins no later than what went on ends, on each track that there is. Of a further audio
-    /// track nothing need wait: it may have ended.
+    /// Whether what waits of a connection begins no later than what went on ends, on each track that there is. Of a further track
+    /// nothing need wait: it may have ended.
     fn overlaps(&self, source: &Source) -> bool {
         self.marks.iter().any(Option::is_some)
             && self.marks.iter().zip(source.from).enumerate().all(|(track, (mark, from))| {

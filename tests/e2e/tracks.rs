@@ -1,4 +1,5 @@
-//! A publish with two audio tracks: each is a rendition of its own, through the relay, as it was sent.
+//! A publish with two audio tracks, and one with two encodings of the picture: each is a rendition or a variant of its own, through
+//! the relay, as it was sent.
 
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -6,6 +7,9 @@ use std::time::Duration;
 use tests::flv::Feed;
 use tests::steady::{self, Steady};
 use tests::{Cluster, Mark, Viewer, decode, feed, http};
+
+/// Pictures a second of the feed.
+const RATE: usize = 30;
 
 /// Pitch of the second track, in Hz; the first one's is 220, with a beep of 880 each second.
 const PITCH: u32 = 1_000;
@@ -77,6 +81,85 @@ fn a_second_audio_track_is_a_rendition_of_its_own() -> Result<()> {
         let answer = http::get(&url)?;
         ensure!(answer.status == 404 || answer.status == 403, "{} to a stranger", answer.status);
     }
+    drop(publisher);
+    Ok(())
+}
+
+/// The feed with a second encoding of its picture, at a quarter of the size and with the same key frames.
+fn with_smaller(cluster: &Cluster) -> Result<Feed> {
+    let path = feed::path(feed::SMALL)?;
+    let mut feed = Feed::parse(&std::fs::read(&path)?)?;
+    let keys: Vec<usize> =
+        feed.video.iter().enumerate().filter(|(_, unit)| unit.key).map(|(at, _)| at).collect();
+    let file = cluster.dir().join("smaller.flv");
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(&path).args(["-an", "-vf", "scale=320:180"]);
+    ffmpeg.args(["-c:v", "libx264", "-profile:v", "baseline", "-preset", "veryfast", "-b:v", "200k"]);
+    ffmpeg.args(["-sc_threshold", "0", "-g", "60", "-keyint_min", "60", "-fps_mode", "passthrough"]);
+    ensure!(ffmpeg.arg(&file).status()?.success(), "ffmpeg makes no second encoding");
+    let mut other = Feed::parse(&std::fs::read(file)?)?;
+    let smaller_keys = other.video.iter().enumerate().filter(|(_, unit)| unit.key).map(|(at, _)| at);
+    ensure!(keys.iter().copied().eq(smaller_keys) && other.video.len() == feed.video.len(), "{keys:?}");
+    // Picture for picture at the same time, as an encoder with one clock has them: neither has B-frames.
+    for (one, other) in feed.video.iter().zip(&mut other.video) {
+        ensure!((one.cts_ms, other.cts_ms) == (0, 0) && one.dts_ms.abs_diff(other.dts_ms) < 100, "{other:?}");
+        other.dts_ms = one.dts_ms;
+    }
+    (feed.smaller_avcc, feed.smaller) = (other.avcc, other.video);
+    Ok(feed)
+}
+
+/// A second encoding of an unmarked stream: a variant with the same numbers, parts and dates, picture by picture what was sent, and
+/// a player that chooses it plays it.
+#[test]
+fn a_second_encoding_is_a_variant_of_its_own() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    let feed = with_smaller(&cluster)?;
+    let key = cluster.add_stream("ladder", Mark::Off)?;
+    let to = cluster.ingest.port("rtmp")?;
+    let mut socket = steady::connect(to, 0)?;
+    steady::begin(&mut socket, to, &key, &feed)?;
+    let mut publisher = Steady::begun(socket, &feed)?;
+    let url = cluster.mint("ladder", "alice", 600)?.remove(0);
+    let mut viewer = Viewer::enter_when_live(&url, Duration::from_secs(20))?;
+    let [(attributes, uri)] = &viewer.index.others[..] else { anyhow::bail!("{:?}", viewer.index) };
+    ensure!(uri == "video2.m3u8" && attributes.contains("RESOLUTION=320x180,"), "{attributes}");
+    viewer.follow_until(5, Duration::from_secs(30))?;
+    publisher.check_alive()?;
+    viewer.verdict()?;
+
+    let [video, _, smaller] = &viewer.tracks[..] else { anyhow::bail!("{} playlists", viewer.tracks.len()) };
+    let common: Vec<u64> =
+        video.listed().keys().copied().filter(|number| smaller.listed().contains_key(number)).collect();
+    ensure!(common.len() >= 5, "the same numbers in both: {common:?}");
+    for number in &common {
+        let (one, other) = (&video.listed()[number], &smaller.listed()[number]);
+        let of =
+            |listed: &tests::hls::Listed| (listed.duration_10us, listed.date_ms_of_day, listed.discontinuity);
+        ensure!(of(one) == of(other), "segment {number}: {one:?} {other:?}");
+    }
+    for (track, sent) in [(0, &feed.video), (2, &feed.smaller)] {
+        let went: Vec<_> =
+            viewer.recording(track)?.samples()?.into_iter().map(|sample| sample.data).collect();
+        let sent: Vec<_> = sent.iter().map(|unit| unit.data.clone()).collect();
+        let rounds = [&sent[..], &sent, &sent, &sent].concat();
+        ensure!(rounds.windows(went.len()).any(|window| window == went), "not the {} pictures", went.len());
+        let file = viewer.recording(track)?.save(cluster.dir(), &format!("{track}.mp4"))?;
+        decode::silently(&file)?;
+        ensure!(decode::pictures(&file)?.len() == went.len(), "pictures of {track}");
+    }
+    // A player that reads the multivariant playlist and takes the second variant has pictures of its size.
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "error", "-select_streams", "v", "-show_entries", "stream=width,height"]);
+    ffprobe.args(["-of", "csv=p=0"]);
+    let said = ffprobe.arg(&viewer.index_url).output()?;
+    let said = String::from_utf8(said.stdout)?;
+    ensure!(said.contains("640,360") && said.contains("320,180"), "{said}");
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-i", &viewer.index_url, "-map", "0:v:1", "-frames:v"]);
+    let out = ffmpeg.args([&(2 * RATE).to_string(), "-f", "framemd5", "-"]).output()?;
+    let rows = String::from_utf8(out.stdout)?.lines().filter(|line| !line.starts_with('#')).count();
+    ensure!(out.status.success() && rows == 2 * RATE, "{rows}: {}", String::from_utf8_lossy(&out.stderr));
     drop(publisher);
     Ok(())
 }

@@ -23,6 +23,10 @@ pub struct Feed {
     pub second_asc: Vec<u8>,
     /// AAC frames of it.
     pub second: Vec<Unit>,
+    /// AVCDecoderConfigurationRecord of a second encoding of the picture; empty where there is none.
+    pub smaller_avcc: Vec<u8>,
+    /// Pictures of it.
+    pub smaller: Vec<Unit>,
 }
 
 /// One access unit.

@@ -9,9 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Index {
     /// URI of the first variant's playlist.
     pub main: String,
+    /// Attributes and URI of each other one on the same pathway.
+    pub others: Vec<(String, String)>,
     /// Name and URI of each audio rendition that is a playlist of its own.
     pub audio: Vec<(String, String)>,
-    /// Its `CODECS`.
+    /// `CODECS` of the first variant.
     pub codecs: String,
 }
 
@@ -154,14 +156,16 @@ impl Parts {
 }
 
 impl Index {
-    /// Reads a multivariant playlist with one variant; of one that is there by several pathways the first.
+    /// Reads a multivariant playlist: the first variant, and what others there are; of one that is there by several pathways the
+    /// first.
     ///
     /// # Errors
     /// Says what is missing.
     pub fn parse(text: &str) -> Result<Index> {
         let mut lines = text.lines();
         ensure!(lines.next() == Some("#EXTM3U"), "no #EXTM3U");
-        let (mut audio, mut codecs, mut main) = (Vec::new(), None, None);
+        let (mut audio, mut variants): (_, Vec<(String, String)>) = (Vec::new(), Vec::new());
+        let mut attributes = None;
         for line in lines {
             let (tag, value) = line.split_once(':').unwrap_or((line, ""));
             match tag {
@@ -171,14 +175,19 @@ impl Index {
                     let known = |name: &String| audio.iter().any(|(other, _)| other == name);
                     audio.extend(rendition.filter(|(name, _)| !known(name)));
                 }
-                "#EXT-X-STREAM-INF" => codecs = codecs.or(quoted(value, "CODECS")),
+                "#EXT-X-STREAM-INF" => attributes = Some(value.to_owned()),
                 _ if line.starts_with('#') || line.is_empty() => {
                     bail!("a line that is not expected: {line:?}")
                 }
-                _ => main = main.or(Some(line.to_owned())),
+                _ => variants.push((attributes.take().context("a URI without attributes")?, line.to_owned())),
             }
         }
-        Ok(Index { main: main.context("no variant")?, audio, codecs: codecs.context("no CODECS")? })
+        ensure!(attributes.is_none() && !variants.is_empty(), "no variant");
+        let (first, main) = variants.remove(0);
+        let pathway = quoted(&first, "PATHWAY-ID");
+        variants.retain(|(attributes, _)| quoted(attributes, "PATHWAY-ID") == pathway);
+        let codecs = quoted(&first, "CODECS").context("no CODECS")?;
+        Ok(Index { main, others: variants, audio, codecs })
     }
 }
 
@@ -260,5 +269,11 @@ mod tests {
         let index = index.unwrap();
         let audio = [("a,b=c".to_owned(), "audio.m3u8".to_owned())];
         assert_eq!((index.main.as_str(), &index.audio[..]), ("video.m3u8", &audio[..]));
+        let two = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=2,CODECS=\"x\",PATHWAY-ID=\"a\"\nvideo.m3u8\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"y\",PATHWAY-ID=\"a\"\nvideo2.m3u8\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=2,CODECS=\"x\",PATHWAY-ID=\"b\"\nb-video.m3u8\n";
+        let two = Index::parse(two).unwrap();
+        assert_eq!((two.main.as_str(), two.codecs.as_str()), ("video.m3u8", "x"));
+        assert_eq!(two.others.iter().map(|(_, uri)| uri.as_str()).collect::<Vec<_>>(), ["video2.m3u8"]);
     }
 }

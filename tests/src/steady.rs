@@ -179,6 +179,9 @@ pub fn step(socket: &mut TcpStream, to: SocketAddr, key: &str, feed: &Feed, step
         _ => {
             let video = video_head(feed, 0, true, 0);
             message(&mut out, 6, VIDEO, 1, 0, &[&video[..], &feed.avcc].concat());
+            if !feed.smaller_avcc.is_empty() {
+                message(&mut out, 6, VIDEO, 1, 0, &smaller(true, 0, &feed.smaller_avcc));
+            }
             message(&mut out, 5, AUDIO, 1, 0, &[&audio_head(feed, 0)[..], &feed.asc].concat());
             if !feed.second_asc.is_empty() {
                 message(&mut out, 5, AUDIO, 1, 0, &second(0, &feed.second_asc));
@@ -200,6 +203,10 @@ impl Reel {
         for unit in &feed.video {
             let head = video_head(feed, 1, unit.key, unit.cts_ms);
             messages.push((unit.dts_ms, 6, VIDEO, [&head[..], &unit.data].concat()));
+        }
+        for unit in &feed.smaller {
+            let timed = [&unit.cts_ms.to_be_bytes()[1..], &unit.data].concat();
+            messages.push((unit.dts_ms, 6, VIDEO, smaller(unit.key, 1, &timed)));
         }
         for unit in &feed.audio {
             messages.push((unit.dts_ms, 5, AUDIO, [&audio_head(feed, 1)[..], &unit.data].concat()));
@@ -281,6 +288,11 @@ fn audio_head(feed: &Feed, packet: u8) -> Vec<u8> {
 /// track, by its id.
 fn second(packet: u8, data: &[u8]) -> Vec<u8> {
     [&[0x95, packet][..], b"mp4a\x01", data].concat()
+}
+
+/// The same of a second encoding of the picture.
+fn smaller(key: bool, packet: u8, data: &[u8]) -> Vec<u8> {
+    [&[if key { 0x96 } else { 0xa6 }, packet][..], b"avc1\x01", data].concat()
 }
 
 /// A message in chunks: the first with all of its header, the others with none.

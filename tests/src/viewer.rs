@@ -21,7 +21,7 @@ pub struct Viewer {
     pub index_url: String,
     /// What it says.
     pub index: Index,
-    /// What was recorded so far: the main track, and each of audio that is apart.
+    /// What was recorded so far: the main track, each of audio that is apart, and each other variant.
     pub tracks: Vec<Track>,
 }
 
@@ -64,6 +64,9 @@ impl Viewer {
         let mut tracks = vec![Track::of("video", http::join(&index_url, &index.main)?)];
         for (name, uri) in &index.audio {
             tracks.push(Track::of(&name.to_lowercase(), http::join(&index_url, uri)?));
+        }
+        for (_, uri) in &index.others {
+            tracks.push(Track::of(uri.trim_end_matches(".m3u8"), http::join(&index_url, uri)?));
         }
         Ok(Viewer { index_url, index, tracks })
     }

@@ -20,5 +20,5 @@ pub use name::{RunId, StreamName};
 pub use releve_watermark::object::{self, Object, Pair};
 pub use run::Run;
 pub use signals::Signals;
-pub use track::{AudioTrack, Track};
+pub use track::{AudioTrack, Encoding, Track};
 pub use window::Snapshot;

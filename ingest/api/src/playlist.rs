@@ -8,7 +8,7 @@ mod mpeg_ts;
 pub use mpeg_ts::{MPEG_TS, mpeg_ts};
 
 use crate::content_key::SegmentKey;
-use crate::track::{AUDIO_TRACKS_MAX, Track};
+use crate::track::{AUDIO_TRACKS_MAX, ENCODINGS_MAX, Track};
 use crate::window::{Part, Segment, Snapshot, TICKS_PER_SECOND, TrackInfo};
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -34,16 +34,19 @@ pub fn media_name(track: Track) -> &'static str {
         "audio7.m3u8",
         "audio8.m3u8",
     ];
+    const ENCODINGS: [&str; ENCODINGS_MAX] = ["video2.m3u8", "video3.m3u8", "video4.m3u8", "video5.m3u8"];
     match track {
         Track::Video => "video.m3u8",
         Track::Audio(track) => AUDIO[track.id()],
+        Track::Encoding(encoding) => ENCODINGS[encoding.index()],
     }
 }
 
 /// The multivariant playlist; `None` before the first segment.
 ///
 /// Each audio track is a rendition of one group. Players begin with the first; further ones have no language to be chosen
-/// by, so only a viewer chooses them (RFC 8216bis §4.4.6.1).
+/// by, so only a viewer chooses them (RFC 8216bis §4.4.6.1). Each encoding of the picture is a variant, the picture itself the
+/// first.
 pub fn index(snapshot: &Snapshot) -> Option<String> {
     snapshot.segments.last()?;
     let video = snapshot.tracks.iter().find(|info| info.track == Track::Video);
@@ -59,8 +62,14 @@ pub fn index(snapshot: &Snapshot) -> Option<String> {
     for info in audio.iter().filter(|_| grouped) {
         rendition(&mut out, info, main);
     }
-    stream_inf(&mut out, video, &audio, if grouped { ",AUDIO=\"audio\"" } else { "" });
+    let more = if grouped { ",AUDIO=\"audio\"" } else { "" };
+    stream_inf(&mut out, video, &audio, more);
     out.extend([media_name(main.track), "\n"]);
+    let encodings = snapshot.tracks.iter().filter(|info| matches!(info.track, Track::Encoding(_)));
+    for info in encodings {
+        stream_inf(&mut out, Some(info), &audio, more);
+        out.extend([media_name(info.track), "\n"]);
+    }
     Some(out)
 }
 
@@ -84,7 +93,7 @@ fn rendition(out: &mut String, info: &TrackInfo, main: &TrackInfo) {
     out.push('\n');
 }
 
-/// The `EXT-X-STREAM-INF` line: of the picture, where there is one, with whichever audio track is the largest.
+/// The `EXT-X-STREAM-INF` line: of an encoding of the picture, where there is one, with whichever audio track is the largest.
 fn stream_inf(out: &mut String, video: Option<&TrackInfo>, audio: &[&TrackInfo], more: &str) {
     let sum = |of: fn(&TrackInfo) -> u64| {
         let largest = audio.iter().map(|info| of(info)).max().unwrap_or(0);
@@ -583,6 +592,25 @@ mod tests {
              #EXT-X-STREAM-INF:BANDWIDTH=3000,AVERAGE-BANDWIDTH=900,CODECS=\"mp4a.40.2,Opus\",AUDIO=\"audio\"\naudio.m3u8\n";
         let text = index(&sound).unwrap();
         assert!(text.ends_with(ends), "the variant is the first one itself: {text}");
+    }
+
+    #[test]
+    fn every_encoding_of_the_picture_is_a_variant_with_the_same_sound() {
+        let third = Track::of_video(2).unwrap();
+        let mut all = snapshot((1..=3).map(|number| segment(number, 0, "a")).collect());
+        all.segments.iter_mut().for_each(|segment| segment.tracks.push(entry(third, "b")));
+        let small = TrackInfo { width: 640, height: 360, peak_bps: 300, mean_bps: 200, ..info(Track::Video) };
+        all.tracks.push(TrackInfo { track: third, codec: "avc1.64001e".into(), millihertz: 0, ..small });
+        let ends = "CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO=\"audio\"\nvideo.m3u8\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=1300,AVERAGE-BANDWIDTH=1100,CODECS=\"avc1.64001e,mp4a.40.2\",\
+             RESOLUTION=640x360,AUDIO=\"audio\"\nvideo3.m3u8\n";
+        let text = index(&all).unwrap();
+        assert!(text.ends_with(ends), "{text}");
+        assert_eq!(text.matches("TYPE=AUDIO").count(), 1);
+        let [own, first] = [third, Track::Video].map(|track| media(&all, track).unwrap());
+        let as_first =
+            first.replace("video/", "video3/").replace("init-000000000000000a", "init-000000000000000b");
+        assert_eq!(own, as_first, "numbers, dates and durations are the same");
     }
 
     #[test]

@@ -7,13 +7,15 @@
 //! configuration that is the first IDR picture, and audio from before it is dropped; without one it is the first audio
 //! frame, once `ALONE_MS` of audio came alone. That unit lands on the tick the feed was given, whatever its timestamp.
 //!
-//! **Tracks.** One of video, and of audio up to `AUDIO_TRACKS_MAX`. Nothing that is wrong with a further audio track ends the publish,
-//! or holds the first one up: what cannot be read of it is left out and counted.
+//! **Tracks.** The picture, of it up to `ENCODINGS_MAX` further encodings, and of audio up to `AUDIO_TRACKS_MAX`. Nothing that is
+//! wrong with a further track ends the publish, or holds the first one up: what cannot be read of it is left out and counted. A
+//! further encoding is on the clock of the picture, and leaves no trace in it.
 //!
 //! **Trust.** The NAL units say what is an IDR picture, not the FLV key flag; of HEVC every picture that decoding may begin
 //! with counts as one, as it does to those who write such streams, and of AV1 a key frame that is shown. After an error, a changed configuration or a
 //! missing start the feed waits for the next IDR picture, since the ones between refer to what is not there.
 
+mod encoding;
 mod sound;
 mod walk;
 
@@ -25,8 +27,9 @@ use crate::saved::{self, SavedError};
 use crate::timeline::{Event, Timeline};
 use crate::unit::{AccessUnit, AudioConfig, Piece, Unit, VideoCoding, VideoConfig};
 use bytes::Bytes;
+use encoding::Beside;
 use ingest_api::Track;
-use ingest_api::track::AUDIO_TRACKS_MAX;
+use ingest_api::track::{AUDIO_TRACKS_MAX, ENCODINGS_MAX};
 use serde::{Deserialize, Serialize};
 use sound::Waiting;
 use std::collections::VecDeque;
@@ -107,8 +110,8 @@ pub enum Note {
     Time(Event),
     /// The feed began: which track landed on the start tick.
     Started(Track),
-    /// The publisher sends a track that is left out: a further one of video; of audio, one of an id, a coding or a configuration
-    /// that is not published.
+    /// The publisher sends something of a further track that is left out: one of an id, a coding or a configuration that is not
+    /// published, or a unit that cannot be read. Noted once for pictures and once for sound.
     LeftOut(Track),
 }
 
@@ -123,7 +126,7 @@ pub struct Counts {
     pub dropped: u64,
     /// Messages without use here.
     pub ignored: u64,
-    /// Units of video tracks beyond the first.
+    /// What was left out of further encodings of the picture.
     pub further_video: u64,
     /// What was left out of further audio tracks.
     pub further_audio: u64,
@@ -136,6 +139,8 @@ pub struct Feed {
     video: Option<Arc<VideoConfig>>,
     /// By the tracks' ids.
     audio: [Option<Arc<AudioConfig>>; AUDIO_TRACKS_MAX],
+    /// By their places in `Encoding::ALL`.
+    encodings: [Beside; ENCODINGS_MAX],
     started: bool,
     needs_idr: bool,
     /// Audio before the start.
@@ -152,6 +157,7 @@ impl Feed {
             timeline: Timeline::start(start_90k),
             video: None,
             audio: Default::default(),
+            encodings: Default::default(),
             started: false,
             needs_idr: true,
             waiting: VecDeque::new(),
@@ -172,7 +178,7 @@ impl Feed {
                 self.counts.ignored += 1;
                 Ok(Vec::new())
             }
-            Kind::Video => self.video(timestamp_ms, payload).inspect_err(|_| self.needs_idr = true),
+            Kind::Video => self.video(timestamp_ms, payload),
             Kind::Audio => self.audio(timestamp_ms, payload),
         }
     }
@@ -209,17 +215,33 @@ impl Feed {
             VideoCoding::H264 | VideoCoding::Hevc => matches!(video.length_size, 1 | 2 | 4),
             VideoCoding::Av1 => video.length_size == 0,
         };
-        if !feed.video.as_ref().is_none_or(sane) {
+        let mut configs =
+            feed.encodings.iter().filter_map(|beside| beside.config.as_ref()).chain(&feed.video);
+        if !configs.all(sane) {
             return fault("a NAL length size");
         }
         Ok(feed)
     }
 
     fn video(&mut self, timestamp_ms: u32, payload: Bytes) -> Result<Vec<Unit>, FeedError> {
-        let (read, left_out) =
-            Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source })?;
+        let parsed = Video::parse(payload).map_err(|source| FeedError::Flv { timestamp_ms, source });
+        let (read, left_out) = parsed.inspect_err(|_| self.needs_idr = true)?;
         self.left_out(Track::Video, left_out);
-        match read {
+        let mut units = Vec::new();
+        for (track, video) in read {
+            match track {
+                Track::Encoding(encoding) => self.of_encoding(encoding, timestamp_ms, video, &mut units),
+                _ => {
+                    units.extend(self.of_picture(timestamp_ms, video).inspect_err(|_| self.needs_idr = true)?)
+                }
+            }
+        }
+        Ok(units)
+    }
+
+    /// What a message has of the picture itself.
+    fn of_picture(&mut self, timestamp_ms: u32, video: Video) -> Result<Vec<Unit>, FeedError> {
+        match video {
             Video::Config { coding, record } => {
                 if self.video.as_ref().is_some_and(|now| now.coding == coding && now.record == record) {
                     return Ok(Vec::new());
@@ -244,7 +266,7 @@ impl Feed {
     /// Counts what is left out, and notes it once a kind.
     fn left_out(&mut self, track: Track, units: u64) {
         let count = match track {
-            Track::Video => &mut self.counts.further_video,
+            Track::Video | Track::Encoding(_) => &mut self.counts.further_video,
             Track::Audio(_) => &mut self.counts.further_audio,
         };
         let is_new = *count == 0 && units > 0;

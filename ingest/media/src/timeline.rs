@@ -94,11 +94,18 @@ impl Timeline {
         self.clocks[track.index()] = Some(clock);
         Stamp { time_90k: clock.last_90k, event }
     }
+
+    /// Where a timestamp lies on the clock of a track, which does not hear of it; `None` without such a clock, and on another one.
+    pub fn beside(&self, track: Track, timestamp_ms: u32) -> Option<i64> {
+        let clock = self.clocks[track.index()].as_ref()?;
+        let (clock, ms) = beside(std::iter::once(clock), timestamp_ms)?;
+        Some(at(ms, clock.offset_90k))
+    }
 }
 
 fn usual_step(track: Track) -> i64 {
     match track {
-        Track::Video => VIDEO_STEP_90K,
+        Track::Video | Track::Encoding(_) => VIDEO_STEP_90K,
         Track::Audio(_) => AUDIO_STEP_90K,
     }
 }
@@ -221,6 +228,19 @@ mod tests {
         let audio = timeline.push(AUDIO, 10);
         assert_eq!(audio.time_90k, 90 * 90, "10 ms after the video of the new clock");
         assert_eq!(timeline.push(Video, 40), Stamp { time_90k: 120 * 90, event: None });
+    }
+
+    #[test]
+    fn a_guest_of_a_clock_is_where_the_track_would_be_and_leaves_no_trace() {
+        let mut timeline = Timeline::start(900_000);
+        assert_eq!(timeline.beside(Video, 5_000), None);
+        timeline.push(Video, u32::MAX - 9);
+        let before = timeline.clone();
+        assert_eq!(timeline.beside(Video, u32::MAX - 9), Some(900_000));
+        assert_eq!(timeline.beside(Video, 23), Some(900_000 + 33 * 90), "through the wrap");
+        assert_eq!([991, 1_000_000].map(|ms| timeline.beside(Video, ms)), [None; 2], "over a second away");
+        assert_eq!(timeline.beside(AUDIO, 23), None);
+        assert_eq!(timeline, before);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The values that flow between the feed, the marker and the segmenter. Pure data. Times are 90 kHz ticks of the run.
 
 use bytes::Bytes;
-use ingest_api::AudioTrack;
 use ingest_api::window::Gop;
+use ingest_api::{AudioTrack, Encoding};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -32,6 +32,10 @@ pub enum Unit {
     Video(AccessUnit),
     /// A coded audio frame.
     Audio(AudioFrame),
+    /// From here on this further encoding of the picture looks like this.
+    EncodingConfig(Encoding, Arc<VideoConfig>),
+    /// A picture of a further encoding.
+    Encoding(Encoding, AccessUnit),
 }
 
 /// How pictures are coded.

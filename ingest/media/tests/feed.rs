@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // a test says what it expects by failing loudly, its helpers too
 
 use bytes::Bytes;
-use ingest_api::{AudioTrack, Track};
+use ingest_api::{AudioTrack, Encoding, Track};
 use media::feed::{Feed, FeedError, Kind, NalFault, Note};
 use media::timeline::Event;
 use media::unit::Unit;
@@ -33,6 +33,8 @@ fn shape(units: &[Unit]) -> Vec<(char, i64)> {
         Unit::AudioConfig(..) => ('A', 0),
         Unit::Video(unit) => (if unit.idr { 'i' } else { 'p' }, unit.dts_90k / 90),
         Unit::Audio(frame) => ('a', frame.time_90k / 90),
+        Unit::EncodingConfig(..) => ('E', 0),
+        Unit::Encoding(_, unit) => (if unit.idr { 'j' } else { 'q' }, unit.dts_90k / 90),
     };
     units.iter().map(one).collect()
 }
@@ -200,9 +202,98 @@ fn what_is_wrong_with_a_further_track_is_left_out_and_noted_once() {
     // The same of the first is the publisher's to hear.
     assert!(feed.push(Audio, 40, track(0, 0, b"fLaC", b"x")).is_err());
     assert!(feed.push(Audio, 40, track(0, 1, b"mp4a", &large)).is_err());
-    let other = Bytes::from_static(b"\x96\x03hvc1\x01nal");
-    assert_eq!(feed.push(Video, 40, other), Ok(vec![]));
-    assert_eq!((feed.counts().further_video, feed.take_notes()), (1, vec![Note::LeftOut(Track::Video)]));
+}
+
+/// A message with one encoding of the picture: packet type 0 is its configuration, 3 a picture.
+fn encoding(id: u8, packet: u8, data: &[u8]) -> Bytes {
+    [&[0x96, packet][..], b"avc1", &[id], data].concat().into()
+}
+
+fn further(id: u8, nal: u8) -> Bytes {
+    encoding(id, 3, &[0, 0, 0, 2, nal, 0x88])
+}
+
+#[test]
+fn further_encodings_go_on_beside_the_picture_and_on_its_clock() {
+    let avcc = hex::decode(AVCC).unwrap();
+    let (mut feed, units) = feed(
+        900_000,
+        &[
+            (Video, 5_000, encoding(1, 0, &avcc)),
+            (Video, 5_000, further(1, 0x65)),
+            (Video, 5_000, video_config()),
+            (Video, 5_000, encoding(2, 0, &avcc)),
+            (Video, 5_000, encoding(2, 0, &avcc)),
+            (Video, 5_000, picture(0x65, true)),
+            (Video, 5_000, further(2, 0x65)),
+            (Video, 5_000, further(1, 0x41)),
+            (Video, 5_033, further(2, 0x41)),
+            (Video, 5_033, picture(0x41, false)),
+            (Video, 5_067, further(1, 0x65)),
+            (Video, 9_000, further(2, 0x41)),
+            (Video, 5_067, further(2, 0x41)),
+            (Video, 5_067, picture(0x41, false)),
+        ],
+    );
+    let expected = [
+        ('E', 0),
+        ('V', 0),
+        ('E', 0),
+        ('i', 10_000),
+        ('j', 10_000),
+        ('q', 10_033),
+        ('p', 10_033),
+        ('j', 10_067),
+        ('p', 10_067),
+    ];
+    assert_eq!(
+        units, expected,
+        "nothing before the picture, nothing behind a hole, nothing on another clock"
+    );
+    assert_eq!((feed.counts().dropped, feed.counts().further_video, feed.counts().jumps), (4, 0, 0));
+    let many = [
+        &[0x96, 0x13][..],
+        b"avc1\x02\0\0\x06",
+        &[0, 0, 0, 2, 0x65, 0x88],
+        b"\0\0\0\x06",
+        &[0, 0, 0, 2, 0x41, 0x88],
+    ];
+    let units = feed.push(Video, 5_100, many.concat().into()).unwrap();
+    assert_eq!(shape(&units), [('p', 10_100), ('j', 10_100)], "the picture first");
+    let Unit::Encoding(of, _) = &units[1] else { panic!("{units:?}") };
+    assert_eq!(Encoding::new(2), Some(*of));
+    assert_eq!(Feed::restore(&feed.snapshot()), Ok(feed));
+}
+
+#[test]
+fn what_is_wrong_with_a_further_encoding_is_left_out_and_the_picture_goes_on() {
+    let (mut feed, _) = feed(0, &[(Video, 0, video_config()), (Video, 0, picture(0x65, true))]);
+    feed.take_notes();
+    let avcc = hex::decode(AVCC).unwrap();
+    let large = [&[0, 0, 0, 2, 0x65, 0x88][..], &vec![0; media::feed::ACCESS_UNIT_BYTES_MAX]].concat();
+    for (message, left_out, dropped) in [
+        (encoding(5, 0, &avcc), 1, 0),
+        (Bytes::from_static(b"\x96\x03vp09\x01x"), 1, 0),
+        (further(1, 0x65), 0, 1),
+        (encoding(1, 0, &avcc[..9]), 1, 0),
+        (further(1, 0x65), 0, 1),
+        (encoding(1, 0, &avcc), 0, 0),
+        (further(1, 0x41), 0, 1),
+        (further(1, 0x65), 0, 0),
+        (encoding(1, 3, &[0, 0, 0, 9, 0x41]), 1, 0),
+        (further(1, 0x41), 0, 1),
+        (encoding(1, 3, &large), 1, 0),
+    ] {
+        let before = feed.counts();
+        feed.push(Video, 20, message).unwrap();
+        let counts = feed.counts();
+        assert_eq!(counts.further_video - before.further_video, left_out);
+        assert_eq!(counts.dropped - before.dropped, dropped);
+    }
+    assert_eq!(feed.take_notes(), [Note::LeftOut(Track::Video)]);
+    assert_eq!(shape(&feed.push(Video, 33, picture(0x41, false)).unwrap()), [('p', 33)]);
+    // The same of the picture is the publisher's to hear.
+    assert!(feed.push(Video, 40, encoding(0, 0, &avcc[..9])).is_err());
 }
 
 #[test]
@@ -241,7 +332,7 @@ proptest! {
     /// A state taken between any two messages goes on as if nothing had happened.
     #[test]
     fn a_cut_at_every_message_changes_nothing(
-        messages in proptest::collection::vec((0u8..6, prop_oneof![0u32..4_000, any::<u32>()]), 1..80),
+        messages in proptest::collection::vec((0u8..9, prop_oneof![0u32..4_000, any::<u32>()]), 1..80),
     ) {
         let mut straight = Feed::new(77);
         let mut carried = Feed::new(77);
@@ -252,6 +343,9 @@ proptest! {
                 2 => (Video, picture(0x65, true)),
                 3 => (Video, picture(0x41, false)),
                 4 => (Audio, sound()),
+                5 => (Video, encoding(1, 0, &hex::decode(AVCC).unwrap())),
+                6 => (Video, further(1, 0x65)),
+                7 => (Video, further(1, 0x41)),
                 _ => (Video, Bytes::from_static(&[0x27, 1, 0, 0, 0, 9])),
             };
             carried = Feed::restore(&carried.snapshot()).unwrap();

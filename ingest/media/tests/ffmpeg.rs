@@ -383,6 +383,60 @@ fn a_second_audio_track_is_decoded_as_what_was_sent() {
     assert_ne!(hashes(&files.path("audio.mp4"), "0:a"), hashes(&files.path("audio2.mp4"), "0:a"));
 }
 
+/// A publish of two encodings, as Enhanced RTMP has it: the second, smaller, in messages of its own.
+#[test]
+fn a_second_encoding_is_decoded_as_what_was_sent_and_at_the_same_times() {
+    if !tools() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let first = make_flv(folder.path(), &[]);
+    let alone = messages(&std::fs::read(&first).unwrap().into());
+    let second = folder.path().join("second.flv");
+    let mut args = vec!["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30:duration=7"];
+    args.extend(["-vf", "scale=160:90", "-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "30"]);
+    args.extend(["-sc_threshold", "0", "-f", "flv", second.to_str().unwrap()]);
+    quiet("ffmpeg", &args);
+    let mut all = alone.clone();
+    for (kind, time, bytes) in messages(&std::fs::read(&second).unwrap().into()) {
+        let (Kind::Video, [head, packet @ 0..=1, data @ ..]) = (kind, &bytes[..]) else { continue };
+        // Only pictures have a composition time there.
+        let data = if *packet == 1 { data } else { &data[3..] };
+        all.push((kind, time, [&[0x80 | head & 0xf0 | 6, *packet][..], b"avc1\x01", data].concat().into()));
+    }
+    all.sort_by_key(|(_, time, _)| *time);
+    let files = publish(&all);
+    assert!(files.records.iter().all(|record| record.tracks.len() == 3), "{:?}", files.reports);
+    let [video, other] = ["video.mp4", "video2.mp4"].map(|name| files.path(name));
+    let expected = hashes(&second, "0:v");
+    assert_eq!(expected.len(), 210);
+    assert_eq!(hashes(&other, "0:v"), expected);
+    // Picture beside picture; in which order they are decoded is each encoder's own.
+    let times = |path: &Path| -> (Vec<f64>, Vec<f64>) {
+        let (mut shown, decoded): (Vec<f64>, Vec<f64>) = packets(path, "v").into_iter().unzip();
+        shown.sort_by(f64::total_cmp);
+        (shown, decoded)
+    };
+    assert_eq!(times(&other), times(&video));
+    assert_eq!(std::fs::read(&video).unwrap(), std::fs::read(publish(&alone).path("video.mp4")).unwrap());
+    let (init, info) = files
+        .outputs
+        .iter()
+        .find_map(|output| match output {
+            Output::Init { track: Track::Encoding(_), object, info, .. } => Some((object.a.clone(), info)),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!((info.width, info.height), (160, 90));
+    // Each segment alone behind its init section begins with a picture: players may switch to it.
+    for output in &files.outputs {
+        let Output::Segment { objects, .. } = output else { continue };
+        let path = files.path("one.mp4");
+        std::fs::write(&path, [&init[..], &objects[2].1.a].concat()).unwrap();
+        assert!(hashes(&path, "0:v").len() >= 30);
+    }
+}
+
 #[test]
 fn long_gops_and_empty_fragments_are_read_without_a_word() {
     if !tools() {

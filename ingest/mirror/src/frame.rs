@@ -14,8 +14,9 @@ use ingest_api::{RunId, StreamName, Track};
 pub const PAYLOAD_MAX: usize = 32 << 10;
 /// Bytes of a connection's static TCP state: `TcpState` without queues takes about a hundred.
 pub const TCP_MAX: usize = 4 << 10;
-/// Bytes of a run record: with the newest segment's record and two init sections some kilobytes.
-pub const RECORD_MAX: usize = 16 << 10;
+/// Bytes of a run record: with the newest segment's record and an init section a track some kilobytes; of many tracks and long
+/// segments tens of them.
+pub const RECORD_MAX: usize = PAYLOAD_MAX - 64;
 /// Bytes of a standby's question.
 pub const ASK_MAX: usize = 256;
 /// Bytes of a frame's body.

@@ -210,6 +210,14 @@ impl Marking {
     /// When the stream requires marks and its configuration cannot be marked, or when it was normalised and cannot be any
     /// longer.
     pub async fn apply(&mut self, unit: Unit, run: RunId, voice: &mut Voice) -> Result<Vec<Unit>, Refusal> {
+        let further = matches!(unit, Unit::EncodingConfig(..) | Unit::Encoding(..));
+        if further && self.policy != MarkPolicy::Off {
+            // Whoever looked at it would leave no trace.
+            let text =
+                "further encodings of the picture are not marked: of a stream that is, they are left out";
+            self.reports.push(("further-tracks", text.to_owned()));
+            return Ok(Vec::new());
+        }
         let units = match &mut self.normalising {
             Some(normalising) if self.policy != MarkPolicy::Off => normalising.apply(unit).await?,
             _ => vec![unit],

@@ -550,8 +550,8 @@ impl Stream {
             Note::Started(_) => {}
             Note::LeftOut(track) => {
                 let text = match track {
-                    Track::Video => {
-                        "the publisher sends several video tracks: the first goes on, the others do not"
+                    Track::Video | Track::Encoding(_) => {
+                        "the publisher sends a further video track that is left out: ids 1 to 4 of H.264, HEVC and AV1 go on beside the first"
                     }
                     Track::Audio(_) => {
                         "the publisher sends an audio track that is left out: ids 1 to 7 of AAC and Opus go on beside the first"
@@ -571,6 +571,7 @@ impl Stream {
             Report::EmptyAudio { .. } => "no-audio",
             Report::EmptyVideo { .. } => "no-video",
             Report::Oversize { .. } => "oversize",
+            Report::NotAligned { .. } => "not-aligned",
             Report::NoMpegTs { .. } => "no-mpeg-ts",
             Report::Hole { .. } => "hole",
             Report::Dropped { .. } => "dropped",

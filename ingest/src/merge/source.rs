@@ -30,12 +30,14 @@ impl What {
     pub(super) fn of(message: &Message) -> What {
         let payload = message.payload.clone();
         match message.kind {
-            MediaKind::Video => match Video::parse(payload) {
-                Ok((Video::Config { .. }, _)) => What::Config(0),
-                Ok((Video::Frame { .. }, _)) => What::Media(0),
-                Ok((Video::End | Video::Ignored(_), _)) | Err(_) => What::Other,
-            },
             // One that has several tracks is known by the first of them.
+            MediaKind::Video => {
+                match Video::parse(payload).ok().and_then(|(tracks, _)| tracks.into_iter().next()) {
+                    Some((track, Video::Config { .. })) => What::Config(track.index()),
+                    Some((track, Video::Frame { .. })) => What::Media(track.index()),
+                    Some((_, Video::End | Video::Ignored(_))) | None => What::Other,
+                }
+            }
             MediaKind::Audio => {
                 match Audio::parse(payload).ok().and_then(|(tracks, _)| tracks.into_iter().next()) {
                     Some((track, Audio::Config { .. })) => What::Config(Track::Audio(track).index()),

@@ -281,6 +281,39 @@ pub fn of_track(id: u8, message: &Message) -> Message {
     Message { payload: payload.into(), ..message.clone() }
 }
 
+/// The same video message as one of a further encoding (Enhanced RTMP v2, "Multitrack").
+pub fn of_encoding(id: u8, message: &Message) -> Message {
+    let payload = match &message.payload[..] {
+        // Of the old form only pictures have a composition time in the new one.
+        [head @ (0x17 | 0x27), packet, time @ ..] => {
+            let rest = if *packet == 1 { time } else { &time[3..] };
+            [&[0x80 | head & 0xf0 | 6, *packet][..], b"avc1", &[id], rest].concat()
+        }
+        [head, a, b, c, d, rest @ ..] => {
+            [&[head & 0xf0 | 6, head & 0x0f, *a, *b, *c, *d, id][..], rest].concat()
+        }
+        other => panic!("no video message: {other:?}"),
+    };
+    Message { payload: payload.into(), ..message.clone() }
+}
+
+/// The same second with further encodings: HEVC, AV1, the same pictures once more, and once more but a picture too late.
+pub fn encodings_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
+    let mut messages = capture();
+    let pictures = messages.iter().filter(|message| message.kind == MediaKind::Video);
+    let pictures: Vec<Message> = pictures.cloned().collect();
+    let same = pictures.iter().map(|message| of_encoding(3, message));
+    let late = pictures
+        .iter()
+        .map(|message| Message { timestamp: message.timestamp + 100, ..of_encoding(4, message) });
+    for (id, other) in [(1, &include_bytes!("hevc.messages")[..]), (2, include_bytes!("av1.messages"))] {
+        messages.extend(kept(MediaKind::Video, other).iter().map(|message| of_encoding(id, message)));
+    }
+    messages.extend(same.chain(late));
+    messages.sort_by_key(|message| message.timestamp);
+    again(&messages, of)
+}
+
 /// The same second with two further audio tracks: one of Opus, and with the same sound once more.
 pub fn several_seconds(of: std::ops::Range<u32>) -> Vec<Message> {
     let mut messages = capture();

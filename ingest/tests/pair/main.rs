@@ -10,7 +10,8 @@ mod rejoin;
 mod through_tls;
 
 use common::{
-    Encoder, Lab, alone, av1_seconds, hashes, hevc_seconds, new_key, seconds, several_seconds, soon, stream,
+    Encoder, Lab, alone, av1_seconds, encodings_seconds, hashes, hevc_seconds, new_key, seconds,
+    several_seconds, soon, stream,
 };
 use failover::Gate;
 use harness::{Cable, Pair, Side, free_address, settled, survivors};
@@ -80,6 +81,19 @@ async fn both_nodes_list_the_same_further_audio_tracks() {
         6 * 48_000,
         "no frame is missing"
     );
+}
+
+/// Each further encoding is the same on both nodes, byte for byte, and through a handover.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_list_the_same_further_encodings() {
+    let codecs = ["avc1.64000a", "mp4a.40.2", "hvc1.1.6.L30.90", "av01.0.00M.08", "avc1.64000a"];
+    let segments = through_a_handover(MarkPolicy::Off, encodings_seconds(0..6), &codecs).await;
+    let tracks = ["video", "audio", "video2", "video3", "video4"];
+    for segment in &segments {
+        assert!(segment.tracks.iter().map(|track| track.track.as_str()).eq(tracks));
+        assert_eq!(segment.tracks[0].sha256, segment.tracks[4].sha256, "no picture is missing");
+        assert_ne!(segment.tracks[0].sha256, segment.tracks[2].sha256);
+    }
 }
 
 async fn unmarkable(media: Vec<rtmp::Message>, codecs: [&str; 2]) {

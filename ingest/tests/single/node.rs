@@ -1,8 +1,8 @@
 //! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
 
 use crate::common::{
-    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, of_track, opus_seconds, seconds, several_seconds,
-    soon, stream,
+    Encoder, Lab, av1_seconds, encodings_seconds, get, hevc_seconds, new_key, of_track, opus_seconds,
+    seconds, several_seconds, soon, stream,
 };
 use ingest_api::node_auth::AUTH_HEADER;
 use ingest_api::origin::Route;
@@ -509,5 +509,79 @@ async fn an_encrypted_stream_has_further_audio_tracks_of_aac() {
             assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
         }
     }
+    soon(node.stop()).await;
+}
+
+/// Three further encodings of an unmarked stream, and one whose IDR pictures lie elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn further_encodings_go_out_as_variants_and_one_that_is_not_aligned_is_left_out() {
+    let lab = Lab::new(MarkPolicy::Off).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&encodings_seconds(0..3)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    let named: Vec<_> =
+        snapshot.tracks.iter().map(|info| (info.track.as_str(), info.codec.as_str())).collect();
+    let further = [("video2", "hvc1.1.6.L30.90"), ("video3", "av01.0.00M.08"), ("video4", "avc1.64000a")];
+    assert_eq!(named[..2], [("video", "avc1.64000a"), ("audio", "mp4a.40.2")]);
+    assert_eq!(named[2..], further);
+    for segment in &snapshot.segments {
+        let [first, _, second, third, same] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
+        assert!([second, third].iter().all(|other| other.sha256 != first.sha256 && other.init != first.init));
+        assert_eq!((same.sha256, &same.init), (first.sha256, &first.init), "the same pictures once more");
+        for track in &segment.tracks {
+            assert!(track.parts[0].independent);
+            let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
+            let (status, object) = lab.ask(node.origin, route).await.unwrap();
+            assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
+        }
+    }
+    let index = ingest_api::playlist::index(&snapshot).unwrap();
+    assert_eq!(index.matches("#EXT-X-STREAM-INF").count(), 4, "{index}");
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("reports_total{stream=\"demo\",kind=\"not-aligned\"} 3"), "{page}");
+    soon(node.stop()).await;
+}
+
+/// What is encrypted is never in the clear; what cannot be is left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_stream_has_further_encodings_of_h264() {
+    let lab = Lab::new(MarkPolicy::Off).await.encrypted().await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&encodings_seconds(0..3)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    assert!(snapshot.tracks.iter().map(|info| info.track.as_str()).eq(["video", "audio", "video4"]));
+    for segment in &snapshot.segments {
+        assert!(segment.key.is_some() && segment.tracks.iter().all(|entry| entry.clear.is_some()));
+        let [first, _, same] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
+        assert_eq!(first.sha256, same.sha256, "one key");
+    }
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("reports_total{stream=\"demo\",kind=\"bad-config\"} 2"), "{page}");
+    soon(node.stop()).await;
+}
+
+/// An encoding that carries no marks would name nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_marked_has_no_further_encodings() {
+    let lab = Lab::new(MarkPolicy::Prefer).await;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&encodings_seconds(0..3)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    assert!(snapshot.tracks.iter().map(|info| info.track.as_str()).eq(["video", "audio"]));
+    assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("reports_total{stream=\"demo\",kind=\"further-tracks\"}"), "{page}");
     soon(node.stop()).await;
 }

@@ -132,7 +132,7 @@ impl Entry {
             What::TsSegment { .. } => None,
         };
         let content_type = match track {
-            Some(Track::Video) => "video/mp4",
+            Some(Track::Video | Track::Encoding(_)) => "video/mp4",
             Some(Track::Audio(_)) => "audio/mp4",
             None => "video/mp2t",
         };

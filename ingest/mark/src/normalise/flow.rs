@@ -247,7 +247,8 @@ impl Normaliser {
                 *bytes += picture.len();
             }
             Unit::Audio(frame) => *bytes += frame.data.len(),
-            Unit::VideoConfig(_) | Unit::AudioConfig(..) => {}
+            Unit::Encoding(_, picture) => *bytes += picture.len(),
+            Unit::VideoConfig(_) | Unit::AudioConfig(..) | Unit::EncodingConfig(..) => {}
         }
         held.push_back(unit);
         let full = *bytes > HELD_BYTES_MAX || held.len() > HELD_UNITS_MAX;

@@ -55,7 +55,7 @@ fn each(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
 /// The init section of the encrypted track.
 pub(super) fn init(track: Track, clear: &[u8], key: &ContentKey) -> Result<Vec<u8>, SealError> {
     let (from, to, pattern): (&[u8; 4], _, _) = match track {
-        Track::Video => (b"avc1", b"encv", PATTERN_VIDEO),
+        Track::Video | Track::Encoding(_) => (b"avc1", b"encv", PATTERN_VIDEO),
         Track::Audio(_) => (b"mp4a", b"enca", PATTERN_AUDIO),
     };
     let schm = boxed(b"schm", &[&[0; 4], b"cbcs", &[0, 1, 0, 0]]);

@@ -80,7 +80,7 @@ impl Seal {
     /// One that is not of this track.
     pub fn new(track: Track, init: &[u8], key: &ContentKey) -> Result<Seal, SealError> {
         let length_size = match track {
-            Track::Video => length_size(init)?,
+            Track::Video | Track::Encoding(_) => length_size(init)?,
             Track::Audio(_) => 0,
         };
         let init: Bytes = boxes::init(track, init, key)?.into();
@@ -154,7 +154,7 @@ impl Seal {
             at = sample.end;
         }
         let head = match self.track {
-            Track::Video => boxes::with_subsamples(&bytes[..fragment.head], &maps)?,
+            Track::Video | Track::Encoding(_) => boxes::with_subsamples(&bytes[..fragment.head], &maps)?,
             Track::Audio(_) => bytes[..fragment.head].to_vec(), // without subsamples the init section says it all
         };
         let moved = out.a.len() + head.len();

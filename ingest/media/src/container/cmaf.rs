@@ -188,8 +188,8 @@ fn moof(track: Track, sequence: u32, decode_time: u64, samples: &[Sample], offse
     let entry = |sample: &Sample| TrunEntry {
         duration: usual.is_none().then_some(sample.duration),
         size: Some(sample.size),
-        flags: (track == Track::Video).then_some(if sample.sync { IDR_FLAGS } else { INTER_FLAGS }),
-        cts: (track == Track::Video).then_some(i64::from(sample.composition)),
+        flags: (!track.is_audio()).then_some(if sample.sync { IDR_FLAGS } else { INTER_FLAGS }),
+        cts: (!track.is_audio()).then_some(i64::from(sample.composition)),
     };
     let entries: Vec<TrunEntry> = samples.iter().map(entry).collect();
     let run = Trun { data_offset: Some(offset), samples: TrunSamples::Explicit(entries) };

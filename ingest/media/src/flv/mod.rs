@@ -5,8 +5,8 @@
 //!
 //! H.264 and AAC pass, in the old form and as `avc1` / `mp4a` FourCC packets, HEVC, AV1 and Opus as `hvc1`, `av01` and `Opus` packets. Every
 //! other codec is refused by name: a publisher must hear why, not watch a stream that never appears. Of several tracks in one publish
-//! (multitrack messages) the first of video (id 0) is read, and of audio those with the ids that `AudioTrack` has; what else there is,
-//! and further audio tracks of other codecs, is counted: the first one goes on.
+//! (multitrack messages) those are read that `Track` has, by their ids; what else there is, and further tracks of other codecs, is
+//! counted: the first ones go on.
 
 mod audio;
 mod video;
@@ -28,8 +28,6 @@ pub enum Ignored {
     Metadata,
     /// A packet type without use here.
     PacketType(u8),
-    /// Further tracks, and nothing of the first.
-    Tracks,
 }
 
 /// Why a payload is refused.

@@ -3,6 +3,8 @@
 use super::{FlvError, Head, Ignored, OneTrack, fourcc_text};
 use crate::unit::VideoCoding;
 use bytes::Bytes;
+use ingest_api::Track;
+use ingest_api::track::ENCODINGS_MAX;
 
 /// What a video message holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,18 +39,23 @@ const MULTITRACK: u8 = 6;
 const AVC: u8 = 7;
 
 impl Video {
-    /// Reads the payload of an RTMP video message; and how many further tracks it has.
+    /// Reads the payload of an RTMP video message: what it has of the picture and of each further encoding, by their ids; and
+    /// how many tracks are left out.
     ///
     /// # Errors
-    /// A cut head, another codec.
-    pub fn parse(payload: Bytes) -> Result<(Video, u64), FlvError> {
+    /// A cut head, another codec of the picture. A further encoding in another codec is left out.
+    pub fn parse(payload: Bytes) -> Result<(Vec<(Track, Video)>, u64), FlvError> {
         let mut head = Head { bytes: payload, at: 0 };
         if head.bytes.is_empty() {
-            return Ok((Video::Ignored(Ignored::Empty), 0));
+            return alone(Video::Ignored(Ignored::Empty));
         }
         let first = head.byte()?;
-        if first & ENHANCED != 0 { enhanced(first, head) } else { Ok((legacy(first, head)?, 0)) }
+        if first & ENHANCED != 0 { enhanced(first, head) } else { alone(legacy(first, head)?) }
     }
+}
+
+fn alone(video: Video) -> Result<(Vec<(Track, Video)>, u64), FlvError> {
+    Ok((vec![(Track::Video, video)], 0))
 }
 
 fn legacy(first: u8, mut head: Head) -> Result<Video, FlvError> {
@@ -78,21 +85,26 @@ fn legacy(first: u8, mut head: Head) -> Result<Video, FlvError> {
     })
 }
 
-fn enhanced(first: u8, mut head: Head) -> Result<(Video, u64), FlvError> {
+fn enhanced(first: u8, mut head: Head) -> Result<(Vec<(Track, Video)>, u64), FlvError> {
     let frame = first >> 4 & 0x07;
     let packet = head.after_modifiers(first & 0x0f)?;
     if frame == COMMAND && packet != 4 {
-        return Ok((Video::Ignored(Ignored::Command), 0));
+        return alone(Video::Ignored(Ignored::Command));
     }
     if packet != MULTITRACK {
         let fourcc = head.take()?;
-        return Ok((of_track(frame, packet, fourcc, head)?, 0));
+        return alone(of_track(frame, packet, fourcc, head)?);
     }
-    let (tracks, further) = head.tracks(1)?;
-    match tracks.into_iter().next() {
-        Some(OneTrack { packet, fourcc, head, .. }) => Ok((of_track(frame, packet, fourcc, head)?, further)),
-        None => Ok((Video::Ignored(Ignored::Tracks), further)),
+    let (tracks, mut left_out) = head.tracks(1 + ENCODINGS_MAX)?;
+    let mut read = Vec::with_capacity(tracks.len());
+    for OneTrack { id, packet, fourcc, head } in tracks {
+        match (Track::of_video(id), of_track(frame, packet, fourcc, head)) {
+            (Some(track), Ok(video)) => read.push((track, video)),
+            (Some(Track::Video), Err(error)) => return Err(error),
+            _ => left_out += 1,
+        }
     }
+    Ok((read, left_out))
 }
 
 fn of_track(frame: u8, packet: u8, fourcc: [u8; 4], mut head: Head) -> Result<Video, FlvError> {
@@ -139,8 +151,9 @@ mod tests {
     use scuffle_flv::video::header::{VideoTagHeaderData, legacy as oracle};
 
     fn parse(bytes: &[u8]) -> Result<Video, FlvError> {
-        Video::parse(Bytes::copy_from_slice(bytes)).map(|(video, further)| {
-            assert_eq!(further, 0);
+        Video::parse(Bytes::copy_from_slice(bytes)).map(|(mut tracks, left_out)| {
+            let (track, video) = tracks.pop().unwrap();
+            assert_eq!((tracks.len(), left_out, track), (0, 0, Track::Video));
             video
         })
     }
@@ -201,24 +214,26 @@ mod tests {
     }
 
     #[test]
-    fn of_several_tracks_the_first_is_read() {
+    fn every_encoding_is_read_by_its_id() {
         let parse = |bytes: &'static [u8]| Video::parse(Bytes::from_static(bytes));
-        let frame = |coding, data| Video::Frame {
-            coding,
-            key: true,
-            composition_ms: 0,
-            data: Bytes::from_static(data),
+        let frame = |id, coding, data| {
+            let data = Bytes::from_static(data);
+            (Track::of_video(id).unwrap(), Video::Frame { coding, key: true, composition_ms: 0, data })
         };
         let (hevc, av1) = (VideoCoding::Hevc, VideoCoding::Av1);
-        assert_eq!(parse(b"\x96\x03hvc1\0nal"), Ok((frame(hevc, b"nal"), 0)), "one track");
-        assert_eq!(parse(b"\x96\x03hvc1\x01nal"), Ok((Video::Ignored(Ignored::Tracks), 1)));
+        assert_eq!(parse(b"\x96\x03hvc1\0nal"), Ok((vec![frame(0, hevc, b"nal")], 0)), "one track");
+        assert_eq!(parse(b"\x96\x03hvc1\x04nal"), Ok((vec![frame(4, hevc, b"nal")], 0)));
+        assert_eq!(parse(b"\x96\x03hvc1\x05nal"), Ok((vec![], 1)), "ids end at 4");
         let two = b"\x96\x13hvc1\x01\0\0\x02xx\0\0\0\x03nal";
-        assert_eq!(parse(two), Ok((frame(hevc, b"nal"), 1)), "many of one codec");
-        let three = b"\x96\x21av01\0\0\0\x03obuhvc1\x01\0\0\x01xvp09\x02\0\0\0";
-        assert_eq!(parse(three), Ok((frame(av1, b"obu"), 2)), "many of their own");
+        let both = vec![frame(0, hevc, b"nal"), frame(1, hevc, b"xx")];
+        assert_eq!(parse(two), Ok((both, 0)), "the picture first");
+        let three = b"\x96\x23av01\0\0\0\x03obuhvc1\x01\0\0\x01xvp09\x02\0\0\0";
+        let known = vec![frame(0, av1, b"obu"), frame(1, hevc, b"x")];
+        assert_eq!(parse(three), Ok((known, 1)), "the picture goes on");
         let timed = b"\x91hvc1\0\0\x21nal";
         let inside = b"\x96\x11hvc1\0\0\0\x06\0\0\x21nal";
         assert_eq!(parse(inside).unwrap().0, parse(timed).unwrap().0, "with its composition time");
+        assert_eq!(parse(b"\x96\x01hvc1\x01\0").unwrap(), (vec![], 1), "a frame that is cut");
         for cut in 2..two.len() - 1 {
             // At the end of a track there may be one less.
             let whole = cut == 6 || cut == 12;
@@ -226,7 +241,8 @@ mod tests {
         }
         assert_eq!(parse(b"\x96\x33hvc1\0nal"), Err(FlvError::Multitrack(3)));
         assert!(parse(b"\x96\x03vp09\0x").unwrap_err().to_string().contains("VP9"));
-        assert_eq!(parse(b"\x96\x06hvc1\0x").unwrap().0, Video::Ignored(Ignored::PacketType(6)), "not again");
+        let again = vec![(Track::Video, Video::Ignored(Ignored::PacketType(6)))];
+        assert_eq!(parse(b"\x96\x06hvc1\0x").unwrap().0, again, "not again");
     }
 
     proptest! {
@@ -235,7 +251,8 @@ mod tests {
         fn agrees_with_scuffle_on_old_heads(first in any::<u8>(), rest in proptest::collection::vec(any::<u8>(), 4..40)) {
             let payload: Bytes = [&[first & 0x7f][..], &rest].concat().into();
             let oracle = VideoData::demux(&mut std::io::Cursor::new(payload.clone()));
-            let Ok((ours, _)) = Video::parse(payload) else { return Ok(()) };
+            let Ok((mut ours, _)) = Video::parse(payload) else { return Ok(()) };
+            let (_, ours) = ours.remove(0);
             if let Video::Frame { composition_ms, data, .. } = ours {
                 let oracle = oracle.expect("scuffle-flv refuses a frame that we take");
                 let VideoTagBody::Legacy(LegacyVideoTagBody::Other { data: theirs }) = oracle.body else {
@@ -252,7 +269,9 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Video::parse(bytes.into());
+            if let Ok((tracks, _)) = Video::parse(bytes.into()) {
+                prop_assert!(tracks.is_sorted_by(|a, b| a.0 < b.0), "each track once");
+            }
         }
     }
 }

@@ -19,6 +19,9 @@
 //! unless the init sections differ. An audio configuration that comes late, but before the first part is out, still joins.
 //! Later ones begin with the next IDR picture; audio until then is dropped, it would need an init section of its own.
 //!
+//! **Further encodings** of the picture (`encoding`) are cut where it is and cut nothing. One that does not begin with it is left out
+//! of a segment.
+//!
 //! **Audio tracks.** A segment has the first one and, beside it, the further ones (`voice`) that have a configuration when it opens.
 //! One that falls silent has empty fragments until the publisher leaves. Where there is no picture the first one drives, and the
 //! others are cut where it is.
@@ -28,6 +31,7 @@
 
 mod audio;
 mod boundary;
+mod encoding;
 mod lane;
 mod open;
 mod report;
@@ -41,14 +45,15 @@ pub use report::{DropCause, OfSegment, Output, Report};
 
 use crate::container::cmaf;
 use crate::saved::{self, SavedError};
-use crate::unit::{AccessUnit, Unit, VideoConfig};
+use crate::unit::{AccessUnit, Unit, VideoCoding, VideoConfig};
 use audio::AudioClock;
 use boundary::GopState;
 use bytes::Bytes;
+use encoding::Encodings;
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{self, Marking, Sha256, TICKS_PER_SECOND};
-use ingest_api::{Run, Track};
+use ingest_api::{Encoding, Run, Track};
 use lane::Prepared;
 use open::{Names, Open};
 use serde::{Deserialize, Serialize};
@@ -89,6 +94,7 @@ pub struct Segmenter {
     announced: Vec<String>,
     video: Option<Prepared<VideoConfig>>,
     voices: Voices,
+    encodings: Encodings,
     open: Option<Open>,
     gop: GopState,
 }
@@ -107,6 +113,7 @@ impl Segmenter {
             announced: Vec::new(),
             video: None,
             voices: Voices::new(AudioClock::new),
+            encodings: Encodings::default(),
             open: None,
             gop: GopState::default(),
             run,
@@ -151,8 +158,30 @@ impl Segmenter {
             Unit::AudioConfig(track, config) => self.sounds_like(track, config, &mut out),
             Unit::Video(unit) => self.picture(unit, &mut out),
             Unit::Audio(frame) => self.sound(frame, &mut out),
+            Unit::EncodingConfig(encoding, config) => self.encodes_like(encoding, config, &mut out),
+            Unit::Encoding(encoding, unit) => {
+                let part = self.open.as_ref().map(Open::part_start_90k).or(self.next_90k);
+                self.encodings.push(encoding, unit, (self.next_number, part), &mut out);
+            }
         }
         out
+    }
+
+    fn encodes_like(&mut self, encoding: Encoding, config: Arc<VideoConfig>, out: &mut Vec<Output>) {
+        if self.encodings.has(encoding, &config) {
+            return;
+        }
+        let track = Track::Encoding(encoding);
+        // The picture itself ends the publish where it cannot be encrypted.
+        let prepared = if self.run.encryption.is_some() && config.coding != VideoCoding::H264 {
+            let why = "only H.264 is encrypted: this further encoding is left out".to_owned();
+            out.push(Output::Report(Report::BadConfig { track, why }));
+            None
+        } else {
+            let init = cmaf::video_init(&config);
+            prepared(track, config, init, out)
+        };
+        self.encodings.configure(encoding, prepared);
     }
 
     /// The publisher left: the open segment ends one usual step after its last picture or frame and is published. Nothing
@@ -164,6 +193,7 @@ impl Segmenter {
             self.cut(end, &mut out);
         }
         self.voices.publisher_left(&mut out);
+        self.encodings.publisher_left();
         self.video = None;
         self.gop = GopState::default();
         out
@@ -270,6 +300,7 @@ impl Segmenter {
         let Some(open) = &mut self.open else { return };
         open.drain(&mut self.voices, end_90k, out);
         if !open.is_published() {
+            open.choose(&mut self.encodings, self.previous.as_ref(), out);
             let names = open.names();
             if self.previous.as_ref().is_some_and(|previous| previous.breaks(&names)) {
                 self.discontinuity += 1;
@@ -288,7 +319,7 @@ impl Segmenter {
             }
         }
         let date_unix_ms = self.run.anchor_unix_ms.saturating_add(open.start_90k() / 90);
-        open.close_part(end_90k, date_unix_ms, &mut self.voices, out);
+        open.close_part(end_90k, date_unix_ms, (&mut self.voices, &mut self.encodings), out);
     }
 
     /// Ends the open segment at a tick after its open part's start.

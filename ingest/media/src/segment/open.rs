@@ -2,6 +2,7 @@
 //!
 //! In: pictures and placed audio frames, and ticks to close at. Out: part and segment records with their bytes. Pure.
 
+use super::encoding::{EncodingLane, Encodings};
 use super::lane::{Lane, Prepared, SoundLane};
 use super::report::{OfSegment, Output, Report};
 use super::voice::Voices;
@@ -21,12 +22,12 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Names(pub(super) Vec<(Track, String)>);
 
 impl Names {
-    fn of(&self, track: Track) -> Option<&String> {
+    pub(super) fn of(&self, track: Track) -> Option<&String> {
         self.0.iter().find(|(named, _)| *named == track).map(|(_, name)| name)
     }
 
-    /// Whether players must begin anew after these. Where a further audio track comes or ends they need not: its own playlist
-    /// begins or ends there.
+    /// Whether players must begin anew after these. Where a further track comes or ends they need not: its own playlist begins or
+    /// ends there.
     pub(super) fn breaks(&self, next: &Names) -> bool {
         Track::ALL.into_iter().any(|track| match (self.of(track), next.of(track)) {
             (None, None) => false,
@@ -46,24 +47,45 @@ pub(super) struct Open {
     video: Option<Lane<VideoConfig>>,
     /// By their ids.
     audio: Vec<SoundLane>,
+    /// By their ids; none before the first part is out.
+    encodings: Vec<EncodingLane>,
     gops: Vec<Gop>,
     part: OpenPart,
 }
 
-/// The part that is being filled: its pictures, while each audio track has its own frames.
+/// The part that is being filled: its pictures, while each audio track has its own frames, and each further encoding its own
+/// pictures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct OpenPart {
+pub(super) struct OpenPart {
     start_90k: i64,
-    pictures: Vec<Picture>,
-    video: Pieces,
+    pub(super) pictures: Vec<Picture>,
+    pub(super) video: Pieces,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Picture {
-    dts_90k: i64,
-    composition_90k: i32,
-    size: u32,
-    idr: bool,
+pub(super) struct Picture {
+    pub(super) dts_90k: i64,
+    pub(super) composition_90k: i32,
+    pub(super) size: u32,
+    pub(super) idr: bool,
+}
+
+/// The bytes of a picture, behind what there is.
+pub(super) fn pieces(unit: AccessUnit, number: u64, to: &mut Pieces, out: &mut Vec<Output>) {
+    let gop = unit.gop.filter(|_| unit.idr);
+    let position = gop.map(|gop| (gop.id, gop.code_key));
+    for piece in unit.pieces {
+        match (piece, position) {
+            (Piece::Common(bytes), _) => to.common(bytes),
+            (Piece::Pair { a, b, slice }, Some((gop, key))) if a.len() == b.len() && !a.is_empty() => {
+                to.pair(a, b, Position { gop, slice }, key);
+            }
+            (Piece::Pair { a, slice, .. }, _) => {
+                out.push(Output::Report(Report::BadPair { number, slice }));
+                to.common(a);
+            }
+        }
+    }
 }
 
 /// The audio tracks that a segment has which begins now.
@@ -82,8 +104,25 @@ impl Open {
         voices: &Voices,
     ) -> Open {
         let part = OpenPart { start_90k, ..OpenPart::default() };
-        let (video, audio) = (video.map(Lane::new), sounding(voices));
-        Open { number, start_90k, discontinuity: None, video, audio, gops: Vec::new(), part }
+        let (video, audio, encodings) = (video.map(Lane::new), sounding(voices), Vec::new());
+        Open { number, start_90k, discontinuity: None, video, audio, encodings, gops: Vec::new(), part }
+    }
+
+    /// Takes in the further encodings that begin as the picture does; before anything is published.
+    pub(super) fn choose(
+        &mut self,
+        encodings: &mut Encodings,
+        previous: Option<&Names>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.has_video() {
+            let had = |encoding, name: &str| {
+                let before = previous.and_then(|names| names.of(Track::Encoding(encoding)));
+                before.is_some_and(|before| before == name)
+            };
+            let first = self.part.pictures.first().copied();
+            self.encodings = encodings.choose(self.number, first, had, out);
+        }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -123,7 +162,9 @@ impl Open {
     pub(super) fn names(&self) -> Names {
         let video = self.video.iter().map(|lane| (Track::Video, lane.prepared.name.clone()));
         let audio = self.audio.iter().map(|of| (Track::Audio(of.track), of.lane.prepared.name.clone()));
-        Names(video.chain(audio).collect())
+        let encodings =
+            self.encodings.iter().map(|of| (Track::Encoding(of.encoding), of.lane.prepared.name.clone()));
+        Names(video.chain(audio).chain(encodings).collect())
     }
 
     pub(super) fn same_tracks(&self, video: Option<&Prepared<VideoConfig>>, voices: &Voices) -> bool {
@@ -138,7 +179,7 @@ impl Open {
         now == 0 || code_key == 0 || now == code_key
     }
 
-    /// Bytes of the largest track.
+    /// Bytes of the largest track that may cut: not of a further encoding.
     pub(super) fn bytes(&self) -> usize {
         let video = self.video.as_ref().map_or(0, |lane| lane.pieces.len()) + self.part.video.len();
         self.audio.iter().map(SoundLane::bytes).fold(video, usize::max)
@@ -168,31 +209,15 @@ impl Open {
 
     /// Adds a picture; of a withheld one only the GOP record.
     pub(super) fn picture(&mut self, unit: AccessUnit, withheld: bool, out: &mut Vec<Output>) {
-        let gop = unit.gop.filter(|_| unit.idr);
-        let position = gop.as_ref().map(|gop| (gop.id, gop.code_key));
-        self.gops.extend(gop);
+        self.gops.extend(unit.gop.clone().filter(|_| unit.idr));
         if withheld {
             return;
         }
         let before = self.part.video.len();
-        for piece in unit.pieces {
-            match (piece, position) {
-                (Piece::Common(bytes), _) => self.part.video.common(bytes),
-                (Piece::Pair { a, b, slice }, Some((gop, key))) if a.len() == b.len() && !a.is_empty() => {
-                    self.part.video.pair(a, b, Position { gop, slice }, key);
-                }
-                (Piece::Pair { a, slice, .. }, _) => {
-                    out.push(Output::Report(Report::BadPair { number: self.number, slice }));
-                    self.part.video.common(a);
-                }
-            }
-        }
-        self.part.pictures.push(Picture {
-            dts_90k: unit.dts_90k,
-            composition_90k: unit.composition_90k,
-            size: (self.part.video.len() - before) as u32, // at most UNIT_BYTES_MAX
-            idr: unit.idr,
-        });
+        let AccessUnit { dts_90k, composition_90k, idr, .. } = unit;
+        pieces(unit, self.number, &mut self.part.video, out);
+        let size = (self.part.video.len() - before) as u32; // at most UNIT_BYTES_MAX
+        self.part.pictures.push(Picture { dts_90k, composition_90k, size, idr });
     }
 
     /// Adds a placed frame of the first audio track, which drives where there is no picture.
@@ -228,14 +253,16 @@ impl Open {
     pub(super) fn inits(&self) -> Vec<(String, Output)> {
         let plain = |init: &Bytes| Object::plain(init.clone());
         let mut inits = Vec::new();
-        if let Some(Prepared { config, name, init }) = self.video.as_ref().map(|lane| &lane.prepared) {
+        let first = self.video.iter().map(|lane| (Track::Video, &lane.prepared));
+        let further = self.encodings.iter().map(|of| (Track::Encoding(of.encoding), &of.lane.prepared));
+        for (track, Prepared { config, name, init }) in first.chain(further) {
             let info = TrackInfo {
                 width: config.width,
                 height: config.height,
                 millihertz: config.millihertz,
-                ..info(Track::Video, &config.codec)
+                ..info(track, &config.codec)
             };
-            let (track, object) = (Track::Video, plain(init));
+            let object = plain(init);
             inits.push((name.clone(), Output::Init { track, name: name.clone(), object, info }));
         }
         for of in &self.audio {
@@ -252,7 +279,7 @@ impl Open {
         &mut self,
         end_90k: i64,
         date_unix_ms: i64,
-        voices: &mut Voices,
+        (voices, encodings): (&mut Voices, &mut Encodings),
         out: &mut Vec<Output>,
     ) {
         let discontinuity = self.discontinuity.expect("a segment is published with its first part");
@@ -276,6 +303,16 @@ impl Open {
         for lane in &mut self.audio {
             let (of, place) = (of(&lane.lane.prepared.name), (number, start_90k, duration_90k, independent));
             out.push(lane.close(of, place, &mut voices.of_mut(lane.track).clock));
+        }
+        encodings.drop_before(end_90k, &self.encodings);
+        for lane in &mut self.encodings {
+            let (part, samples) = lane.take(encodings, end_90k, out);
+            let first = part.pictures.first();
+            let decode_time = first.map_or(start_90k, |picture| picture.dts_90k) as u64;
+            let independent = first.is_some_and(|picture| picture.idr);
+            let place = (number, start_90k, duration_90k, independent);
+            let (track, of) = (Track::Encoding(lane.encoding), of(&lane.lane.prepared.name));
+            out.push(lane.lane.close(track, of, place, decode_time, &samples, &part.video));
         }
     }
 
@@ -304,6 +341,9 @@ impl Open {
         for of in self.audio {
             let end = voices.of(of.track).clock.sound_end();
             add(of.lane.prepared.init.clone(), of.lane.finish(Track::Audio(of.track), end));
+        }
+        for of in self.encodings {
+            add(of.lane.prepared.init.clone(), of.lane.finish(Track::Encoding(of.encoding), None));
         }
         let source = |track| {
             let at = objects.iter().position(|(of, _)| *of == track)?;
@@ -346,7 +386,9 @@ impl Open {
         let pictures: u64 = part.pictures.iter().map(|picture| u64::from(picture.size)).sum();
         let lanes = self.video.as_ref().is_none_or(Lane::is_sane)
             && self.audio.iter().all(|lane| lane.is_sane(ticks_max))
-            && self.audio.is_sorted_by(|a, b| a.track < b.track);
+            && self.audio.is_sorted_by(|a, b| a.track < b.track)
+            && self.encodings.iter().all(|of| of.lane.is_sane())
+            && self.encodings.is_sorted_by(|a, b| a.encoding < b.encoding);
         in_range(self.start_90k)
             && in_range(part.start_90k)
             && self.start_90k <= part.start_90k
@@ -359,7 +401,7 @@ impl Open {
 }
 
 impl OpenPart {
-    fn picture_samples(&self, end_90k: i64) -> Vec<Sample> {
+    pub(super) fn picture_samples(&self, end_90k: i64) -> Vec<Sample> {
         let next = self.pictures.iter().skip(1).map(|picture| picture.dts_90k).chain([end_90k]);
         let sample = |(picture, next): (&Picture, i64)| Sample {
             duration: u32::try_from(next - picture.dts_90k).unwrap_or(1), // bounded by MAX; the end is after all

@@ -18,7 +18,7 @@ pub enum Output {
         /// What a multivariant playlist says of the track; bit rates are 0, the window knows them.
         info: TrackInfo,
     },
-    /// A part is complete; first the video's, then that of each audio track of the same ticks. Its bytes are
+    /// A part is complete; first the video's, then that of each further track of the same ticks. Its bytes are
     /// `offset..offset + part.len` of its segment's track.
     Part {
         /// Its track.
@@ -95,6 +95,14 @@ pub enum Report {
         /// Which.
         number: u64,
     },
+    /// A further encoding of the picture has no IDR picture where the picture has the one that a segment begins with: it is left
+    /// out of that segment.
+    NotAligned {
+        /// Which one.
+        track: Track,
+        /// The segment.
+        number: u64,
+    },
     /// Cut early because it would have grown over a limit.
     Oversize {
         /// The segment that ends.
@@ -154,9 +162,9 @@ pub enum DropCause {
     Size,
     /// Audio over audio that is already there.
     Overlap,
-    /// Audio of another configuration than the open segment's.
+    /// Sound, or a further encoding's picture, of another configuration than the open segment's.
     OtherConfig,
-    /// The audio queue is full: the oldest goes.
+    /// The queue is full: of sound the oldest goes, of a further encoding everything.
     Queue,
     /// Audio beyond the end of what a publisher left.
     AfterEnd,

@@ -20,6 +20,7 @@ impl Segmenter {
             (self.announced.len() <= ANNOUNCED_MAX, "the init sections"),
             (self.discontinuity < u64::MAX >> 1, "the discontinuities"),
             (self.voices.iter().all(|voice| voice.clock.is_sane(TICKS_MAX)), "an audio clock"),
+            (self.encodings.is_sane(), "a further encoding"),
             (self.open.as_ref().is_none_or(|open| open.is_sane(TICKS_MAX)), "the open segment"),
             (self.rates().all(|rate| (1..=96_000).contains(&rate)), "a sample rate"),
             (self.open.is_none() || self.open_fits(), "the open segment's last picture"),

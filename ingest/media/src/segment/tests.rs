@@ -1,5 +1,6 @@
 //! Boundaries, tracks and time, told in units.
 
+mod encodings;
 mod several;
 
 use super::*;

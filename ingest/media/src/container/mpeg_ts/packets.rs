@@ -28,7 +28,7 @@ impl Lane {
         match self {
             Lane::Programs => 0,
             Lane::Program => 0x1000,
-            Lane::Media(Track::Video) => 0x100,
+            Lane::Media(Track::Video | Track::Encoding(_)) => 0x100,
             Lane::Media(Track::Audio(_)) => 0x101,
         }
     }
@@ -37,7 +37,7 @@ impl Lane {
         match self {
             Lane::Programs => 0,
             Lane::Program => 1,
-            Lane::Media(Track::Video) => 2,
+            Lane::Media(Track::Video | Track::Encoding(_)) => 2,
             Lane::Media(Track::Audio(_)) => 3,
         }
     }

@@ -36,22 +36,23 @@ fn time(unit: &Unit) -> i64 {
     match unit {
         Unit::Video(unit) => unit.dts_90k,
         Unit::Audio(frame) => frame.time_90k,
-        Unit::VideoConfig(_) | Unit::AudioConfig(..) => i64::MIN,
+        Unit::Encoding(_, unit) => unit.dts_90k,
+        Unit::VideoConfig(_) | Unit::AudioConfig(..) | Unit::EncodingConfig(..) => i64::MIN,
     }
 }
 
 /// All of them in order of time.
-fn together(units: impl IntoIterator<Item = Vec<Unit>>) -> Vec<Unit> {
+pub(super) fn together(units: impl IntoIterator<Item = Vec<Unit>>) -> Vec<Unit> {
     let mut all: Vec<Unit> = units.into_iter().flatten().collect();
     all.sort_by_key(time);
     all
 }
 
-fn first_two() -> Vec<Unit> {
+pub(super) fn first_two() -> Vec<Unit> {
     vec![video_config(0xc0), audio_config(AT_48K)]
 }
 
-fn published(units: Vec<Unit>) -> Vec<Output> {
+pub(super) fn published(units: Vec<Unit>) -> Vec<Output> {
     let mut segmenter = Segmenter::begin(run(2));
     let mut outputs = push(&mut segmenter, units);
     outputs.extend(segmenter.gone());
@@ -60,7 +61,7 @@ fn published(units: Vec<Unit>) -> Vec<Output> {
 }
 
 /// Everything that is made of some tracks: parts, segments, where they lie.
-fn of_tracks(outputs: &[Output], tracks: &[Track]) -> Vec<String> {
+pub(super) fn of_tracks(outputs: &[Output], tracks: &[Track]) -> Vec<String> {
     let named = |track: &Track| tracks.contains(track);
     let one = |output: &Output| match output {
         Output::Part { track, number, index, part, of, .. } if named(track) => {

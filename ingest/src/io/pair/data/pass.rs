@@ -28,26 +28,26 @@ pub fn unit(chain: &mut Option<Chain>, station: Station, unit: &Unit) {
         chain.add(station, &(bytes.len() as u64).to_be_bytes());
         chain.add(station, bytes);
     };
-    match unit {
-        Unit::VideoConfig(config) => add(0, &[], &config.record),
-        Unit::AudioConfig(track, config) => add(1, &[track.id() as i64], &config.record),
-        Unit::Audio(frame) => add(2, &[frame.track.id() as i64, frame.time_90k], &frame.data),
-        Unit::Video(picture) => {
-            let (time, idr) = ([picture.dts_90k, picture.composition_90k.into()], u8::from(picture.idr));
-            add(3, &time, &[idr]);
-            if let Some(gop) = &picture.gop {
-                let keys =
-                    [gop.slices.into(), gop.pattern_key.into(), gop.code_key.into(), gop.bias_key.into()];
-                add(4 + gop.marking as u8, &keys, &gop.id.0);
-            }
-            for piece in &picture.pieces {
-                match piece {
-                    Piece::Common(bytes) => add(8, &[], bytes),
-                    Piece::Pair { a, b, slice } => {
-                        add(9, &[(*slice).into()], a);
-                        add(10, &[], b);
-                    }
-                }
+    let (id, picture) = match unit {
+        Unit::VideoConfig(config) => return add(0, &[], &config.record),
+        Unit::AudioConfig(track, config) => return add(1, &[track.id() as i64], &config.record),
+        Unit::Audio(frame) => return add(2, &[frame.track.id() as i64, frame.time_90k], &frame.data),
+        Unit::EncodingConfig(encoding, config) => return add(11, &[encoding.id() as i64], &config.record),
+        Unit::Video(picture) => (0, picture),
+        Unit::Encoding(encoding, picture) => (encoding.id() as i64, picture),
+    };
+    let time = [id, picture.dts_90k, picture.composition_90k.into()];
+    add(3, &time, &[u8::from(picture.idr)]);
+    if let Some(gop) = &picture.gop {
+        let keys = [gop.slices.into(), gop.pattern_key.into(), gop.code_key.into(), gop.bias_key.into()];
+        add(4 + gop.marking as u8, &keys, &gop.id.0);
+    }
+    for piece in &picture.pieces {
+        match piece {
+            Piece::Common(bytes) => add(8, &[], bytes),
+            Piece::Pair { a, b, slice } => {
+                add(9, &[(*slice).into()], a);
+                add(10, &[], b);
             }
         }
     }

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
