@@ -96,6 +96,7 @@ fn piece() -> impl Strategy<Value = &'static str> {
         "GET /e HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
         "POST /f HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
         "POST /g HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /",
+        "POST /j HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST /h HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET /i HTTP/1.1\r\nHost: a\r\n",
         "X: y\r\n",
