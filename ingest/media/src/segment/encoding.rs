@@ -191,8 +191,8 @@ impl Encodings {
                 && (0..=TICKS_PER_SECOND).contains(&beside.step_90k)
                 && beside.last_90k.is_none_or(in_range)
                 && pictures.clone().all(in_range)
-                && pictures.clone().is_sorted_by(|a, b| a < b)
-                && pictures.last() <= beside.last_90k
+                && pictures.is_sorted_by(|a, b| a < b)
+                && beside.waiting.back().map(|last| last.picture.dts_90k) <= beside.last_90k
                 && beside.waiting.len() <= SEGMENT_SAMPLES_MAX
                 && beside.waiting.iter().all(|waiting| {
                     waiting.payload.is_sane() && waiting.payload.len() == waiting.picture.size as usize
