@@ -27,7 +27,7 @@ const BLOCK: usize = 16;
 /// What a key is of; its id says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockId {
-    /// As in names: 0 MPEG-TS, 1 video, from 2 on the audio tracks.
+    /// As in names: 0 MPEG-TS, 1 the picture, from 2 on the audio tracks, behind them the further encodings of the picture.
     pub kind: u8,
     /// Version of the code key that it follows from.
     pub version: u32,
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(id.kid().to_string(), "63646e02000000070000000000000002");
         assert_eq!(LockId::of_kid(id.kid()), Some(id));
         assert_ne!(LockId::of(2, 7, 3 * PERIOD), id);
-        for odd in ["63646e0a000000070000000000000002", "63646f02000000070000000000000002"] {
+        for odd in ["63646e0e000000070000000000000002", "63646f02000000070000000000000002"] {
             assert_eq!(LockId::of_kid(odd.parse().unwrap()), None);
         }
         let (first, last) = LockId { period: u64::MAX, ..id }.numbers();

@@ -162,6 +162,7 @@ fn halves(tag: hmac::Tag) -> ([u8; 16], [u8; 16]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ingest_api::track::TRACKS_MAX;
     use releve_watermark::Key;
     use std::collections::BTreeSet;
 
@@ -242,7 +243,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!((locks.len(), keys.len()), (files, 2 * 10 * 2 * 2), "streams, kinds, versions, periods");
+        assert_eq!(
+            (locks.len(), keys.len()),
+            (files, 2 * (TRACKS_MAX + 1) * 2 * 2),
+            "streams, kinds, versions, periods"
+        );
     }
 
     /// Computed with Python's `hmac` module from the layouts in the first lines of the room and of `lock.rs`.
