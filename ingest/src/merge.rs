@@ -154,7 +154,9 @@ impl Merge {
         }
         if likeness == Likeness::Same {
             (source.joined, source.unlike) = (true, [0; TRACKS_MAX]);
-            let waiting: Vec<_> = source.waiting.iter().cloned().collect();
+            // What it was configured with may have gone on by nobody: of a track that begins with it.
+            let configs = source.configs.iter().flatten().map(|config| (config.clone(), None));
+            let waiting: Vec<_> = configs.chain(source.waiting.iter().cloned()).collect();
             source.forget();
             let passes = |(message, place): (Said, Option<(usize, Place)>)| {
                 let Said(message) = message;

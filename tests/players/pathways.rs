@@ -49,7 +49,7 @@ fn hls_js_plays_aes_128_and_fetches_each_key_once() -> Result<()> {
     Ok(())
 }
 
-/// The steering manifest moves a player that is watching, without a wait.
+/// The steering manifest moves a player that is watching, and it plays on.
 fn is_steered(player: &str) -> Result<()> {
     // Room for all: the relay's own manifest says `relay` first, until the script has it say another.
     let (cluster, _publisher) = on_air("low_latency = false", &[("RELEVE_RELAY_CDN_OVERFLOW", "1000")])?;
@@ -61,11 +61,12 @@ fn is_steered(player: &str) -> Result<()> {
     for track in ["video", "audio"] {
         ensure!(facts[track] == json!(["relay", "cdn", "relay"]), "{player}, {track}: {facts}");
     }
-    ensure!(facts["waits"] == json!([]) && facts["said"] == json!([]), "{player}: {facts}");
+    ensure!(facts["said"] == json!([]), "{player}: {facts}");
     let number = |name: &str| facts[name].as_f64().with_context(|| format!("{name} in {facts}"));
     ensure!(number("manifests")? >= 3.0, "{facts}");
+    // Shaka waits for a tenth of a second now and then; a way that gives nothing is a wait of a segment.
     ensure!(
-        (number("played_s")? - number("wall_s")?).abs() < 1.5,
+        (number("played_s")? - number("wall_s")?).abs() < 0.5,
         "{player} did not go on steadily: {facts}"
     );
     eprintln!("{player}: {facts}");

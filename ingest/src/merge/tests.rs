@@ -103,6 +103,22 @@ fn a_spare_is_asked_when_the_publisher_says_nothing_any_more() {
     assert_eq!(lab.anew, 1);
 }
 
+/// Both begin at one moment, and the one that does not lead is heard first: it joins by its sound, and its pictures are of no
+/// use without what they were configured with.
+#[test]
+fn a_connection_that_was_heard_before_the_first_brings_its_configurations() {
+    let all = feed(0, 0..10);
+    let sound = |message: &&Message| message.kind == MediaKind::Audio;
+    let (mut lab, mut one, mut two) = (Lab::new(), Source::new(1, true), Source::new(2, false));
+    lab.say(&mut two, false, &all[..2 + 3 * 5]);
+    assert_eq!(lab.out, []);
+    let sound_first: Vec<_> = all.iter().filter(sound).take(1 + 2 * 5).cloned().collect();
+    lab.say(&mut one, false, &sound_first);
+    lab.say(&mut two, false, &all[2 + 3 * 5..]);
+    lab.say(&mut one, false, &all);
+    assert_eq!(tracks(&lab.out), tracks(&all));
+}
+
 #[test]
 fn a_connection_that_is_ahead_waits_until_the_other_reaches_it_and_then_makes_no_hole() {
     let all = feed(0, 0..30);
