@@ -23,6 +23,7 @@ cargo test --release --locked --workspace --no-run
 
 step lints
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+cargo clippy --release --locked --workspace --test e2e --test players --quiet -- -D warnings # no targets of "all"
 
 step "unit tests"
 cargo test --release --locked --workspace

@@ -62,7 +62,7 @@ impl Node {
         let metrics = self.metrics()?;
         let figure = |line: &str| line.rsplit(' ').next().and_then(|figure| figure.parse::<f64>().ok());
         let figures = metrics.lines().filter(|line| of(line)).map(|line| figure(line).context("a figure"));
-        figures.sum()
+        figures.sum::<Result<f64>>().map(|sum| sum + 0.0) // of no line it is -0
     }
 }
 
