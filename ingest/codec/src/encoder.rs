@@ -139,7 +139,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// One picture, which is the band alone, in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first is always one.
+    /// One picture, which is the band alone, in Annex B; an IDR picture comes with SPS and PPS, its slices from the top. The first
+    /// is always one.
     ///
     /// # Errors
     /// When the picture has another size, or the library fails or skips.

@@ -15,22 +15,22 @@ use std::sync::Arc;
 
 /// What the bands of one picture have in common.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// How its stream is marked.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// Header of its first slice.
-    pub header: IdrHeader,
+    pub(crate) header: IdrHeader,
     /// The picture as it came.
-    pub picture: Picture,
+    pub(crate) picture: Picture,
     /// What the pattern is drawn from.
-    pub seed: PatternSeed,
+    pub(crate) seed: PatternSeed,
     /// Strength of the pattern in 1/100 luma levels.
-    pub strength: u16,
+    pub(crate) strength: u16,
 }
 
 /// Makes A and B of one band.
 #[derive(Debug)]
-pub struct Maker {
+pub(crate) struct Maker {
     band: Band,
     encoder: IntraEncoder,
     /// Samples of A and B, once there are any.
@@ -49,7 +49,7 @@ impl Maker {
     ///
     /// # Errors
     /// When the pattern does not fit or the encoder fails.
-    pub fn code_a(&mut self, source: &Source, qp: u8) -> Result<u64, MarkError> {
+    pub(crate) fn code_a(&mut self, source: &Source, qp: u8) -> Result<u64, MarkError> {
         let [a, _] = match &mut self.samples {
             Some(made) => made,
             none => none.insert(variants(source, &self.band)?),
@@ -63,7 +63,7 @@ impl Maker {
     ///
     /// # Errors
     /// When the encoder fails, or gives something else than asked for.
-    pub fn pairs(&mut self, source: &Source) -> Result<Vec<(Bytes, Bytes)>, MarkError> {
+    pub(crate) fn pairs(&mut self, source: &Source) -> Result<Vec<(Bytes, Bytes)>, MarkError> {
         let [_, b] = self.samples.as_ref().ok_or(EncodeError::Skipped)?;
         let coded_b = self.encoder.encode(b)?;
         let slices = |coded: &[u8]| splice::splice(&source.plan, &source.header, &self.band, coded);
@@ -87,7 +87,7 @@ fn variants(source: &Source, band: &Band) -> Result<[Picture; 2], MarkError> {
 ///
 /// # Errors
 /// When an encoder does not start.
-pub fn start(config: IntraConfig, qp: u8) -> Result<(Maker, Option<Maker>), EncodeError> {
+pub(crate) fn start(config: IntraConfig, qp: u8) -> Result<(Maker, Option<Maker>), EncodeError> {
     let (upper, lower) = config.halves();
     let lower = lower.map(|band| Maker::new(band, qp)).transpose()?;
     Ok((Maker::new(upper, qp)?, lower))
@@ -95,7 +95,7 @@ pub fn start(config: IntraConfig, qp: u8) -> Result<(Maker, Option<Maker>), Enco
 
 /// The makers of a picture and their hands.
 #[derive(Debug)]
-pub struct Bands<'h> {
+pub(crate) struct Bands<'h> {
     hand: &'h Hand,
     source: Arc<Source>,
     /// Works here.
@@ -106,7 +106,7 @@ pub struct Bands<'h> {
 
 impl<'h> Bands<'h> {
     /// Those of this picture.
-    pub fn new(hand: &'h Hand, source: Source, (upper, lower): (Maker, Option<Maker>)) -> Bands<'h> {
+    pub(crate) fn new(hand: &'h Hand, source: Source, (upper, lower): (Maker, Option<Maker>)) -> Bands<'h> {
         Bands { hand, source: Arc::new(source), upper, lower }
     }
 
@@ -114,7 +114,7 @@ impl<'h> Bands<'h> {
     ///
     /// # Errors
     /// The first one's, from the top.
-    pub fn each<R, F>(&mut self, act: F) -> Result<Vec<R>, MarkError>
+    pub(crate) fn each<R, F>(&mut self, act: F) -> Result<Vec<R>, MarkError>
     where
         R: Send + 'static,
         F: Fn(&mut Maker, &Source) -> Result<R, MarkError> + Copy + Send + 'static,

@@ -15,7 +15,7 @@
 //! `research/idr-openh264.md` has the measurements.
 #![forbid(unsafe_code)]
 
-pub mod bands;
+mod bands;
 mod child;
 pub mod fuzzing;
 pub mod h264;
