@@ -13,3 +13,4 @@ mod normalise;
 mod relevectl;
 mod rtmps;
 mod slots;
+mod tracks;

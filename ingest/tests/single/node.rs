@@ -1,17 +1,17 @@
 //! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
 
 use crate::common::{
-    Encoder, Lab, av1_seconds, encodings_seconds, get, hevc_seconds, new_key, of_track, opus_seconds,
-    seconds, several_seconds, soon, stream,
+    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, opus_seconds, seconds, soon, stream,
 };
 use ingest_api::node_auth::AUTH_HEADER;
 use ingest_api::origin::Route;
 use ingest_api::window::{Marking, Segment, Sha256};
 use ingest_api::{Object, Snapshot, Track};
+use releve_ingest::io::node::Node;
 use releve_ingest::io::publish::GRACE;
 use releve_state::Coordinator;
 use releve_state::coordinator::MarkPolicy;
-use rtmp::MediaKind;
+use rtmp::Message;
 use rtmp::amf::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +25,35 @@ fn assert_seamless(before: &Segment, after: &Segment) {
     assert_eq!((after.run, after.discontinuity), (before.run, before.discontinuity));
     assert_eq!(after.start_90k, before.start_90k + before.duration_90k);
     assert_eq!(after.tracks[0].init, before.tracks[0].init);
+}
+
+/// A publish of three segments, to its end.
+pub(crate) async fn three_segments(lab: &Lab, media: &[Message]) -> (Node, Snapshot) {
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(media).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    assert_eq!(snapshot.segments.len(), 3);
+    (node, snapshot)
+}
+
+/// Relays are given what is listed, of every track.
+pub(crate) async fn assert_given(lab: &Lab, node: &Node, segment: &Segment) {
+    for track in &segment.tracks {
+        let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
+        let (status, object) = lab.ask(node.origin, route).await.unwrap();
+        assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
+    }
+}
+
+/// How often something was reported of the stream.
+pub(crate) async fn reported(node: &Node, kind: &str) -> u64 {
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    let counter = format!("reports_total{{stream=\"demo\",kind=\"{kind}\"}} ");
+    let count = page.lines().find_map(|line| line.split_once(&counter)?.1.parse().ok());
+    count.unwrap_or_else(|| panic!("no {kind} in {page}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -379,9 +408,7 @@ async fn hevc_goes_out_unmarked_and_as_cmaf_alone() {
     assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_none() && one.independent));
     let gops: Vec<_> = snapshot.segments.iter().flat_map(|one| &one.gops).collect();
     assert!(gops.len() == 3 && gops.iter().all(|gop| gop.marking == Marking::Unmarked));
-    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-    let page = String::from_utf8(page).unwrap();
-    assert!(page.contains("reports_total{stream=\"demo\",kind=\"unmarkable\"} 1"), "{page}");
+    assert_eq!(reported(&node, "unmarkable").await, 1);
     soon(node.stop()).await;
 }
 
@@ -435,153 +462,11 @@ async fn a_stream_that_is_encrypted_takes_h264_and_aac_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn opus_goes_out_beside_marked_pictures() {
     let lab = Lab::new(MarkPolicy::Require).await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    encoder.send(&opus_seconds(0..3)).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    assert_eq!(snapshot.segments.len(), 3);
+    let (node, snapshot) = three_segments(&lab, &opus_seconds(0..3)).await;
     assert!(snapshot.tracks[0].codec.starts_with("avc1.") && snapshot.tracks[1].codec == "Opus");
     assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_some() && one.tracks.len() == 2));
     assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
     let end = snapshot.segments[2].tracks[1].sound_end.unwrap();
     assert_eq!((end.rate, end.sample), (48_000, 144_000));
-    soon(node.stop()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn further_audio_tracks_go_out_beside_marked_pictures_and_what_is_left_out_is_said_once() {
-    let lab = Lab::new(MarkPolicy::Require).await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    let mut media = several_seconds(0..3);
-    let ninth: Vec<_> = media
-        .iter()
-        .filter(|message| message.kind == MediaKind::Audio && message.payload[0] == 0xaf)
-        .map(|message| of_track(8, message))
-        .collect();
-    media.extend(ninth);
-    media.sort_by_key(|message| message.timestamp);
-    encoder.send(&media).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    assert_eq!(snapshot.segments.len(), 3);
-    let named: Vec<_> = snapshot.tracks.iter().map(|info| (info.track, info.codec.as_str())).collect();
-    let [second, third] = [Track::ALL[2], Track::ALL[3]];
-    assert!(matches!(named[0], (Track::Video, codec) if codec.starts_with("avc1.")));
-    assert_eq!(named[1..], [(Track::AUDIO, "mp4a.40.2"), (second, "Opus"), (third, "mp4a.40.2")]);
-    for segment in &snapshot.segments {
-        assert!(segment.mpeg_ts.is_some() && segment.gops[0].marking == Marking::Marked);
-        let [_, first, second, third] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
-        assert!(second.sha256 != first.sha256 && second.init != first.init);
-        assert_eq!((third.sha256, &third.init), (first.sha256, &first.init), "the same sound once more");
-        for track in &segment.tracks {
-            let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
-            let (status, object) = lab.ask(node.origin, route).await.unwrap();
-            assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
-        }
-    }
-    let end = snapshot.segments[2].tracks[2].sound_end.unwrap();
-    assert_eq!((end.rate, end.sample), (48_000, 144_000));
-    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-    let page = String::from_utf8(page).unwrap();
-    assert!(page.contains("reports_total{stream=\"demo\",kind=\"further-tracks\"} 1"), "{page}");
-    soon(node.stop()).await;
-}
-
-/// Of what comes beside the first one, what can be encrypted is; the publish goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_encrypted_stream_has_further_audio_tracks_of_aac() {
-    let lab = Lab::new(MarkPolicy::Off).await.encrypted().await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    encoder.send(&several_seconds(0..3)).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    assert_eq!(snapshot.segments.len(), 3);
-    let tracks = [Track::Video, Track::AUDIO, Track::ALL[3]];
-    assert!(snapshot.tracks.iter().map(|info| info.track).eq(tracks));
-    for segment in &snapshot.segments {
-        assert!(segment.key.is_some() && segment.tracks.iter().all(|entry| entry.clear.is_some()));
-        for track in &segment.tracks {
-            let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
-            let (status, object) = lab.ask(node.origin, route).await.unwrap();
-            assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
-        }
-    }
-    soon(node.stop()).await;
-}
-
-/// Three further encodings of an unmarked stream, and one whose IDR pictures lie elsewhere.
-#[tokio::test(flavor = "multi_thread")]
-async fn further_encodings_go_out_as_variants_and_one_that_is_not_aligned_is_left_out() {
-    let lab = Lab::new(MarkPolicy::Off).await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    encoder.send(&encodings_seconds(0..3)).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    assert_eq!(snapshot.segments.len(), 3);
-    let named: Vec<_> =
-        snapshot.tracks.iter().map(|info| (info.track.as_str(), info.codec.as_str())).collect();
-    let further = [("video2", "hvc1.1.6.L30.90"), ("video3", "av01.0.00M.08"), ("video4", "avc1.64000a")];
-    assert_eq!(named[..2], [("video", "avc1.64000a"), ("audio", "mp4a.40.2")]);
-    assert_eq!(named[2..], further);
-    for segment in &snapshot.segments {
-        let [first, _, second, third, same] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
-        assert!([second, third].iter().all(|other| other.sha256 != first.sha256 && other.init != first.init));
-        assert_eq!((same.sha256, &same.init), (first.sha256, &first.init), "the same pictures once more");
-        for track in &segment.tracks {
-            assert!(track.parts[0].independent);
-            let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
-            let (status, object) = lab.ask(node.origin, route).await.unwrap();
-            assert_eq!((status, Sha256::of(&object)), (200, track.sha256));
-        }
-    }
-    let index = ingest_api::playlist::index(&snapshot).unwrap();
-    assert_eq!(index.matches("#EXT-X-STREAM-INF").count(), 4, "{index}");
-    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-    let page = String::from_utf8(page).unwrap();
-    assert!(page.contains("reports_total{stream=\"demo\",kind=\"not-aligned\"} 3"), "{page}");
-    soon(node.stop()).await;
-}
-
-/// What is encrypted is never in the clear; what cannot be is left out.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_encrypted_stream_has_further_encodings_of_h264() {
-    let lab = Lab::new(MarkPolicy::Off).await.encrypted().await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    encoder.send(&encodings_seconds(0..3)).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    assert_eq!(snapshot.segments.len(), 3);
-    assert!(snapshot.tracks.iter().map(|info| info.track.as_str()).eq(["video", "audio", "video4"]));
-    for segment in &snapshot.segments {
-        assert!(segment.key.is_some() && segment.tracks.iter().all(|entry| entry.clear.is_some()));
-        let [first, _, same] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
-        assert_eq!(first.sha256, same.sha256, "one key");
-    }
-    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-    let page = String::from_utf8(page).unwrap();
-    assert!(page.contains("reports_total{stream=\"demo\",kind=\"bad-config\"} 2"), "{page}");
-    soon(node.stop()).await;
-}
-
-/// An encoding that carries no marks would name nobody.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_marked_has_no_further_encodings() {
-    let lab = Lab::new(MarkPolicy::Prefer).await;
-    let node = lab.node(GRACE).await;
-    let mut encoder = Encoder::accepted(&node, &lab.key).await;
-    encoder.send(&encodings_seconds(0..3)).await;
-    encoder.leaves().await;
-    let snapshot = lab.ended(&node).await;
-    assert_eq!(snapshot.segments.len(), 3);
-    assert!(snapshot.tracks.iter().map(|info| info.track.as_str()).eq(["video", "audio"]));
-    assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
-    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-    let page = String::from_utf8(page).unwrap();
-    assert!(page.contains("reports_total{stream=\"demo\",kind=\"further-tracks\"}"), "{page}");
     soon(node.stop()).await;
 }
