@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a task needs and that are missing; says nothing when there is nothing to do.
 #
-#   scripts/setup.sh build|demo|test|watch|bench …
+#   scripts/setup.sh build|demo|test|watch|libav|bench …
 #
 # In: group names. Out: installed packages. Touches the system's package list only, as root or through sudo.
 # Services that a package brings are not started.
@@ -24,10 +24,12 @@ packages_of() {
         ;;
     # players that only the takeover's lab needs
     watch) echo mpv=mpv streamlink=streamlink ;;
+    # the feature `libav`: HEVC and 10 bits for the normaliser, x264
+    libav) echo libavcodec-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev pkg-config=pkg-config ;;
     # yardsticks
     bench) echo nginx=nginx libnginx-mod-rtmp keepalived=keepalived ;;
     *)
-        echo "setup.sh: '$1' is no group; there are build, demo, test, watch and bench" >&2
+        echo "setup.sh: '$1' is no group; there are build, demo, test, watch, libav and bench" >&2
         return 2
         ;;
     esac

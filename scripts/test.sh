@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 started=$SECONDS
 step() { echo "== $* ($((SECONDS - started)) s)"; }
 
-scripts/setup.sh build demo test
+scripts/setup.sh build demo test libav
 
 step style
 cargo fmt --all --check
@@ -28,6 +28,11 @@ cargo clippy --release --locked --workspace --test e2e --test players --quiet --
 step "unit tests"
 cargo test --release --locked --workspace
 cargo test --release --locked --workspace --features mark/cpu-mask --test cpu_features
+
+step "libavcodec"
+cargo clippy --release --locked --package codec --package mark --features codec/libav,mark/libav --all-targets --quiet -- -D warnings
+cargo test --release --locked --package codec --package mark --features codec/libav,mark/libav --lib --test streams --test pool
+cargo test --release --locked --workspace --features releve-ingest/libav --test single -- normalise::
 
 [[ ${1:-} != quick ]] || exit 0
 

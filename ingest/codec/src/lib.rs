@@ -7,12 +7,19 @@
 //!
 //! openh264 is pinned by exact version: another one may give other bytes, and nodes must agree (rate control is off, one
 //! thread, a fresh codec for each lone picture and each GOP, so the bytes depend on the input alone, whatever the CPU offers).
+//!
+//! With the feature `libav`, the system's libavcodec decodes what openh264 does not (`libav`), and x264 codes GOPs (`x264`); marks
+//! are made by openh264 in every build.
 
 mod decoder;
 mod encoder;
 mod gop;
 mod intra;
+#[cfg(feature = "libav")]
+mod libav;
 mod picture;
+#[cfg(feature = "libav")]
+mod x264;
 
 #[cfg(all(feature = "cpu-mask", target_arch = "x86_64"))]
 pub mod cpu_mask;
@@ -21,4 +28,8 @@ pub use decoder::{DecodeError, Decoder, StreamDecoder};
 pub use encoder::{EncodeError, QP_MAX};
 pub use gop::GopEncoder;
 pub use intra::{Band, Entropy, IntraConfig, IntraEncoder, SLICES_MAX};
+#[cfg(feature = "libav")]
+pub use libav::{Foreign, ForeignDecoder};
 pub use picture::{Picture, PictureError, SIDE_MAX};
+#[cfg(feature = "libav")]
+pub use x264::X264GopEncoder;

@@ -12,6 +12,7 @@ use common::{Stream, scratch};
 use mark::Plan;
 use mark::host::Host;
 use mark::normalise::{Rate, Session, Step};
+use media::unit::VideoCoding;
 use std::error::Error;
 use std::process::Command;
 
@@ -56,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let gop_bytes = units.iter().take(60).map(|unit| unit.len() as u64).sum();
         let began = cpu_us();
         let rate = Rate::first(Host::read(&plan, &units[0])?.qp, gop_bytes);
-        let begin = Step::Begin { avcc, gop_90k: 180_000, rate };
+        let begin = Step::Begin { coding: VideoCoding::H264, record: avcc, gop_90k: 180_000, rate };
         let shown = |(at, unit): (usize, &bytes::Bytes)| Step::Picture {
             pts_90k: at as i64 * 3_000,
             access_unit: unit.clone(),

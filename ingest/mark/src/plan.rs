@@ -247,6 +247,17 @@ impl Plan {
     }
 }
 
+/// The first SPS of a configuration record, whatever can be marked of it.
+///
+/// # Errors
+/// When the record or the SPS does not parse.
+#[cfg(feature = "libav")]
+pub(crate) fn first_sps(avcc: &[u8]) -> Result<Sps, Misfit> {
+    let record = Record::parse(avcc)?;
+    let unit = record.sps.first().ok_or(Misfit::Sets("no SPS"))?;
+    Ok(Sps::parse(unit)?)
+}
+
 fn fits(sps: &Sps) -> Result<(), Misfit> {
     if sps.chroma_format != 1 {
         return Err(Misfit::Chroma(sps.chroma_format));

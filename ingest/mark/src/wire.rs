@@ -9,7 +9,7 @@
 //! Job     id u64, own PPS u8, slices u16, strength u16, previous GOP u64, seed 32, avcC, access unit
 //! Coded   id u64, QP u8, attempts u8, count u16, then for each slice: A, B
 //! Failed  id u64, reason as text
-//! Step    id u64, then Begin: 0 u8, GOP u32, rate, avcC; Picture: 1 u8, shown i64, access unit; End: 2 u8
+//! Step    id u64, then Begin: 0 u8, coding u8, GOP u32, rate, record; Picture: 1 u8, shown i64, access unit; End: 2 u8
 //! Stepped id u64, rate, count u16, then for each picture: shown i64, Annex B
 //! rate    QP u8, odd u8, GOP bytes u32, carry i32
 //! ```
@@ -20,6 +20,7 @@ use crate::host::ACCESS_UNIT_BYTES_MAX;
 use crate::job::{Coded, Job};
 use crate::normalise::{self, Rate, Step};
 use bytes::Bytes;
+use media::unit::VideoCoding;
 use releve_watermark::embed::PatternSeed;
 use thiserror::Error;
 
@@ -30,7 +31,7 @@ pub const BODY_BYTES_MAX: usize = 2 * ACCESS_UNIT_BYTES_MAX + (1 << 20);
 /// Longest text of a worker.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
-const MAGIC: [u8; 4] = *b"RLM\x01";
+const MAGIC: [u8; 4] = *b"RLM\x02";
 const SEED_BYTES: usize = 32;
 
 /// What a frame is.
@@ -185,11 +186,16 @@ pub fn step(id: u64, step: &Step) -> Vec<u8> {
     frame(Kind::Step, |body| {
         body.extend_from_slice(&id.to_be_bytes());
         match step {
-            Step::Begin { avcc, gop_90k, rate } => {
+            Step::Begin { coding, record, gop_90k, rate } => {
                 body.push(0);
+                body.push(match coding {
+                    VideoCoding::H264 => 0,
+                    VideoCoding::Hevc => 1,
+                    VideoCoding::Av1 => 2,
+                });
                 body.extend_from_slice(&gop_90k.to_be_bytes());
                 put_rate(body, rate);
-                put(body, avcc);
+                put(body, record);
             }
             Step::Picture { pts_90k, access_unit } => {
                 body.push(1);
@@ -210,9 +216,15 @@ pub fn read_step(body: &[u8]) -> Result<(u64, Step), WireError> {
     let id = read.u64()?;
     let step = match read.u8()? {
         0 => {
+            let coding = match read.u8()? {
+                0 => VideoCoding::H264,
+                1 => VideoCoding::Hevc,
+                2 => VideoCoding::Av1,
+                _ => return Err(WireError::Body { at: read.at - 1 }),
+            };
             let gop_90k = read.number(4)? as u32;
             let rate = read.rate()?;
-            Step::Begin { avcc: read.bytes()?, gop_90k, rate }
+            Step::Begin { coding, record: read.bytes()?, gop_90k, rate }
         }
         1 => Step::Picture { pts_90k: read.u64()? as i64, access_unit: read.bytes()? },
         2 => Step::End,
@@ -371,12 +383,14 @@ mod tests {
 
         #[test]
         fn steps_and_what_came_of_them_come_back(
-            id: u64, avcc in bytes(), gop_90k: u32, pts_90k: i64, kind in 0u8..3, qp: u8, odd: bool, gop_bytes: u32, carry: i32,
+            id: u64, avcc in bytes(), gop_90k: u32, coding in prop_oneof![
+                Just(VideoCoding::H264), Just(VideoCoding::Hevc), Just(VideoCoding::Av1),
+            ], pts_90k: i64, kind in 0u8..3, qp: u8, odd: bool, gop_bytes: u32, carry: i32,
             pictures in proptest::collection::vec((any::<i64>(), bytes()), 0..9), failed: Option<String>,
         ) {
             let rate = Rate { qp, gop_bytes, carry, odd };
             let sent = match kind {
-                0 => Step::Begin { avcc, gop_90k, rate },
+                0 => Step::Begin { coding, record: avcc, gop_90k, rate },
                 1 => Step::Picture { pts_90k, access_unit: avcc },
                 _ => Step::End,
             };
@@ -411,7 +425,7 @@ mod tests {
         assert_eq!(read_header(&header), Err(WireError::TooLong(0xff00_0000)));
         header[4] = 9;
         assert_eq!(read_header(&header), Err(WireError::Kind(9)));
-        header[3] = 2;
+        header[3] = 9;
         assert_eq!(read_header(&header), Err(WireError::Magic));
         assert_eq!(split(&hello(&"ü".repeat(1000))).1.len(), TEXT_BYTES_MAX);
     }

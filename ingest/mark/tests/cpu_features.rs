@@ -13,7 +13,7 @@ use ingest_api::{Run, RunId};
 use mark::Plan;
 use mark::normalise::{Rate, Session, Step};
 use media::segment::{Output, Segmenter};
-use media::unit::{AccessUnit, Unit, VideoConfig};
+use media::unit::{AccessUnit, Unit, VideoCoding, VideoConfig};
 use releve_watermark::GopId;
 use std::process::Command;
 use std::sync::Arc;
@@ -101,7 +101,12 @@ fn normalised() -> Sha256 {
     let coded = (0..100).map(|at| encoder.encode(&picture(width, height, at), 24, at == 0).unwrap());
     let stream = Stream::of_annexb(&coded.collect::<Vec<_>>().concat());
     let (mut session, mut all, mut count) = (Session::default(), Vec::new(), 0);
-    let begin = Step::Begin { avcc: stream.avcc(4), gop_90k: 90_000, rate: Rate::first(24, 60_000) };
+    let begin = Step::Begin {
+        coding: VideoCoding::H264,
+        record: stream.avcc(4),
+        gop_90k: 90_000,
+        rate: Rate::first(24, 60_000),
+    };
     let picture = |(at, unit): (usize, &common::AccessUnit)| Step::Picture {
         pts_90k: at as i64 * 3_000,
         access_unit: unit.bytes(4),

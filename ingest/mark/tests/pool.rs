@@ -9,6 +9,7 @@ use mark::h264::nal;
 use mark::normalise::coder::{Coder, CoderError};
 use mark::normalise::{Rate, Session, Step};
 use mark::{Job, Plan, Pool, PoolConfig, PoolError, mark};
+use media::unit::VideoCoding;
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,7 @@ async fn a_worker_that_hangs_is_killed_at_the_deadline() {
 
 /// The hello of a real worker, then whatever the shell prints.
 fn impostor(prints: &str) -> Pool {
-    let script = format!(r"printf 'RLM\001\000\000\000\000\000'; {prints}");
+    let script = format!(r"printf 'RLM\002\000\000\000\000\000'; {prints}");
     Pool::new(PoolConfig { deadline: Duration::from_secs(1), ..PoolConfig::new("/bin/sh", &["-c", &script]) })
 }
 
@@ -98,13 +99,13 @@ async fn nonsense_lies_and_silence_fail_after_two_workers() {
         ("sleep 60", "no answer within"),
         // An answer to job 9.
         (
-            r"printf 'RLM\001\003\000\000\000\011\000\000\000\000\000\000\000\011x'; sleep 60",
+            r"printf 'RLM\002\003\000\000\000\011\000\000\000\000\000\000\000\011x'; sleep 60",
             "answered job 9",
         ),
         // A second hello.
-        (r"printf 'RLM\001\000\000\000\000\000'; sleep 60", "nonsense"),
+        (r"printf 'RLM\002\000\000\000\000\000'; sleep 60", "nonsense"),
         // A body that never ends.
-        (r"printf 'RLM\001\002\377\000\000\000'; sleep 60", "nonsense"),
+        (r"printf 'RLM\002\002\377\000\000\000'; sleep 60", "nonsense"),
     ] {
         let pool = impostor(prints);
         let error = pool.mark(job(0)).await.unwrap_err();
@@ -118,7 +119,7 @@ async fn nonsense_lies_and_silence_fail_after_two_workers() {
 #[tokio::test]
 async fn a_picture_without_its_slices_is_a_lie() {
     let frame = |id: u8| {
-        format!(r"printf 'RLM\001\002\000\000\000\014\000\000\000\000\000\000\000\{id:03o}\024\001\000\000';")
+        format!(r"printf 'RLM\002\002\000\000\000\014\000\000\000\000\000\000\000\{id:03o}\024\001\000\000';")
     };
     let pool = impostor(&format!("{} sleep 60", frame(0)));
     let error = pool.mark(job(0)).await.unwrap_err().to_string();
@@ -328,7 +329,12 @@ fn steps() -> Vec<Step> {
         encoder.encode(&Picture::new(width, height, samples.collect()).unwrap(), 24, at == 0).unwrap()
     });
     let stream = Stream::of_annexb(&coded.collect::<Vec<_>>().concat());
-    let begin = Step::Begin { avcc: stream.avcc(4), gop_90k: 15_000, rate: Rate::first(24, 9_000) };
+    let begin = Step::Begin {
+        coding: VideoCoding::H264,
+        record: stream.avcc(4),
+        gop_90k: 15_000,
+        rate: Rate::first(24, 9_000),
+    };
     let picture = |(at, unit): (usize, &common::AccessUnit)| Step::Picture {
         pts_90k: at as i64 * 3_000,
         access_unit: unit.bytes(4),

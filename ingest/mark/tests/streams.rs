@@ -4,6 +4,9 @@
 mod common;
 #[path = "common/encrypted.rs"]
 mod encrypted;
+#[cfg(feature = "libav")]
+#[path = "common/foreign.rs"]
+mod foreign;
 #[path = "common/normalise.rs"]
 mod normalise;
 

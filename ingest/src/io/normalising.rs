@@ -105,13 +105,15 @@ impl Normalising {
         };
         let room = self.coder.is_some() || permit.is_some();
         let todo = self.flow.push(unit, room);
+        let why = if self.flow.never_fits() { "not 8-bit 4:2:0 H.264" } else { "GOPs longer than 2.4 s" };
         if wanted && self.flow.is_coding() {
-            let text = "GOPs longer than 2.4 s: the stream is coded anew in closed GOPs, which costs most of a processor";
-            self.reports.push(("normalised", text.to_owned()));
+            let text =
+                format!("{why}: the stream is coded anew in closed GOPs, which costs most of a processor");
+            self.reports.push(("normalised", text));
         }
         if wanted && !room {
-            let text = "GOPs longer than 2.4 s, and no normaliser for it now: it goes out as it comes";
-            self.reports.push(("not-normalised", text.to_owned()));
+            let text = format!("{why}, and no normaliser for it now: it goes out as it comes");
+            self.reports.push(("not-normalised", text));
         }
         if self.coder.is_none()
             && let Some(permit) = permit.filter(|_| self.flow.is_coding())

@@ -390,6 +390,8 @@ async fn of_two_nodes_on_one_state_only_the_newer_holder_records() {
     tokio::join!(soon(old.stop()), soon(new.stop()));
 }
 
+/// A node that has libavcodec makes H.264 of it: `normalise::hevc_goes_out_as_h264_that_is_marked`.
+#[cfg(not(feature = "libav"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn hevc_goes_out_unmarked_and_as_cmaf_alone() {
     let lab = Lab::new(MarkPolicy::Prefer).await;

@@ -1,7 +1,11 @@
 //! A stream of long GOPs at a node that normalises, and whose normalising processes end: the publisher is closed, and not
 //! for ever.
 
+#[cfg(feature = "libav")]
+use crate::common::hevc_seconds;
 use crate::common::{Encoder, Lab, get, seconds, soon};
+#[cfg(feature = "libav")]
+use crate::node::reported;
 use ingest_api::window::Marking;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::MarkPolicy;
@@ -54,4 +58,23 @@ async fn what_fits_and_what_ends_early_pass_a_node_that_normalises() {
         assert!((pictures - length * 90_000).abs() < 20_000, "{pictures} ticks of {length} s");
         soon(node.stop()).await;
     }
+}
+
+#[cfg(feature = "libav")]
+#[tokio::test(flavor = "multi_thread")]
+async fn hevc_goes_out_as_h264_that_is_marked() {
+    let lab = Lab::new(MarkPolicy::Require).await;
+    let node = lab.node_with(GRACE, "normalise = \"auto\"\n").await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&hevc_seconds(0..4)).await;
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    let codecs: Vec<_> = snapshot.tracks.iter().map(|info| info.codec.as_str()).collect();
+    assert!(codecs[0].starts_with("avc1.6400") && codecs[1] == "mp4a.40.2", "{codecs:?}");
+    let gops: Vec<_> = snapshot.segments.iter().flat_map(|one| &one.gops).collect();
+    assert!(gops.len() >= 2 && gops.iter().all(|gop| gop.marking == Marking::Marked), "{gops:?}");
+    let pictures: i64 = snapshot.segments.iter().map(|segment| segment.duration_90k).sum();
+    assert!((pictures - 360_000).abs() < 20_000, "{pictures} ticks of 4 s");
+    assert_eq!(reported(&node, "normalised").await, 1);
+    soon(node.stop()).await;
 }

@@ -6,6 +6,7 @@
 pub mod bits;
 pub mod nal;
 pub mod pps;
+pub mod shown;
 pub mod slice;
 pub mod sps;
 

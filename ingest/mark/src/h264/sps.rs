@@ -2,6 +2,7 @@
 
 use super::bits::{BitReader, BitWriter, Malformed};
 use super::nal;
+use super::shown::Shown;
 use std::ops::Range;
 
 /// Profiles with the fields of High in their SPS.
@@ -167,27 +168,26 @@ impl Sps {
         nal::escape(&write.into_bytes())
     }
 
-    /// The SPS of another encoder's pictures (`self`) of this size, with what `host` says of how they are shown: level,
-    /// cropping, sample shape, colours and timing. Output order is decoding order, one picture is kept.
+    /// How its pictures are shown.
     ///
     /// # Errors
-    /// When the host's VUI does not parse.
-    pub fn shown_as(&self, host: &Sps) -> Result<Vec<u8>, Malformed> {
-        let mut write = BitWriter::with_capacity(self.payload.len() + host.payload.len() + 8);
+    /// When the VUI does not parse.
+    pub fn shown(&self) -> Result<Shown, Malformed> {
+        let mut shown = Shown { level: self.payload[LEVEL_BIT / 8], crop: self.crop, ..Shown::default() };
+        let mut read = BitReader::new("VUI", &self.payload);
+        read.seek(self.vui_bit);
+        shown.read_vui(&mut read)?;
+        Ok(shown)
+    }
+
+    /// This SPS, with pictures that are shown so. Output order is decoding order, one picture is kept.
+    pub fn to_be_shown(&self, shown: &Shown) -> Vec<u8> {
+        let mut write = BitWriter::with_capacity(self.payload.len() + 40);
         write.copy(&self.payload, 0, LEVEL_BIT);
-        write.copy(&host.payload, LEVEL_BIT, LEVEL_BIT + 8);
+        write.bits(8, shown.level.into());
         write.copy(&self.payload, LEVEL_BIT + 8, self.crop_bit);
-        write.copy(&host.payload, host.crop_bit, host.vui_bit);
-        write.flag(true);
-        let mut read = BitReader::new("VUI", &host.payload);
-        read.seek(host.vui_bit);
-        if read.flag()? {
-            let from = read.position();
-            skip_shown(&mut read)?;
-            write.copy(&host.payload, from, read.position());
-        } else {
-            write.bits(5, 0);
-        }
+        shown.write_crop(&mut write);
+        shown.write_vui(&mut write);
         write.bits(3, 0); // no HRD of either kind, no picture structure
         write.flag(true); // restrictions: those below, and the largest of what else there is
         write.flag(true);
@@ -195,7 +195,7 @@ impl Sps {
             write.ue(value);
         }
         write.trailing();
-        Ok(nal::escape(&write.into_bytes()))
+        nal::escape(&write.into_bytes())
     }
 
     /// Coded width in samples.
@@ -207,32 +207,6 @@ impl Sps {
     pub fn height(&self) -> usize {
         self.rows as usize * 16
     }
-}
-
-/// The VUI up to and with its timing: sample shape, overscan, colours, chroma place (ISO/IEC 14496-10 §E.1.1).
-fn skip_shown(read: &mut BitReader<'_>) -> Result<(), Malformed> {
-    if read.flag()? && read.bits(8)? == 255 {
-        read.bits(32)?;
-    }
-    if read.flag()? {
-        read.flag()?;
-    }
-    if read.flag()? {
-        read.bits(4)?;
-        if read.flag()? {
-            read.bits(24)?;
-        }
-    }
-    if read.flag()? {
-        read.ue(5, "chroma_sample_loc_type")?;
-        read.ue(5, "chroma_sample_loc_type")?;
-    }
-    if read.flag()? {
-        read.bits(32)?;
-        read.bits(32)?;
-        read.flag()?;
-    }
-    Ok(())
 }
 
 /// `scaling_list()` for each list that is present.

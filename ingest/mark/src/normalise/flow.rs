@@ -13,9 +13,8 @@
 
 use super::rate::Rate;
 use super::sets::{self, Untrue};
+use super::source::Source;
 use super::{Coded, Step};
-use crate::host::Host;
-use crate::plan::Plan;
 use bytes::Bytes;
 use media::config::ConfigError;
 use media::unit::{AccessUnit, Piece, Unit, VideoConfig};
@@ -29,8 +28,6 @@ pub const GOP_LONGEST_90K: i64 = 220_000;
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Units held: 2.4 s of 300 pictures and 200 audio frames a second.
 const HELD_UNITS_MAX: usize = 2_048;
-/// QP taken where the publisher's IDR picture does not say its own.
-const QP_UNKNOWN: u8 = 26;
 
 /// What is to be done with a unit, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +59,8 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Normaliser {
     gop_90k: u32,
-    /// The publisher's configuration, where it can be decoded.
-    host: Option<Arc<Plan>>,
+    /// The publisher's stream, where it can be decoded.
+    source: Option<Arc<Source>>,
     state: State,
     /// Steps that were given and not yet answered.
     asked: VecDeque<Asked>,
@@ -93,7 +90,7 @@ enum State {
 /// A step that was given.
 #[derive(Debug)]
 struct Asked {
-    host: Arc<Plan>,
+    source: Arc<Source>,
     /// The period that it ends.
     ends: Option<u64>,
 }
@@ -103,7 +100,7 @@ impl Normaliser {
     pub fn new(gop_90k: u32) -> Normaliser {
         Normaliser {
             gop_90k,
-            host: None,
+            source: None,
             state: State::Passing { idr_90k: None, long: false },
             asked: VecDeque::new(),
             period: 0,
@@ -118,9 +115,11 @@ impl Normaliser {
     /// Whether `push` of this unit would ask for room.
     pub fn needs_room(&self, unit: &Unit) -> bool {
         match (&self.state, unit) {
-            (State::Watching { idr_90k, .. }, Unit::Video(picture)) => is_long(*idr_90k, picture),
+            (State::Watching { idr_90k, .. }, Unit::Video(picture)) => {
+                self.never_fits() || is_long(*idr_90k, picture)
+            }
             (State::Passing { idr_90k, long }, Unit::Video(picture)) => {
-                self.host.is_some() && (*long || is_long(*idr_90k, picture))
+                self.source.is_some() && (*long || is_long(*idr_90k, picture))
             }
             _ => false,
         }
@@ -138,10 +137,10 @@ impl Normaliser {
         match (unit, &mut self.state) {
             (Unit::VideoConfig(config), _) => self.config(config, &mut out),
             (unit, State::Watching { .. }) => self.watch(unit, room, &mut out),
-            (Unit::Video(picture), State::Passing { idr_90k, long }) if self.host.is_some() => {
+            (Unit::Video(picture), State::Passing { idr_90k, long }) if self.source.is_some() => {
                 *long |= is_long(*idr_90k, &picture);
                 if *long && !room {
-                    self.host = None;
+                    self.source = None;
                     out.push(Do::Pass(Unit::Video(picture)));
                 } else if picture.idr && *long {
                     self.state = State::Coding { begun: false };
@@ -164,7 +163,7 @@ impl Normaliser {
     pub fn end(&mut self) -> Vec<Do> {
         let mut out = Vec::new();
         self.settle(&mut out);
-        self.host = None;
+        self.source = None;
         self.state = State::Passing { idr_90k: None, long: false };
         out
     }
@@ -181,7 +180,7 @@ impl Normaliser {
             let (period, dts_90k) = self.decode_90k.pop_front().ok_or(Fault::Unasked)?;
             let shown = self.shown_90k.iter().position(|shown| *shown == (period, pts_90k));
             self.shown_90k.swap_remove(shown.ok_or(Fault::Unasked)?);
-            let picture = sets::read(&asked.host, &annexb)?;
+            let picture = sets::read(&asked.source, &annexb)?;
             let idr = picture.avcc.is_some();
             if let Some(avcc) = picture.avcc.filter(|avcc| *avcc != self.avcc) {
                 out.push(Unit::VideoConfig(Arc::new(VideoConfig::of_avcc(avcc.clone())?)));
@@ -204,9 +203,9 @@ impl Normaliser {
 
     fn config(&mut self, config: Arc<VideoConfig>, out: &mut Vec<Do>) {
         self.settle(out);
-        match Plan::of_config(&config, &[]) {
-            Ok(plan) => {
-                self.host = Some(Arc::new(plan));
+        match Source::of(&config) {
+            Ok(source) => {
+                self.source = Some(Arc::new(source));
                 if !self.is_coding() {
                     let held = VecDeque::from([Unit::VideoConfig(config)]);
                     self.state = State::Watching { held, bytes: 0, idr_90k: None };
@@ -214,7 +213,7 @@ impl Normaliser {
             }
             // The marker says why; there is nothing here that could decode it either.
             Err(_) => {
-                self.host = None;
+                self.source = None;
                 self.state = State::Passing { idr_90k: None, long: false };
                 out.push(Do::Pass(Unit::VideoConfig(config)));
             }
@@ -234,12 +233,18 @@ impl Normaliser {
         }
     }
 
+    /// Whether the stream must be coded anew to be marked, however short its GOPs are.
+    pub fn never_fits(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.never_fits())
+    }
+
     fn watch(&mut self, unit: Unit, room: bool, out: &mut Vec<Do>) {
+        let never_fits = self.never_fits();
         let State::Watching { held, bytes, idr_90k } = &mut self.state else { return };
         let (mut fits, mut long) = (false, false);
         match &unit {
             Unit::Video(picture) => {
-                long = is_long(*idr_90k, picture);
+                long = never_fits || is_long(*idr_90k, picture);
                 fits = picture.idr && idr_90k.is_some();
                 if picture.idr && !long {
                     *idr_90k = Some(picture.dts_90k);
@@ -253,7 +258,9 @@ impl Normaliser {
         held.push_back(unit);
         let full = *bytes > HELD_BYTES_MAX || held.len() > HELD_UNITS_MAX;
         if long && room {
-            let gop_bytes = (*bytes as u64).saturating_mul(self.gop_90k.into()) / GOP_LONGEST_90K as u64;
+            // A stream that is coded at once has shown no more than a picture.
+            let held_bytes = if never_fits { 0 } else { *bytes as u64 };
+            let gop_bytes = held_bytes.saturating_mul(self.gop_90k.into()) / GOP_LONGEST_90K as u64;
             let held = std::mem::take(held);
             self.state = State::Coding { begun: false };
             for unit in held {
@@ -268,7 +275,7 @@ impl Normaliser {
             out.extend(held.drain(..).map(Do::Pass));
             let idr_90k = *idr_90k;
             if long {
-                self.host = None;
+                self.source = None;
             }
             self.state = State::Passing { idr_90k, long: false };
         }
@@ -285,21 +292,21 @@ impl Normaliser {
 
     /// `gop_bytes`: bytes of a GOP's time, 0 where unknown.
     fn code(&mut self, picture: AccessUnit, gop_bytes: u64, out: &mut Vec<Do>) {
-        let (State::Coding { begun }, Some(host)) = (&mut self.state, &self.host) else { return };
+        let (State::Coding { begun }, Some(source)) = (&mut self.state, &self.source) else { return };
         // The feed gives pictures in one piece.
         let [Piece::Common(access_unit)] = &picture.pieces[..] else { return };
         let access_unit = access_unit.clone();
-        if picture.idr {
+        if picture.idr && (!*begun || source.is_closed(&access_unit)) {
             let rate = self.rate.unwrap_or_else(|| {
-                let qp = Host::read(host, &access_unit).map_or(QP_UNKNOWN, |host| host.qp);
+                let qp = source.first_qp(&access_unit);
                 // Where nothing was held, the IDR picture is a tenth of a GOP, as for the marker.
                 let known = if gop_bytes == 0 { access_unit.len() as u64 * 10 } else { gop_bytes };
-                Rate::first(qp, known)
+                Rate::first(qp, source.worth(known))
             });
             let ends = std::mem::replace(begun, true).then_some(self.period);
             self.period += 1;
-            let avcc = host.host_avcc().clone();
-            self.ask(Step::Begin { avcc, gop_90k: self.gop_90k, rate }, ends, out);
+            let (coding, record) = (source.coding, source.record.clone());
+            self.ask(Step::Begin { coding, record, gop_90k: self.gop_90k, rate }, ends, out);
         } else if !*begun {
             return;
         }
@@ -310,8 +317,8 @@ impl Normaliser {
     }
 
     fn ask(&mut self, step: Step, ends: Option<u64>, out: &mut Vec<Do>) {
-        let Some(host) = self.host.clone() else { return };
-        self.asked.push_back(Asked { host, ends });
+        let Some(source) = self.source.clone() else { return };
+        self.asked.push_back(Asked { source, ends });
         out.push(Do::Code(step));
     }
 }

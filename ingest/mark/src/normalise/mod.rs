@@ -1,4 +1,5 @@
-//! The normaliser: a stream whose IDR pictures are too far apart becomes one of closed GOPs that can be marked.
+//! The normaliser: a stream whose IDR pictures are too far apart, or that is not 8-bit H.264, becomes one of closed GOPs that can
+//! be marked.
 //!
 //! ```text
 //! units → Normaliser (does it fit? what must be coded?) ─ Step ─► worker process: Session (decode → rate → code) ─ Coded ─┐
@@ -15,17 +16,25 @@
 //! integers, one thread, no clock. For the same reason nothing can begin elsewhere than at an IDR picture of the publisher.
 
 pub mod coder;
+mod decoding;
 mod flow;
+#[cfg(feature = "libav")]
+mod foreign;
+#[cfg(feature = "libav")]
+mod hevc;
 mod rate;
 mod session;
 mod sets;
+mod source;
 
 pub use flow::{Do, Fault, GOP_LONGEST_90K, Normaliser};
 pub use rate::Rate;
 pub use session::{Session, SessionError};
 pub use sets::Untrue;
+pub use source::Source;
 
 use bytes::Bytes;
+use media::unit::VideoCoding;
 
 /// Pictures that a decoder may hold back: no level lets more be kept (ISO/IEC 14496-10 §A.3.1).
 pub const DELAY_MAX: usize = 16;
@@ -35,8 +44,10 @@ pub const DELAY_MAX: usize = 16;
 pub enum Step {
     /// An IDR period begins, with the next picture; the one before ends.
     Begin {
-        /// The publisher's configuration record.
-        avcc: Bytes,
+        /// The publisher's coding.
+        coding: VideoCoding,
+        /// Its configuration record.
+        record: Bytes,
         /// After so long a new GOP begins, in ticks.
         gop_90k: u32,
         /// What the period before left, where the worker has not made it itself.

@@ -3,18 +3,29 @@
 //! In: steps, of which each IDR period is self-contained. Out: pictures in output order. Runs where the codec may run; holds
 //! one decoder, one encoder and a picture, whatever the stream is.
 
+use super::decoding::Decoding;
 use super::rate::{Rate, Spent};
+use super::source::Source;
 use super::{Coded, DELAY_MAX, Step};
-use crate::h264::nal::{BadLength, Units, kind, kind_of};
-use crate::plan::{Misfit, Plan};
+use crate::h264::nal::BadLength;
+use crate::plan::Misfit;
 use bytes::Bytes;
-use codec::{DecodeError, EncodeError, GopEncoder, Picture, StreamDecoder};
+#[cfg(not(feature = "libav"))]
+use codec::GopEncoder;
+#[cfg(feature = "libav")]
+use codec::X264GopEncoder as GopEncoder;
+use codec::{DecodeError, EncodeError, Picture};
+use media::config::ConfigError;
+use media::unit::VideoConfig;
 use std::collections::VecDeque;
 use thiserror::Error;
 
 /// Why a period cannot go on; the next one can.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SessionError {
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The stream cannot be decoded here at all.
     #[error(transparent)]
     Misfit(#[from] Misfit),
@@ -43,11 +54,9 @@ pub struct Session {
 
 #[derive(Debug)]
 struct Period {
-    plan: Plan,
+    source: Source,
     gop_90k: i64,
-    decoder: StreamDecoder,
-    /// The decoder has its parameter sets.
-    begun: bool,
+    decoder: Decoding,
     /// Bytes of the access units whose turn has not come.
     waiting: VecDeque<u64>,
     rate: Rate,
@@ -77,15 +86,15 @@ impl Session {
 
     fn take(&mut self, step: Step) -> Result<Coded, SessionError> {
         match step {
-            Step::Begin { avcc, gop_90k, rate } => {
+            Step::Begin { coding, record, gop_90k, rate } => {
                 // The period before is given back first: two would need twice the memory.
                 let ended = self.period.take().map(Period::end).transpose()?;
                 let ended = ended.unwrap_or(Coded { pictures: Vec::new(), rate });
-                let plan = Plan::of(&avcc)?;
-                let decoder = StreamDecoder::new(plan.intra().width, plan.intra().height)?;
-                let (begun, waiting, gop) = (false, VecDeque::new(), None);
+                let source = Source::of(&VideoConfig::of(coding, record)?)?;
+                let decoder = Decoding::of(&source)?;
                 let (gop_90k, rate) = (gop_90k.into(), ended.rate);
-                self.period = Some(Period { plan, gop_90k, decoder, begun, waiting, rate, gop });
+                self.period =
+                    Some(Period { source, gop_90k, decoder, waiting: VecDeque::new(), rate, gop: None });
                 Ok(ended)
             }
             Step::Picture { pts_90k, access_unit } => {
@@ -113,30 +122,12 @@ impl Period {
     }
 
     fn picture(&mut self, pts_90k: i64, access_unit: &[u8]) -> Result<Option<(i64, Bytes)>, SessionError> {
-        let mut annexb = Vec::with_capacity(access_unit.len() + 512);
-        let mut put = |unit: &[u8]| {
-            annexb.extend_from_slice(&[0, 0, 0, 1]);
-            annexb.extend_from_slice(unit);
-        };
-        if !self.begun {
-            put(&self.plan.sps().uncropped_stream());
-            self.plan.pps_units().for_each(&mut put);
-            self.begun = true;
-        }
-        for unit in Units::new(access_unit, self.plan.length_size()) {
-            let (_, unit) = unit?;
-            match kind_of(unit) {
-                kind::SLICE | kind::IDR => put(unit),
-                kind::SPS | kind::PPS => self.plan.admits_unit(unit)?,
-                _ => {}
-            }
-        }
         if self.waiting.len() > DELAY_MAX {
             return Err(SessionError::Delay);
         }
-        self.waiting.push_back(access_unit.len() as u64);
+        self.waiting.push_back(self.source.worth(access_unit.len() as u64));
         // The tag is the time's own bits.
-        match self.decoder.push(&annexb, pts_90k as u64)? {
+        match self.decoder.push(access_unit, pts_90k as u64)? {
             Some((tag, picture)) => self.code(tag, &picture).map(Some),
             None => Ok(None),
         }

@@ -1,11 +1,11 @@
 //! What our encoder says of its pictures, made fit for a configuration record and for length-prefixed access units.
 //!
-//! In: one picture in Annex B, as a worker gave it, and the publisher's SPS. Out: the access unit and, of an IDR picture, the
+//! In: one picture in Annex B, as a worker gave it, and the publisher's stream. Out: the access unit and, of an IDR picture, the
 //! record that its stream has; or why it is not what was asked for. Pure: a worker is not believed.
 
+use super::source::Source;
 use crate::h264::nal::{self, kind};
 use crate::h264::{IdrHeader, Malformed, Pps, Sps};
-use crate::plan::Plan;
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -44,13 +44,15 @@ pub(super) struct Picture {
 ///
 /// # Errors
 /// When it is none.
-pub(super) fn read(host: &Plan, annexb: &[u8]) -> Result<Picture, Untrue> {
+pub(super) fn read(source: &Source, annexb: &[u8]) -> Result<Picture, Untrue> {
     let (mut sps, mut pps, mut slice) = (None, None, None);
     for unit in nal::split_annexb(annexb) {
         let seen = match nal::kind_of(unit) {
             kind::SPS if slice.is_none() => sps.replace(unit),
             kind::PPS if slice.is_none() => pps.replace(unit),
             kind::SLICE | kind::IDR => slice.replace(unit),
+            // What the encoder says of itself.
+            kind::SEI => None,
             _ => return Err(Untrue::Units),
         };
         if seen.is_some() {
@@ -61,14 +63,14 @@ pub(super) fn read(host: &Plan, annexb: &[u8]) -> Result<Picture, Untrue> {
     let avcc = match (nal::kind_of(slice), sps, pps) {
         (kind::IDR, Some(sps), Some(pps)) => {
             let (own, own_pps) = (Sps::parse(sps)?, Pps::parse(pps)?);
-            let same_size = (own.columns, own.rows) == (host.sps().columns, host.sps().rows);
+            let same_size = (own.columns, own.rows) == (source.columns, source.rows);
             if !same_size || own.profile != 100 || !own_pps.cabac || own_pps.sps != own.id {
                 return Err(Untrue::Tools);
             }
             if IdrHeader::parse(slice, &own, &own_pps)?.first_mb != 0 {
                 return Err(Untrue::Units);
             }
-            Some(record(&own.shown_as(host.sps())?, pps).ok_or(Untrue::TooLong)?)
+            Some(record(&source.dressed(&own), pps).ok_or(Untrue::TooLong)?)
         }
         (kind::SLICE, None, None) if slice.get(1).is_some_and(|byte| byte & 0x80 != 0) => None,
         _ => return Err(Untrue::Units),

@@ -94,7 +94,7 @@ pub(crate) fn normalised(units: &[Unit]) -> Vec<Unit> {
     out
 }
 
-fn pictures(units: &[Unit]) -> Vec<&AccessUnit> {
+pub(crate) fn pictures(units: &[Unit]) -> Vec<&AccessUnit> {
     let mut pictures = Vec::new();
     for unit in units {
         if let Unit::Video(picture) = unit {
@@ -104,7 +104,7 @@ fn pictures(units: &[Unit]) -> Vec<&AccessUnit> {
     pictures
 }
 
-fn configs(units: &[Unit]) -> Vec<Bytes> {
+pub(crate) fn configs(units: &[Unit]) -> Vec<Bytes> {
     let config = |unit: &Unit| match unit {
         Unit::VideoConfig(config) => Some(config.record.clone()),
         _ => None,
@@ -112,17 +112,17 @@ fn configs(units: &[Unit]) -> Vec<Bytes> {
     units.iter().filter_map(config).collect()
 }
 
-fn shown(picture: &AccessUnit) -> i64 {
+pub(crate) fn shown(picture: &AccessUnit) -> i64 {
     picture.dts_90k + i64::from(picture.composition_90k)
 }
 
 /// ffmpeg's pictures of these units, whole macroblocks.
-fn decoded(name: &str, avcc: &[u8], pictures: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn decoded(name: &str, avcc: &[u8], pictures: &[Vec<u8>]) -> Vec<u8> {
     decode_strictly(name, &crate::common::annexb(avcc, pictures, 4), pictures.len())
 }
 
 /// Of luma and chroma, in dB.
-fn psnr(one: &[u8], two: &[u8]) -> f64 {
+pub(crate) fn psnr(one: &[u8], two: &[u8]) -> f64 {
     let error: u64 = one.iter().zip(two).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum();
     10.0 * (255.0f64.powi(2) * one.len() as f64 / (error as f64).max(1.0)).log10()
 }
@@ -226,7 +226,7 @@ fn idr_pic_id(avcc: &Bytes, picture: &AccessUnit) -> u32 {
 }
 
 /// Each of its IDR pictures takes a mark, and what a viewer gets decodes.
-fn marks(name: &str, avcc: &Bytes, pictures: &[&AccessUnit], film: &[u8]) {
+pub(crate) fn marks(name: &str, avcc: &Bytes, pictures: &[&AccessUnit], film: &[u8]) {
     let plan = Plan::of(avcc).unwrap();
     let (mut copy, mut gops) = (Vec::new(), 0);
     for picture in pictures {
