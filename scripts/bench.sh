@@ -4,7 +4,8 @@
 #   scripts/bench.sh NAME [--short] [--json]
 #
 #   ingest   processor time and memory per publisher, passed through and marked, beside nginx-rtmp on the same feed, and how
-#            long marking holds a GOP back; RELEVE_BENCH_PUBLISHERS sets how many there are (4);
+#            long marking holds a GOP back; RELEVE_BENCH_PUBLISHERS sets how many there are (4),
+#            RELEVE_BENCH_APART=1 has them begin at different moments of a GOP;
 #            throughput of the RTMP parser and the segment writer beside a plain copy
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files, without a check and with its own

@@ -3,7 +3,8 @@
 //! 1080p30 at 6 Mb/s with GOPs of 2 s, pushed by `ffmpeg -re -c copy`; processor time is the kernel's own count
 //! (`schedstat`, all threads and child processes, so that mark workers are in it). Each round measures, in turn, our ingest
 //! with streams passed through, with streams marked, and nginx-rtmp making HLS. No viewer is connected to any of them.
-//! RELEVE_BENCH_PUBLISHERS sets how many streams there are. Of marking there is also how long it held a GOP back, from its
+//! RELEVE_BENCH_PUBLISHERS sets how many streams there are. They begin at once, so that all their IDR pictures come at one moment;
+//! with RELEVE_BENCH_APART each begins when it happens to, as encoders that know nothing of each other do. Of marking there is also how long it held a GOP back, from its
 //! IDR's arrival to the marked pair.
 
 use super::nginx::Nginx;
@@ -16,9 +17,13 @@ use std::time::{Duration, Instant};
 /// What is left out of the figures: connecting, and the first segments.
 const WARM_UP: Duration = Duration::from_secs(5);
 
+/// The feed's GOP.
+const GOP: Duration = Duration::from_secs(2);
+
 struct Plan {
     rounds: usize,
     streams: usize,
+    apart: bool,
     time: Duration,
 }
 
@@ -52,9 +57,10 @@ struct Marking {
 pub fn run(short: bool) -> Result<Report> {
     let wanted = std::env::var("RELEVE_BENCH_PUBLISHERS").ok().map(|count| count.parse()).transpose()?;
     let streams = wanted.unwrap_or(if short { 2 } else { 4 });
+    let apart = std::env::var_os("RELEVE_BENCH_APART").is_some();
     let plan = match short {
-        true => Plan { rounds: 1, streams, time: Duration::from_secs(10) },
-        false => Plan { rounds: 3, streams, time: Duration::from_secs(30) },
+        true => Plan { rounds: 1, streams, apart, time: Duration::from_secs(10) },
+        false => Plan { rounds: 3, streams, apart, time: Duration::from_secs(30) },
     };
     let (mut passed, mut marked, mut nginx) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..plan.rounds {
@@ -144,10 +150,25 @@ fn theirs(plan: &Plan) -> Result<Sample> {
     Ok(sample)
 }
 
+/// When each stream begins, after the first: at once, or anywhere within a GOP, the same for each server and round.
+fn moments(streams: usize, apart: bool) -> Vec<Duration> {
+    let mut state = 1u64;
+    let mut drawn: Vec<Duration> = (0..streams)
+        .map(|_| {
+            // Knuth's MMIX generator; its upper bits are the good ones.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if apart { GOP.mul_f64((state >> 32) as f64 / 2f64.powi(32)) } else { Duration::ZERO }
+        })
+        .collect();
+    drawn.sort_unstable();
+    drawn
+}
+
 fn measure(plan: &Plan, server: &Child, urls: &[String], dir: &Path) -> Result<Sample> {
     let before = server.family_rss_kib()?;
-    let mut publishers = Vec::new();
-    for url in urls {
+    let (mut publishers, first) = (Vec::new(), Instant::now());
+    for (url, moment) in urls.iter().zip(moments(urls.len(), plan.apart)) {
+        std::thread::sleep(moment.saturating_sub(first.elapsed()));
         publishers.push(Publisher::looped(feed::FULL_HD, url, dir)?);
     }
     std::thread::sleep(WARM_UP);
