@@ -2,6 +2,7 @@
 //
 //   node watch.mjs play URL SECONDS SCREENSHOT    plays; times, stalls, errors, and whether the picture moves
 //   node watch.mjs read URL                       what the page says once it has settled
+//   node watch.mjs choose URL                     takes the second sound, then each encoding of the picture: what came of it
 //   node watch.mjs clock URL SECONDS              plays a feed that shows the time (tests::clock); how old its pictures are
 //
 // In: addresses of this machine. Out: facts; the caller judges them. Touches one browser with an empty profile.
@@ -18,7 +19,7 @@ try {
       complaints.push(`a request to somewhere else: ${request.url()}`);
   });
   const answer = await page.goto(url);
-  const facts = await { play, read, clock }[verb](page);
+  const facts = await { play, read, choose, clock }[verb](page);
   console.log(JSON.stringify({ status: answer.status(), ...facts, complaints }));
 } finally {
   await close();
@@ -76,6 +77,31 @@ async function clock(page) {
   }, startup_ms);
 }
 
+/** The second sound is chosen on the page; the picture's size is hls.js's to choose, and the smallest is last. */
+async function choose(page) {
+  await begin(page);
+  const sounds = await page.locator("#sound option").allTextContents();
+  await page.locator("#sound select").selectOption({ index: 1 });
+  const fetched = () => performance.getEntriesByType("resource").some((entry) => /\/audio2\/.*\.m4s/.test(entry.name));
+  const wait = (what, argument) => page.waitForFunction(what, argument, { timeout: 20_000 }).then(() => true, () => false);
+  const sound_fetched = await wait(fetched);
+  const sizes = [];
+  for (const pick of ["smallest", "largest"]) {
+    const width = await page.evaluate((pick) => {
+      const { hls } = window.releve;
+      const widths = hls.levels.map((level) => level.width);
+      const wanted = pick === "smallest" ? Math.min(...widths) : Math.max(...widths);
+      hls.nextLevel = widths.indexOf(wanted);
+      return wanted;
+    }, pick);
+    await wait((width) => window.releve.video.videoWidth === width, width);
+    sizes.push(await page.evaluate(() => [window.releve.video.videoWidth, window.releve.video.videoHeight]));
+  }
+  const errors = await page.evaluate(() => window.releve.events.filter((event) => event.kind === "error"));
+  const names = await page.evaluate(() => performance.getEntriesByType("resource").map((entry) => entry.name).slice(-20));
+  return { sounds, sound_fetched, sizes, errors, names };
+}
+
 async function play(page) {
   const startup_ms = await begin(page);
   const encrypted = await page.evaluate(() => window.releve.video.mediaKeys !== null);
@@ -116,6 +142,7 @@ async function play(page) {
     words: document.getElementById("status").textContent,
     protocols: [...new Set(performance.getEntriesByType("resource").map((entry) => entry.nextHopProtocol))],
     hls: window.releve.hls !== null,
+    address: window.releve.hls === null ? null : new URL(window.releve.hls.url).pathname,
     keys: window.keys,
   }));
   const mean = (pixels) => pixels.reduce((sum, pixel) => sum + pixel, 0) / pixels.length;

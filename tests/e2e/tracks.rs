@@ -4,37 +4,16 @@
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
-use tests::flv::Feed;
 use tests::steady::{self, Steady};
-use tests::{Cluster, Mark, Viewer, decode, feed, http};
+use tests::{Cluster, Mark, Viewer, decode, http, tracks};
 
 /// Pictures a second of the feed.
 const RATE: usize = 30;
 
-/// Pitch of the second track, in Hz; the first one's is 220, with a beep of 880 each second.
-const PITCH: u32 = 1_000;
-
-/// The feed with a second audio track, as long as the first.
-fn with_second(cluster: &Cluster) -> Result<Feed> {
-    let mut feed = Feed::parse(&std::fs::read(feed::path(feed::SMALL)?)?)?;
-    let file = cluster.dir().join("second.flv");
-    let mut ffmpeg = Command::new("ffmpeg");
-    let tone = format!("sine=frequency={PITCH}:sample_rate=48000:duration=8");
-    ffmpeg
-        .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", &tone, "-c:a", "aac", "-b:a", "64k"])
-        .arg(&file);
-    ensure!(ffmpeg.status()?.success(), "ffmpeg makes no second track");
-    let mut other = Feed::parse(&std::fs::read(file)?)?;
-    // So that a round follows another one as frame follows frame.
-    other.audio.retain(|unit| unit.dts_ms < 7_990);
-    (feed.second_asc, feed.second) = (other.asc, other.audio);
-    Ok(feed)
-}
-
 #[test]
 fn a_second_audio_track_is_a_rendition_of_its_own() -> Result<()> {
     let cluster = Cluster::start(1)?;
-    let feed = with_second(&cluster)?;
+    let feed = tracks::with_second_sound(tracks::small()?, cluster.dir())?;
     let key = cluster.add_stream("two", Mark::Prefer)?;
     let to = cluster.ingest.port("rtmp")?;
     let mut socket = steady::connect(to, 0)?;
@@ -69,7 +48,7 @@ fn a_second_audio_track_is_a_rendition_of_its_own() -> Result<()> {
         decode::silently(&file)?;
         pitches.push(decode::pitch(&file)?);
     }
-    ensure!((pitches[1] - f64::from(PITCH)).abs() < 10.0 && pitches[0] < 500.0, "{pitches:?} Hz");
+    ensure!((pitches[1] - f64::from(tracks::PITCH)).abs() < 10.0 && pitches[0] < 500.0, "{pitches:?} Hz");
 
     // The credential is asked for as for everything else.
     let own = &viewer.tracks[2].url;
@@ -85,36 +64,12 @@ fn a_second_audio_track_is_a_rendition_of_its_own() -> Result<()> {
     Ok(())
 }
 
-/// The feed with a second encoding of its picture, at a quarter of the size and with the same key frames.
-fn with_smaller(cluster: &Cluster) -> Result<Feed> {
-    let path = feed::path(feed::SMALL)?;
-    let mut feed = Feed::parse(&std::fs::read(&path)?)?;
-    let keys: Vec<usize> =
-        feed.video.iter().enumerate().filter(|(_, unit)| unit.key).map(|(at, _)| at).collect();
-    let file = cluster.dir().join("smaller.flv");
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(&path).args(["-an", "-vf", "scale=320:180"]);
-    ffmpeg.args(["-c:v", "libx264", "-profile:v", "baseline", "-preset", "veryfast", "-b:v", "200k"]);
-    ffmpeg.args(["-sc_threshold", "0", "-g", "60", "-keyint_min", "60", "-fps_mode", "passthrough"]);
-    ensure!(ffmpeg.arg(&file).status()?.success(), "ffmpeg makes no second encoding");
-    let mut other = Feed::parse(&std::fs::read(file)?)?;
-    let smaller_keys = other.video.iter().enumerate().filter(|(_, unit)| unit.key).map(|(at, _)| at);
-    ensure!(keys.iter().copied().eq(smaller_keys) && other.video.len() == feed.video.len(), "{keys:?}");
-    // Picture for picture at the same time, as an encoder with one clock has them: neither has B-frames.
-    for (one, other) in feed.video.iter().zip(&mut other.video) {
-        ensure!((one.cts_ms, other.cts_ms) == (0, 0) && one.dts_ms.abs_diff(other.dts_ms) < 100, "{other:?}");
-        other.dts_ms = one.dts_ms;
-    }
-    (feed.smaller_avcc, feed.smaller) = (other.avcc, other.video);
-    Ok(feed)
-}
-
 /// A second encoding of an unmarked stream: a variant with the same numbers, parts and dates, picture by picture what was sent, and
 /// a player that chooses it plays it.
 #[test]
 fn a_second_encoding_is_a_variant_of_its_own() -> Result<()> {
     let cluster = Cluster::start(1)?;
-    let feed = with_smaller(&cluster)?;
+    let feed = tracks::with_smaller_picture(tracks::small()?, cluster.dir())?;
     let key = cluster.add_stream("ladder", Mark::Off)?;
     let to = cluster.ingest.port("rtmp")?;
     let mut socket = steady::connect(to, 0)?;

@@ -7,12 +7,13 @@
 //! same stream as MPEG-TS, which they read beside it, nothing may be said.
 //!
 //! Beside them, how soon there is something to play, what players tell the relay of themselves (`events`), two ways to the same
-//! segments (`pathways`), and codecs that not every browser has (`codecs`). All of it is in real time: run it with `--test-threads 1`. A player that
+//! segments (`pathways`), several tracks to choose from (`tracks`), and codecs that not every browser has (`codecs`). All of it is in real time: run it with `--test-threads 1`. A player that
 //! is not installed skips its test, unless `RELEVE_REQUIRE_TOOLS=1`.
 
 mod codecs;
 mod events;
 mod pathways;
+mod tracks;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tests::lab::by_script;
 use tests::lab::players::{GST_CATEGORIES, VLC_LATE, VLC_SURROUNDINGS};
 use tests::obs::Obs;
-use tests::{Child, Cluster, Mark, Publisher, Viewer, certificate, clock, feed, tool};
+use tests::{Child, Cluster, Mark, Publisher, Viewer, certificate, clock, feed, http, tool, wait_for};
 
 /// How long each of them plays.
 const SECONDS: u32 = 20;
@@ -288,6 +289,28 @@ fn chromium_plays_the_watch_page_over_http2() -> Result<()> {
     let shot = cluster.dir().join("h2.png");
     let Some(facts) = plays_steadily(&url, &shot, SECONDS)? else { return Ok(()) };
     ensure!(facts["protocols"] == serde_json::json!(["h2"]), "{facts}");
+    Ok(())
+}
+
+/// The session in a cookie, which the page's own requests must carry.
+#[test]
+fn chromium_plays_the_watch_page_with_its_session_in_a_cookie() -> Result<()> {
+    let cluster = Cluster::start_with(1, "", &[("RELEVE_RELAY_SESSION_IN", "cookie")])?;
+    let key = cluster.add_stream("demo", Mark::Require)?;
+    let _publisher = Publisher::looped(feed::HD, &cluster.publish_url(&key)?, cluster.dir())?;
+    let (alice, bob) =
+        (cluster.mint("demo", "alice", 600)?.remove(0), cluster.mint("demo", "bob", 600)?.remove(0));
+    let entered = http::get(&bob)?;
+    let cookie = entered.header("set-cookie").and_then(|set| set.split(';').next()).context("no cookie")?;
+    let video = format!("http://{}/c/demo/video.m3u8", http::split(&alice)?.0);
+    wait_for("three segments", Duration::from_secs(20), || {
+        let listed = http::request("GET", &video, &[("Cookie", cookie)])?.ok()?;
+        ensure!(listed.text()?.matches("#EXTINF").count() >= 3, "{}", listed.text()?);
+        Ok(())
+    })?;
+    let shot = cluster.dir().join("cookie.png");
+    let Some(facts) = plays_steadily(&alice, &shot, 10)? else { return Ok(()) };
+    ensure!(facts["address"] == "/c/demo/index.m3u8", "{facts}");
     Ok(())
 }
 

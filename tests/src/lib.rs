@@ -29,6 +29,7 @@ pub mod obs;
 pub mod publisher;
 pub mod steady;
 pub mod tap;
+pub mod tracks;
 pub mod viewer;
 
 pub use child::Child;

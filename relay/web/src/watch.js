@@ -29,6 +29,8 @@ const STILL_MS = 12_000;
 
 const video = document.getElementById("video");
 const unmute = document.getElementById("unmute");
+const sound = document.getElementById("sound");
+const tracks = sound.querySelector("select");
 const status = document.getElementById("status");
 const stream = document.body.dataset.stream;
 const query = new URLSearchParams(location.search);
@@ -57,13 +59,13 @@ async function ask(url) {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   let answer;
   try {
-    answer = await fetch(url, { cache: "no-store", credentials: "omit", signal: patience });
+    answer = await fetch(url, { cache: "no-store", credentials: "same-origin", signal: patience });
     await answer.arrayBuffer();
   } catch {
     return { state: "network" };
   }
-  // A path below /v/ or /q/ is our session: the token has done its work.
-  const session = /^\/[vq]\//.test(new URL(answer.url).pathname) ? answer.url : null;
+  // A path below /v/, /q/ or /c/ is our session (of the last the browser keeps a cookie): the token has done its work.
+  const session = /^\/[vqc]\//.test(new URL(answer.url).pathname) ? answer.url : null;
   if (answer.ok) return { state: "there", session };
   if (answer.status === 404) return { state: "offline", session };
   if (answer.status === 403) {
@@ -139,6 +141,7 @@ function playWithHls(session) {
       if (details.endSN !== newest) [newest, grownAt] = [details.endSN, performance.now()];
     });
     hls.on(Hls.Events.MANIFEST_PARSED, () => start());
+    hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, () => showTracks(hls));
     hls.on(Hls.Events.ERROR, (_, error) => {
       note("error", { type: error.type, details: error.details, fatal: error.fatal, status: error.response?.code });
       if (error.response?.code === 403) return finish("refused");
@@ -172,7 +175,7 @@ function reports(session, more) {
     loader({ url, method, headers, body }) {
       const words = Object.entries(more()).filter(([, ms]) => ms !== null);
       const text = words.map(([key, ms]) => `,${key}=${Math.round(ms)}`).join("");
-      return fetch(url, { method, headers, body: body.replace(/\n$/, `${text}\n`), credentials: "omit", keepalive: true });
+      return fetch(url, { method, headers, body: body.replace(/\n$/, `${text}\n`), credentials: "same-origin", keepalive: true });
     },
   };
 }
@@ -244,6 +247,19 @@ function showUnmute() {
   unmute.hidden = !video.muted || video.readyState === 0;
 }
 
+/** Several audio tracks can be chosen from; a choice outlives what is played again from the beginning. */
+function showTracks(hls) {
+  const names = hls.audioTracks.map((track) => track.name);
+  const chosen = names.indexOf(tracks.value);
+  tracks.replaceChildren(...names.map((name) => new Option(name)));
+  tracks.selectedIndex = chosen < 0 ? hls.audioTrack : chosen;
+  sound.hidden = names.length < 2;
+  if (chosen >= 0) hls.audioTrack = chosen;
+}
+
+tracks.addEventListener("change", () => {
+  if (window.releve.hls) window.releve.hls.audioTrack = tracks.selectedIndex;
+});
 unmute.addEventListener("click", () => {
   video.muted = false;
   if (video.volume === 0) video.volume = 1;

@@ -1,0 +1,30 @@
+//! Several sounds and several encodings of the picture: the watch page and hls.js change over between them.
+
+use crate::{browse, watch_url};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+use tests::steady::{self, Steady};
+use tests::{Cluster, Mark, Viewer, tracks};
+
+/// The viewer chooses the other sound on the page, and hls.js is told to take the smaller picture and the larger one again.
+#[test]
+fn the_watch_page_changes_sound_and_size() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    let feed = tracks::with_second_sound(tracks::small()?, cluster.dir())?;
+    let feed = tracks::with_smaller_picture(feed, cluster.dir())?;
+    let key = cluster.add_stream("ladder", Mark::Off)?;
+    let to = cluster.ingest.port("rtmp")?;
+    let mut socket = steady::connect(to, 0)?;
+    steady::begin(&mut socket, to, &key, &feed)?;
+    let mut publisher = Steady::begun(socket, &feed)?;
+    let url = cluster.mint("ladder", "alice", 600)?.remove(0);
+    Viewer::enter_when_live(&url, Duration::from_secs(20))?.follow_until(3, Duration::from_secs(20))?;
+    let Some(facts) = browse(&["choose", &watch_url(&url)])? else { return Ok(()) };
+    publisher.check_alive()?;
+    ensure!(facts["sounds"] == serde_json::json!(["Audio", "Audio 2"]), "{facts}");
+    ensure!(facts["sound_fetched"] == true, "{facts}");
+    ensure!(facts["sizes"] == serde_json::json!([[320, 180], [640, 360]]), "{facts}");
+    let none = serde_json::json!([]);
+    ensure!(facts["errors"] == none && facts["complaints"] == none, "{facts}");
+    Ok(())
+}
