@@ -9,9 +9,12 @@
 
 mod av1;
 mod hevc;
+mod hevc_sps;
 mod opus;
 mod sps;
 
+pub use hevc::hevc_sps;
+pub use hevc_sps::HevcSps;
 pub(crate) use opus::dops;
 
 use crate::bits::Bits;

@@ -6,7 +6,7 @@
 use super::bits::{BitReader, BitWriter, Malformed};
 
 /// `Extended_SAR`.
-const SHAPE_EXTENDED: u8 = 255;
+pub(crate) const SHAPE_EXTENDED: u8 = 255;
 
 /// How pictures are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,18 +67,6 @@ impl Shown {
         if !read.flag()? {
             return Ok(());
         }
-        self.read_samples(read)?;
-        if read.flag()? {
-            self.timing = Some(Timing { units: read.bits(32)?, scale: read.bits(32)?, fixed: read.flag()? });
-        }
-        Ok(())
-    }
-
-    /// The same, behind the flag and before the timing, where HEVC's fields are the same (ITU-T H.265 §E.2.1).
-    ///
-    /// # Errors
-    /// When it does not parse.
-    pub(crate) fn read_samples(&mut self, read: &mut BitReader<'_>) -> Result<(), Malformed> {
         if read.flag()? {
             // Eight and sixteen bits fit.
             self.shape = Some(match read.bits(8)? as u8 {
@@ -100,6 +88,9 @@ impl Shown {
         if read.flag()? {
             let mut place = || read.ue(5, "chroma_sample_loc_type");
             self.chroma_place = Some([place()?, place()?]);
+        }
+        if read.flag()? {
+            self.timing = Some(Timing { units: read.bits(32)?, scale: read.bits(32)?, fixed: read.flag()? });
         }
         Ok(())
     }

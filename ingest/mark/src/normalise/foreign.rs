@@ -2,18 +2,15 @@
 //!
 //! In: a configuration that openh264 has no use for. Out: a `Source`, or the misfit as it was. Pure.
 
-use super::hevc;
 use super::source::{By, Source};
-use crate::h264::shown::Shown;
+use crate::h264::shown::{SHAPE_EXTENDED, Shape, Shown, Signal, Timing};
 use crate::plan::{self, MACROBLOCKS_MAX, Misfit};
+use media::config::hevc_sps;
 use media::unit::{VideoCoding, VideoConfig};
-use mp4_atom::{Atom, Hvcc};
 
 /// Profiles of H.264 that are decoded beside those that can be marked (ISO/IEC 14496-10 §A.2): High 10, High 4:2:2, High 4:4:4
 /// Predictive, CAVLC 4:4:4 Intra.
 const PROFILES: [u32; 4] = [110, 122, 244, 44];
-/// HEVC's NAL unit type of an SPS (ITU-T H.265 table 7-1).
-const HEVC_SPS: u8 = 33;
 /// Pictures in 1,000 seconds where the stream does not say: so many at most, for the level.
 const MILLIHERTZ_UNKNOWN: u64 = 60_000;
 /// Levels with their macroblocks a second and a picture (ISO/IEC 14496-10 table A-1).
@@ -51,11 +48,7 @@ pub(super) fn source(config: &VideoConfig, misfit: Misfit) -> Result<Source, Mis
         // What is cropped from 4:2:0 are pairs of samples.
         return Err(misfit);
     }
-    let millihertz = match (config.millihertz, shown.timing) {
-        (0, Some(timing)) if timing.units > 0 => u64::from(timing.scale) * 500 / u64::from(timing.units),
-        (0, _) => MILLIHERTZ_UNKNOWN,
-        (known, _) => known.into(),
-    };
+    let millihertz = if config.millihertz == 0 { MILLIHERTZ_UNKNOWN } else { config.millihertz.into() };
     let level = level((columns * rows) as u64, millihertz);
     // Our pictures are as large as theirs are shown, and whole macroblocks.
     let crop = [0, (whole.0 - width) as u32, 0, (whole.1 - height) as u32];
@@ -80,22 +73,34 @@ fn of_h264(config: &VideoConfig) -> Result<Shown, Misfit> {
 }
 
 fn of_hevc(config: &VideoConfig) -> Result<Shown, Misfit> {
-    let damaged = |what| Misfit::Record { what, at: 0 };
-    let hvcc = Hvcc::decode_body(&mut &config.record[..]).map_err(|_| damaged("not to be read"))?;
-    let sets = hvcc.arrays.iter().find(|array| array.nal_unit_type == HEVC_SPS);
-    let unit = sets.and_then(|array| array.nalus.first()).ok_or(damaged("no SPS"))?;
-    let sps = hevc::Sps::parse(unit)?;
-    match sps {
-        hevc::Sps { chroma_format: 0, .. } => Err(Misfit::Chroma(0)),
-        hevc::Sps { fields: true, .. } => Err(Misfit::Interlaced),
-        hevc::Sps { shown, .. } => Ok(shown),
+    let sps = hevc_sps(&config.record).ok_or(Misfit::Record { what: "no SPS that can be read", at: 22 })?;
+    if sps.chroma_format == 0 {
+        return Err(Misfit::Chroma(0));
     }
+    if sps.fields {
+        return Err(Misfit::Interlaced);
+    }
+    Ok(Shown {
+        shape: sps.shape.map(|(idc, width, height)| match idc {
+            SHAPE_EXTENDED => Shape::Of(width, height),
+            known => Shape::Known(known),
+        }),
+        overscan: sps.overscan,
+        signal: sps.signal.map(|(format, full_range, colours)| Signal { format, full_range, colours }),
+        chroma_place: sps.chroma_place.map(|place| place.map(|place| place.min(5))),
+        // One tick a picture, where H.264 has two.
+        timing: sps.timing.map(|(units, scale)| Timing {
+            units,
+            scale: scale.saturating_mul(2),
+            fixed: false,
+        }),
+        ..Shown::default()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h264::shown::Timing;
     use proptest::prelude::*;
 
     /// libx265 in ffmpeg 5.1: Main, 320×180, 30 pictures a second.

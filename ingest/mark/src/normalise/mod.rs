@@ -20,8 +20,6 @@ mod decoding;
 mod flow;
 #[cfg(feature = "libav")]
 mod foreign;
-#[cfg(feature = "libav")]
-mod hevc;
 mod rate;
 mod session;
 mod sets;

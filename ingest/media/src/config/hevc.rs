@@ -1,17 +1,18 @@
 //! HEVC: `VideoConfig` of an `hvcC`.
 //!
 //! In: an `HEVCDecoderConfigurationRecord`. Out: a checked value, or an error. Pure, total. ISO/IEC 14496-15 §8.3.3.1 (hvcC) and
-//! Annex E (its name), ITU-T H.265 §7.3.2.2 and §7.3.3 (SPS). The frame rate is the record's; few encoders give one.
+//! Annex E (its name). The frame rate is the record's, or else that of its SPS.
 
-use super::{CONFIG_BYTES_MAX, ConfigError, SIDE_MAX};
-use crate::bits::{Bits, unescaped};
+use super::hevc_sps::HevcSps;
+use super::{CONFIG_BYTES_MAX, ConfigError};
 use crate::unit::{VideoCoding, VideoConfig};
 use bytes::Bytes;
 use mp4_atom::{Atom, Hvcc};
 
 const HVCC: &str = "hvcC";
 /// NAL unit types (H.265 table 7-1).
-const SETS: [(u8, &str); 3] = [(32, "VPS"), (33, "SPS"), (34, "PPS")];
+const SPS: u8 = 33;
+const SETS: [(u8, &str); 3] = [(32, "VPS"), (SPS, "SPS"), (34, "PPS")];
 
 impl VideoConfig {
     /// Reads an `HEVCDecoderConfigurationRecord`.
@@ -44,14 +45,22 @@ impl VideoConfig {
         if units.clone().any(|(kind, nal)| nal.len() < 3 || nal[0] >> 1 != kind) {
             return Err(field(22, "a parameter set is none".to_owned()));
         }
-        let sps = units.clone().find(|(kind, _)| *kind == 33).map(|(_, nal)| &nal[2..]).unwrap_or_default();
-        let size = size(&mut Bits::new(&unescaped(sps)));
-        let (width, height) =
-            size.ok_or_else(|| field(22, "the SPS has no usable picture size".to_owned()))?;
-        let millihertz = u32::from(hvcc.avg_frame_rate) * 1_000 / 256;
-        let (coding, codec) = (VideoCoding::Hevc, name(&hvcc));
+        let sps = units.clone().find(|(kind, _)| *kind == SPS).and_then(|(_, nal)| HevcSps::parse(nal));
+        let sps = sps.ok_or_else(|| field(22, "the SPS has no usable picture size".to_owned()))?;
+        let millihertz = match u32::from(hvcc.avg_frame_rate) * 1_000 / 256 {
+            0 => sps.millihertz(),
+            known => known,
+        };
+        let (coding, codec, width, height) = (VideoCoding::Hevc, name(&hvcc), sps.width, sps.height);
         Ok(VideoConfig { coding, record, codec, width, height, millihertz, length_size })
     }
+}
+
+/// The first SPS of an `HEVCDecoderConfigurationRecord`.
+pub fn hevc_sps(record: &[u8]) -> Option<HevcSps> {
+    let hvcc = Hvcc::decode_body(&mut &*record).ok()?;
+    let sets = hvcc.arrays.iter().filter(|array| array.nal_unit_type == SPS);
+    HevcSps::parse(sets.flat_map(|array| &array.nalus).next()?)
 }
 
 /// As `hvc1.1.6.L93.B0`: profile, its compatibility flags from the last to the first, tier and level, constraints.
@@ -67,60 +76,6 @@ fn name(hvcc: &Hvcc) -> String {
         name.push_str(&format!(".{byte:X}"));
     }
     name
-}
-
-/// Width and height inside the conformance window; `None` where the bits end, are no number or give no sane size.
-fn size(bits: &mut Bits<'_>) -> Option<(u32, u32)> {
-    bits.take(4)?;
-    let sub_layers = bits.take(3)?;
-    bits.bit()?;
-    if sub_layers > 6 {
-        return None;
-    }
-    profile(bits)?;
-    bits.take(8)?;
-    let mut present = Vec::with_capacity(6);
-    for _ in 0..sub_layers {
-        present.push((bits.bit()?, bits.bit()?));
-    }
-    if sub_layers > 0 {
-        bits.take(2 * (8 - sub_layers))?;
-    }
-    for (has_profile, has_level) in present {
-        if has_profile {
-            profile(bits)?;
-        }
-        if has_level {
-            bits.take(8)?;
-        }
-    }
-    bits.unsigned()?;
-    let chroma = bits.unsigned()?;
-    if chroma > 3 || chroma == 3 && bits.bit()? {
-        return None; // planes coded apart are of no use to any player
-    }
-    let (width, height) = (bits.unsigned()?, bits.unsigned()?);
-    let mut cut = (0, 0);
-    if bits.bit()? {
-        let unit_x = if matches!(chroma, 1 | 2) { 2u64 } else { 1 };
-        let unit_y = if chroma == 1 { 2u64 } else { 1 };
-        let (left, right) = (u64::from(bits.unsigned()?), u64::from(bits.unsigned()?));
-        let (top, bottom) = (u64::from(bits.unsigned()?), u64::from(bits.unsigned()?));
-        cut = ((left + right) * unit_x, (top + bottom) * unit_y);
-    }
-    let sane = |whole: u32, cut: u64| {
-        let left = u32::try_from(u64::from(whole).checked_sub(cut)?).ok()?;
-        (1..=SIDE_MAX).contains(&left).then_some(left)
-    };
-    Some((sane(width, cut.0)?, sane(height, cut.1)?))
-}
-
-/// Skips the 88 bits of a profile.
-fn profile(bits: &mut Bits<'_>) -> Option<()> {
-    bits.take(32)?;
-    bits.take(32)?;
-    bits.take(24)?;
-    Some(())
 }
 
 #[cfg(test)]
@@ -139,6 +94,7 @@ mod tests {
     fn a_real_record_is_read() {
         let config = read(&hex::decode(RECORD).unwrap()).unwrap();
         assert_eq!((config.width, config.height, config.length_size), (320, 180, 4));
+        assert_eq!(config.millihertz, 25_000, "the SPS has it");
         assert_eq!((config.coding, config.codec.as_str()), (VideoCoding::Hevc, "hvc1.1.6.L60.90"));
     }
 
