@@ -1,6 +1,6 @@
 //! Waiting for descriptors, for enough bytes of a connection, and an event counter that wakes such a wait.
 //!
-//! poll(2), socket(7), eventfd(2).
+//! poll(2), socket(7), recv(2), eventfd(2).
 
 use super::option;
 use std::io;
@@ -66,6 +66,17 @@ pub fn ready<const N: usize>(
 /// It is no socket.
 pub fn enough(connection: &impl AsFd, bytes: u16) -> io::Result<()> {
     option::set_int(connection, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes.into())
+}
+
+/// What a connection has now, as much as there is room for; 0 at its end.
+///
+/// # Errors
+/// `WouldBlock` where it has nothing; what else is wrong with it.
+pub fn take(connection: &impl AsFd, room: &mut [u8]) -> io::Result<usize> {
+    let (socket, to) = (connection.as_fd().as_raw_fd(), room.as_mut_ptr().cast());
+    // SAFETY: the descriptor is open; the kernel writes no more than `room.len()` bytes, and `room` has as many.
+    let count = unsafe { libc::recv(socket, to, room.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// An event counter: any thread rings, one thread waits.
@@ -150,6 +161,10 @@ mod tests {
         assert!(!is_ready(never));
         enough(&here, 400).unwrap();
         assert!(is_ready(soon), "what is there counts too");
+        assert_eq!(take(&here, &mut [0; 200]).unwrap(), 200, "also what is not enough");
+        assert_eq!(take(&here, &mut [0; 2000]).unwrap(), 300);
+        assert_eq!(take(&here, &mut [0; 2000]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        peer.write_all(&[7; 500]).unwrap();
         enough(&here, 1000).unwrap();
         drop(peer);
         assert!(is_ready(soon), "the end of the connection");
