@@ -58,7 +58,7 @@ fn snapshot(segments: u64) -> Snapshot {
             clear: None,
             sound_end: None,
         }],
-        mpeg_ts: None,
+        has_mpeg_ts: false,
         key: None,
     };
     Snapshot {

@@ -44,7 +44,7 @@ fn segment(number: u64, gops: Vec<Gop>) -> Segment {
         independent: true,
         gops,
         tracks: vec![],
-        mpeg_ts: None,
+        has_mpeg_ts: false,
         key: None,
     }
 }

@@ -5,15 +5,17 @@
 //! GET /origin/1/streams/NAME/window?after=V&wait_ms=N       Snapshot; holds while its version is V; 204 after N ms
 //! GET /origin/1/streams/NAME/TRACK/NUMBER                   an encoded Object
 //! GET /origin/1/streams/NAME/TRACK/NUMBER/INDEX             an encoded Object: one part of it
-//! GET /origin/1/streams/NAME/ts/NUMBER                      an encoded Object: all tracks of it as MPEG-TS
+//! GET /origin/1/streams/NAME/ts/NUMBER/OF                   an encoded Object: all tracks of it as MPEG-TS, made of these
 //! GET /origin/1/streams/NAME/init/INIT                      an encoded Object
 //! ```
 //!
-//! All of them want a signed request and give a signed answer (`node_auth`). 404 where there is nothing (yet).
+//! All of them want a signed request and give a signed answer (`node_auth`). 404 where there is nothing (yet). `OF` is
+//! `Segment::mpeg_ts`: a node whose tracks of that number are others, or that makes MPEG-TS in another way, has nothing there.
 //! In: a path or a route. Out: the other one. Pure.
 
 use crate::name::StreamName;
 use crate::track::Track;
+use crate::window::Sha256;
 use serde::{Deserialize, Serialize};
 
 /// The longest a window request may be held, in milliseconds.
@@ -59,6 +61,8 @@ pub enum Route {
         stream: StreamName,
         /// Which number.
         number: u64,
+        /// What it is made of: `Segment::mpeg_ts`.
+        of: Sha256,
     },
     /// An init section.
     Init {
@@ -111,7 +115,9 @@ impl Route {
             Route::Part { stream, track, number, index } => {
                 format!("/origin/1/streams/{stream}/{}/{number}/{index}", track.as_str())
             }
-            Route::MpegTs { stream, number } => format!("/origin/1/streams/{stream}/ts/{number}"),
+            Route::MpegTs { stream, number, of } => {
+                format!("/origin/1/streams/{stream}/ts/{number}/{}", hex::encode(of.0))
+            }
             Route::Init { stream, init } => format!("/origin/1/streams/{stream}/init/{init}"),
         }
     }
@@ -142,7 +148,10 @@ impl Route {
                 }
                 (wait_ms <= WAIT_MS_MAX).then_some(Route::Window { stream, after, wait_ms })?
             }
-            ("ts", Some(number)) => Route::MpegTs { stream, number: number.parse().ok()? },
+            ("ts", Some(number)) => {
+                let of = Sha256::try_from(words.next()?.to_owned()).ok()?;
+                Route::MpegTs { stream, number: number.parse().ok()?, of }
+            }
             ("init", Some(init)) if is_init_name(init) => Route::Init { stream, init: init.to_owned() },
             (track, Some(number)) => {
                 let track = Track::of_str(track)?;
@@ -172,7 +181,7 @@ mod tests {
             Route::Segment { stream: stream.clone(), track: Track::AUDIO, number: u64::MAX },
             Route::Segment { stream: stream.clone(), track: Track::ALL[8], number: 7 },
             Route::Part { stream: stream.clone(), track: Track::Video, number: 7, index: u32::MAX },
-            Route::MpegTs { stream: stream.clone(), number: 7 },
+            Route::MpegTs { stream: stream.clone(), number: 7, of: Sha256::of(b"tracks") },
             Route::Init { stream, init: "init-0123456789abcdef".to_owned() },
         ];
         for route in routes {
@@ -197,8 +206,10 @@ mod tests {
             "/origin/1/streams/demo/video/1/1/1",
             "/origin/1/streams/demo/video/1?x=1",
             "/origin/1/streams/demo/ts",
-            "/origin/1/streams/demo/ts/01",
+            "/origin/1/streams/demo/ts/1",
             "/origin/1/streams/demo/ts/1/0",
+            "/origin/1/streams/demo/ts/01/00000000000000000000000000000000000000000000000000000000000000ab",
+            "/origin/1/streams/demo/ts/1/00000000000000000000000000000000000000000000000000000000000000AB",
             "/origin/1/streams/demo/init/init-..",
             "/origin/1/streams/demo/window",
             "/origin/1/streams/demo/window?wait_ms=30001",

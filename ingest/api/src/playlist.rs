@@ -344,7 +344,7 @@ fn date(unix_ms: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::Signals;
     use crate::window::{OpenSegment, OpenTrack, SegmentTrack, Sha256};
@@ -375,7 +375,7 @@ mod tests {
         }
     }
 
-    pub(super) fn segment(number: u64, discontinuity: u64, init: &str) -> Segment {
+    pub(crate) fn segment(number: u64, discontinuity: u64, init: &str) -> Segment {
         Segment {
             number,
             run: crate::RunId([1; 8]),
@@ -386,7 +386,7 @@ mod tests {
             independent: true,
             gops: Vec::new(),
             tracks: vec![entry(Track::Video, init), entry(Track::AUDIO, init)],
-            mpeg_ts: None,
+            has_mpeg_ts: false,
             key: None,
         }
     }

@@ -186,27 +186,33 @@ pub struct Segment {
     pub gops: Vec<Gop>,
     /// Its bytes, one entry a track, in their order.
     pub tracks: Vec<SegmentTrack>,
-    /// The same muxed as MPEG-TS, where the run has that.
+    /// Whether it is there as MPEG-TS too; made when it is first asked for.
     #[serde(default)]
-    pub mpeg_ts: Option<Rendition>,
+    pub has_mpeg_ts: bool,
     /// The key that it is encrypted by, if it is.
     #[serde(default)]
     pub key: Option<SegmentKey>,
 }
 
-/// The same media in another container: one object for all tracks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rendition {
-    /// Every viewer's length in bytes.
-    pub len: u64,
-    /// Hash of the encoded `Object`.
-    pub sha256: Sha256,
-}
+/// The way that MPEG-TS is made of a segment. Whoever makes other bytes of the same tracks counts it up: two versions then do not
+/// take one for the other.
+const MPEG_TS_WAY: &[u8] = b"releve mpeg-ts 1\0";
 
-impl Rendition {
-    /// What is said of this object.
-    pub fn of(object: &Object) -> Rendition {
-        Rendition { len: object.len() as u64, sha256: Sha256::of_object(object) }
+impl Segment {
+    /// What this segment as MPEG-TS is named by, where it is there as that: the hash of all that its bytes are a function of,
+    /// the way they are made and the hashes of the tracks in it. Their own hash is known to nobody before they are made.
+    pub fn mpeg_ts(&self) -> Option<Sha256> {
+        let mut made_of = self.has_mpeg_ts.then(|| MPEG_TS_WAY.to_vec())?;
+        for track in [Track::Video, Track::AUDIO] {
+            let entry = self.tracks.iter().find(|entry| entry.track == track);
+            made_of.push(u8::from(entry.is_some()));
+            if let Some(entry) = entry {
+                made_of.extend((entry.init.len() as u64).to_be_bytes());
+                made_of.extend(entry.init.as_bytes());
+                made_of.extend(entry.sha256.0);
+            }
+        }
+        Some(Sha256::of(&made_of))
     }
 }
 
@@ -308,5 +314,38 @@ mod gop_id {
         let mut id = [0; 16];
         hex::decode_to_slice(text, &mut id).map_err(serde::de::Error::custom)?;
         Ok(GopId(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::playlist;
+
+    #[test]
+    fn as_mpeg_ts_it_is_named_by_all_that_is_in_it_and_by_nothing_else() {
+        let segment = Segment { has_mpeg_ts: true, ..playlist::tests::segment(7, 0, "a") };
+        let name = segment.mpeg_ts().unwrap();
+        let changed = |change: &dyn Fn(&mut Segment)| {
+            let mut other = segment.clone();
+            change(&mut other);
+            other.mpeg_ts()
+        };
+        assert_eq!(changed(&|other| other.has_mpeg_ts = false), None);
+        let others: [&dyn Fn(&mut Segment); 5] = [
+            &|other| other.tracks[0].sha256.0[31] ^= 1,
+            &|other| other.tracks[1].sha256.0[0] ^= 1,
+            &|other| other.tracks[0].init.push('1'),
+            &|other| other.tracks.truncate(1),
+            &|other| drop(other.tracks.remove(0)),
+        ];
+        let mut names: Vec<_> = others.iter().map(|change| changed(change).unwrap().0).collect();
+        names.push(name.0);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 6, "a name each");
+        let further = SegmentTrack { track: Track::ALL[2], ..segment.tracks[1].clone() };
+        assert_eq!(changed(&|other| other.tracks.push(further.clone())), Some(name), "that is not in it");
+        assert_eq!(changed(&|other| other.date_unix_ms += 1), Some(name));
     }
 }

@@ -1,7 +1,7 @@
 //! How fast units become segments, beside a plain copy of the same bytes in the same run.
 //!
 //! `cargo bench -p media`. A segment costs two SHA-256 passes (part and segment) and one copy; the copy alone is the
-//! yardstick `copy_*`. As MPEG-TS it is muxed and hashed once more.
+//! yardstick `copy_*`. MPEG-TS is made of them when it is asked for.
 
 use bytes::Bytes;
 use divan::Bencher;
@@ -12,6 +12,7 @@ use ingest_api::{AudioTrack, Object, Run, RunId, Track};
 use media::cbcs::Seal;
 use media::segment::{Output, Segmenter};
 use media::unit::{AccessUnit, AudioConfig, AudioFrame, Piece, Unit, VideoConfig};
+use media::window::Window;
 use releve_watermark::Key;
 use std::sync::Arc;
 
@@ -65,13 +66,37 @@ fn units(bits_per_second: usize) -> (Vec<Unit>, usize) {
 
 #[divan::bench(args = [6, 50])]
 fn segment_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
-    segments(bencher, mbps, false);
+    let (units, bytes) = units(mbps * 1_000_000);
+    bencher.counter(BytesCount::new(bytes)).with_inputs(|| units.clone()).bench_values(|units| {
+        let mut segmenter = Segmenter::begin(run(false));
+        let mut outputs = 0;
+        for unit in units {
+            outputs += divan::black_box(segmenter.push(unit)).len();
+        }
+        outputs + divan::black_box(segmenter.gone()).len()
+    });
 }
 
-/// The same, and the hash of each segment as MPEG-TS.
+/// What it takes to make MPEG-TS of the segments, when somebody asks for that.
 #[divan::bench(args = [6, 50])]
-fn segment_and_mpeg_ts_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
-    segments(bencher, mbps, true);
+fn mpeg_ts_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
+    let (units, bytes) = units(mbps * 1_000_000);
+    let mut segmenter = Segmenter::begin(run(true));
+    let mut outputs: Vec<Output> = units.into_iter().flat_map(|unit| segmenter.push(unit)).collect();
+    outputs.extend(segmenter.gone());
+    bencher
+        .counter(BytesCount::new(bytes))
+        .with_inputs(|| {
+            let mut window = Window::new(run(true).stream, 4, 60, 60, 0);
+            outputs.iter().for_each(|output| window.apply(output).expect("segments in order"));
+            window
+        })
+        .bench_values(|window| {
+            for segment in window.snapshot().segments {
+                let of = segment.mpeg_ts().expect("H.264 and AAC");
+                divan::black_box(window.mux(segment.number, of).expect("it is kept"));
+            }
+        });
 }
 
 /// What encryption adds: parts and segments of both tracks encrypted, and the hashes of what comes of it.
@@ -114,18 +139,6 @@ fn encrypt_mbps(bencher: Bencher<'_, '_>, mbps: usize) {
                 Output::Init { .. } | Output::Report(_) => {}
             }
         }
-    });
-}
-
-fn segments(bencher: Bencher<'_, '_>, mbps: usize, mpeg_ts: bool) {
-    let (units, bytes) = units(mbps * 1_000_000);
-    bencher.counter(BytesCount::new(bytes)).with_inputs(|| units.clone()).bench_values(|units| {
-        let mut segmenter = Segmenter::begin(run(mpeg_ts));
-        let mut outputs = 0;
-        for unit in units {
-            outputs += divan::black_box(segmenter.push(unit)).len();
-        }
-        outputs + divan::black_box(segmenter.gone()).len()
     });
 }
 

@@ -8,21 +8,24 @@
 //! durations unless `kept` or the bytes force it.
 
 mod earlier;
+mod muxed;
 
 pub use earlier::Whole;
 
-use crate::container::mpeg_ts::{self, Source};
 use crate::segment::{OfSegment, Output};
 use bytes::Bytes;
 use ingest_api::object::ObjectError;
 use ingest_api::track::TRACKS_MAX;
 use ingest_api::window::{OpenSegment, OpenTrack, Part, Segment, SegmentTrack, TICKS_PER_SECOND, TrackInfo};
 use ingest_api::{Object, Run, Signals, Snapshot, StreamName, Track};
+use muxed::Muxed;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use thiserror::Error;
 
-/// The most bytes of segments of one stream, both variants: 40 s at 100 Mb/s. The oldest segments go first.
+/// The most bytes of segments of one stream, both variants: 40 s at 100 Mb/s. The oldest segments go first; MPEG-TS, which can be
+/// made again, has what room they leave.
 pub const WINDOW_BYTES_MAX: usize = 512 << 20;
 /// The most segments of one stream that may be asked for.
 pub const KEPT_MAX: usize = 1_024;
@@ -77,7 +80,7 @@ pub struct Window {
     first_listed: u64,
     /// With this number the run began or went on here.
     begins: u64,
-    segments: VecDeque<Entry>,
+    segments: VecDeque<Arc<Entry>>,
     inits: Vec<Init>,
     signals: Vec<Signals>,
     bytes: usize,
@@ -97,11 +100,12 @@ struct Open {
     objects: [Vec<Object>; TRACKS_MAX],
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Entry {
     record: Segment,
     /// The bytes of each track, as the record names them.
     objects: Vec<(Track, Object)>,
+    muxed: Muxed,
 }
 
 #[derive(Clone, Debug)]
@@ -354,9 +358,9 @@ impl Window {
         if self.segments.is_empty() {
             self.first_listed = self.first_listed.max(number);
         }
-        let entry = Entry { record, objects };
+        let entry = Entry { record, objects, muxed: Muxed::default() };
         self.bytes += entry.bytes();
-        self.segments.push_back(entry);
+        self.segments.push_back(Arc::new(entry));
         self.open = None;
         self.slide();
         self.changed();
@@ -416,17 +420,6 @@ impl Window {
         self.object(track, number)?.part(start..end)
     }
 
-    /// A segment as MPEG-TS, made here and now of what is kept; `None` where its record knows of none.
-    pub fn mpeg_ts(&self, number: u64) -> Option<Object> {
-        let entry = self.entry(number)?;
-        entry.record.mpeg_ts.as_ref()?;
-        let source = |track: Track| {
-            let named = entry.record.tracks.iter().find(|named| named.track == track)?;
-            Some(Source { init: &self.init(&named.init)?.a, object: self.object(track, number)? })
-        };
-        mpeg_ts::segment(source(Track::Video), source(Track::AUDIO))
-    }
-
     /// A segment's record; kept longer than listed.
     pub fn record(&self, number: u64) -> Option<&Segment> {
         Some(&self.entry(number)?.record)
@@ -455,7 +448,7 @@ impl Window {
 
     fn entry(&self, number: u64) -> Option<&Entry> {
         let first = self.segments.front()?.record.number;
-        self.segments.get(usize::try_from(number.checked_sub(first)?).ok()?)
+        self.segments.get(usize::try_from(number.checked_sub(first)?).ok()?).map(Arc::as_ref)
     }
 
     /// Tracks of one configuration have one init section: it was described for one of them.
@@ -487,6 +480,7 @@ impl Window {
             self.bytes -= oldest.bytes();
             self.first_listed = self.first_listed.max(oldest.record.number + 1);
         }
+        self.make_room();
         let segments = &self.segments;
         self.inits.retain(|init| !init.named || segments.iter().any(|entry| init.is_of(&entry.record)));
     }
@@ -506,10 +500,13 @@ impl Init {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        let object =
-            |object: &Object| object.len() + object.pairs.iter().map(|pair| pair.b.len()).sum::<usize>();
-        self.objects.iter().map(|(_, bytes)| object(bytes)).sum()
+        self.objects.iter().map(|(_, bytes)| weight(bytes)).sum()
     }
+}
+
+/// Bytes of an object, both variants.
+fn weight(object: &Object) -> usize {
+    object.len() + object.pairs.iter().map(|pair| pair.b.len()).sum::<usize>()
 }
 
 impl Rate {

@@ -42,7 +42,7 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Vec<(Track, 
         independent: true,
         gops: Vec::new(),
         tracks: vec![track],
-        mpeg_ts: None,
+        has_mpeg_ts: false,
         key: None,
     };
     (record, vec![(Track::Video, object)])

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use ingest_api::content_key::ContentKey;
 use ingest_api::track::TRACKS_MAX;
-use ingest_api::window::{Rendition, Segment};
+use ingest_api::window::Segment;
 use ingest_api::{Run, RunId, Track};
 use media::cbcs::Seal;
 use media::feed::{Feed, Kind};
@@ -102,8 +102,7 @@ fn publish(messages: &[(Kind, u32, Bytes)]) -> Files {
             Output::Init { track, object, .. } => files[track.index()].extend_from_slice(&object.a),
             Output::Segment { record, objects } => {
                 records.push(record.clone());
-                let object = window.mpeg_ts(record.number);
-                assert_eq!(record.mpeg_ts, object.as_ref().map(Rendition::of));
+                let object = record.mpeg_ts().map(|of| window.mux(record.number, of).unwrap());
                 muxed.extend(object.iter().flat_map(|object| object.a.iter()));
                 for (track, object) in objects {
                     files[track.index()].extend_from_slice(&object.a);
@@ -581,7 +580,7 @@ fn hevc_comes_out_as_it_went_in() {
         let info = info.unwrap();
         assert_eq!((info.codec.as_str(), info.width, info.height), ("hvc1.1.6.L60.90", 320, 180));
         // Not as MPEG-TS, and that is said, for each segment.
-        assert!(files.records.iter().all(|record| record.mpeg_ts.is_none()));
+        assert!(files.records.iter().all(|record| !record.has_mpeg_ts));
         let said = files.reports.iter().filter(|report| matches!(report, Report::NoMpegTs { .. })).count();
         assert_eq!(said, files.records.len());
     }
@@ -643,7 +642,7 @@ fn av1_comes_out_as_it_went_in() {
         });
         let info = info.unwrap();
         assert_eq!((info.codec.as_str(), info.width, info.height), (codec, 320, 180));
-        assert!(plain.records.iter().all(|record| record.mpeg_ts.is_none()));
+        assert!(plain.records.iter().all(|record| !record.has_mpeg_ts));
         for (.., payload) in &mut all[1..] {
             *payload = [&payload[..5], &[0x12, 0], &payload[5..]].concat().into();
         }

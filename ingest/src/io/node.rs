@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -223,6 +223,7 @@ pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
         streams: streams.clone(),
         blobs,
         metrics,
+        muxing: Arc::new(Semaphore::new(1)),
         gate: Gate::default(),
         stop: stopping.clone(),
     });

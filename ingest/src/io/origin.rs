@@ -13,13 +13,15 @@ use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
 use ingest_api::node_auth::{self, ANSWER_HEADER, AUTH_HEADER};
 use ingest_api::origin::{Route, StreamEntry, StreamList};
+use ingest_api::window::Sha256;
 use ingest_api::{Object, StreamName};
 use releve_listen::http::{Answer, answer, plain};
 use releve_state::Blobs;
 use releve_watermark::KeyRing;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -38,6 +40,8 @@ pub struct Origin {
     pub blobs: Arc<dyn Blobs>,
     /// Counters.
     pub metrics: Metrics,
+    /// One permit, for whoever makes MPEG-TS.
+    pub muxing: Arc<Semaphore>,
     /// Lets one line about refused requests a second pass.
     pub gate: Gate,
     /// Turns true when the node stops: requests that wait are answered then.
@@ -94,11 +98,7 @@ impl Origin {
                 let part = window.and_then(|window| window.part(track, number, index));
                 (OBJECT, part.map(|part| part.encode()))
             }
-            Route::MpegTs { stream, number } => {
-                let window = self.streams.get(&stream).map(|slot| slot.window.borrow().clone());
-                let object = window.and_then(|window| window.mpeg_ts(number));
-                (OBJECT, object.map(|object| object.encode()))
-            }
+            Route::MpegTs { stream, number, of } => (OBJECT, self.mpeg_ts(&stream, number, of).await),
             Route::Init { stream, init } => (OBJECT, self.init(&stream, &init).await),
         };
         match found {
@@ -138,6 +138,23 @@ impl Origin {
             () = sleep(wait) => Ok(None),
             _ = stop.wait_for(|stop| *stop) => Ok(None),
         }
+    }
+
+    /// Made when it is first asked for, on a thread that no publisher waits for. One at a time, whatever relays ask for: those who
+    /// want the same find it made when it is their turn.
+    async fn mpeg_ts(&self, stream: &StreamName, number: u64, of: Sha256) -> Option<Bytes> {
+        let window = self.streams.get(stream)?.window.borrow().clone();
+        if let Some(made) = window.muxed(number, of) {
+            return Some(made.encode());
+        }
+        let turn = self.muxing.clone().acquire_owned().await.ok()?;
+        // It is made to its end, and the turn with it, if whoever asked goes.
+        let made = spawn_blocking(move || {
+            let made = window.mux(number, of);
+            drop(turn);
+            made.map(|object| object.encode())
+        });
+        made.await.ok()?
     }
 
     async fn init(&self, stream: &StreamName, init: &str) -> Option<Bytes> {

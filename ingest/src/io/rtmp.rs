@@ -3,6 +3,10 @@
 //! In: a listener. Out: media messages into the claimed slot. One task a connection; it reads, feeds the session, carries
 //! out what the session wants and waits when its stream's queue is full. A broken peer ends its own connection only.
 
+mod gather;
+
+pub(crate) use gather::Socket;
+
 use crate::io::admission::{Admission, Pass};
 use crate::io::pair::data::Data;
 use crate::io::pair::onward::pass_on;
@@ -10,16 +14,16 @@ use crate::io::streams::{Claim, ClaimError, Kick, Streams};
 use crate::log::Gate;
 use crate::metrics::{Because, Metrics};
 use crate::slot::Push;
+use gather::Gather;
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::{Event, FourCc, Reject, Session};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 /// A publisher that sends nothing for this long is gone; encoders send audio or video many times a second.
@@ -35,10 +39,6 @@ const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 /// One read of a peer that has not published: a handshake fits.
 const STRANGER_READ_BYTES: usize = 8 << 10;
-
-/// Most bytes that a publisher's task lets come together while a message is not whole: half a read, and far less than a picture
-/// stream sends in `SILENCE_MAX`.
-const TOGETHER_BYTES: u16 = 32 << 10;
 
 /// Everything a connection may use.
 #[derive(Clone)]
@@ -160,23 +160,6 @@ pub(crate) enum End {
     Socket(std::io::Error),
 }
 
-/// What an RTMP connection goes over.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {
-    /// It need not be read before that many bytes are there.
-    fn enough(&self, bytes: u16);
-}
-
-impl Socket for TcpStream {
-    fn enough(&self, bytes: u16) {
-        let _ = takeover::wait::enough(self, bytes); // then it is read more often than it need be
-    }
-}
-
-impl Socket for TlsStream<TcpStream> {
-    /// How many bytes of the connection make so many of the session's is not known.
-    fn enough(&self, _: u16) {}
-}
-
 /// Serves a connection to its end.
 async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door: Door) {
     door.metrics.connections.inc();
@@ -247,18 +230,21 @@ impl Connection<'_> {
 
     async fn steps(&mut self, socket: &mut impl Socket) -> Result<(), End> {
         let mut buffer = vec![0; STRANGER_READ_BYTES];
-        let mut enough = 1;
+        let mut gather = Gather::new(socket);
         loop {
             let due = self.session.poll_timeout().map_or(SILENCE_MAX, |at| {
                 Duration::from_millis(at.saturating_sub(self.now())).min(SILENCE_MAX)
             });
             let read = tokio::select! {
-                read = timeout(due, socket.read(&mut buffer)) => read,
+                read = timeout(due, gather.read(socket, &mut buffer)) => read,
                 kick = kicked(self.claim.as_mut()), if !self.parting => return Err(End::Kicked(kick)),
             };
+            // Who sends nothing from one look to the next is heard of with the next byte.
+            let sends = !matches!(read, Ok(Ok(None)));
             match read {
-                Ok(Ok(0)) => return Ok(()),
-                Ok(Ok(count)) => {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(0))) => return Ok(()),
+                Ok(Ok(Some(count))) => {
                     let now = self.now();
                     let fed = self.session.handle_input(now, &buffer[..count]);
                     self.events(socket).await?;
@@ -279,13 +265,7 @@ impl Connection<'_> {
             if self.claim.is_some() && buffer.len() < READ_BYTES {
                 buffer.resize(READ_BYTES, 0);
             }
-            // A picture comes in pieces, and nothing can be done before its last: a wake-up for each would be most of the work.
-            let wanting =
-                u16::try_from(self.session.wanting()).map_or(TOGETHER_BYTES, |few| few.min(TOGETHER_BYTES));
-            if enough != wanting {
-                enough = wanting;
-                socket.enough(enough);
-            }
+            gather.set(sends && self.claim.is_some(), socket);
         }
     }
 

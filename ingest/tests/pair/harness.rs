@@ -4,7 +4,7 @@ use crate::common::{Lab, soon, stream};
 use failover::{Epoch, Gate};
 use ingest_api::Snapshot;
 use ingest_api::origin::Route;
-use ingest_api::window::{Segment, Sha256};
+use ingest_api::window::Segment;
 use mirror::Role;
 use releve_ingest::config::pair::Protect;
 use releve_ingest::io::node::Node;
@@ -101,14 +101,16 @@ impl Side {
         soon(search).await
     }
 
-    /// The bytes of everything that a snapshot lists: inits and objects.
+    /// The bytes of everything that a snapshot lists: inits and objects, and what is made of them.
     pub(crate) async fn bytes(&self, snapshot: &Snapshot) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         for segment in &snapshot.segments {
-            let route = Route::MpegTs { stream: stream(), number: segment.number };
-            let (status, muxed) = self.lab.ask(self.node.origin, route).await.unwrap();
-            let muxed = (status == 200).then(|| Sha256::of(&muxed));
-            assert_eq!(muxed, segment.mpeg_ts.as_ref().map(|ts| ts.sha256));
+            if let Some(of) = segment.mpeg_ts() {
+                let route = Route::MpegTs { stream: stream(), number: segment.number, of };
+                let (status, muxed) = self.lab.ask(self.node.origin, route).await.unwrap();
+                assert_eq!(status, 200);
+                all.push(muxed);
+            }
             for track in &segment.tracks {
                 let route = Route::Init { stream: stream(), init: track.init.clone() };
                 let (status, init) = self.lab.ask(self.node.origin, route).await.unwrap();

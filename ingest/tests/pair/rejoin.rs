@@ -119,7 +119,7 @@ async fn both_nodes_encrypt_alike() {
     let periods: Vec<_> = keys.chunks(2).map(|period| period[0]).collect();
     assert!(keys.chunks(2).all(|period| period.iter().all(|kid| *kid == period[0])), "{keys:?}");
     assert!(periods.iter().enumerate().all(|(at, kid)| !periods[..at].contains(kid)), "{keys:?}");
-    assert!(segments.iter().all(|segment| segment.discontinuity == 0 && segment.mpeg_ts.is_none()));
+    assert!(segments.iter().all(|segment| segment.discontinuity == 0 && !segment.has_mpeg_ts));
     assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
     let facts = pair.standby.node.pair_status().unwrap();
     assert!(facts.streams.values().all(|facts| facts.differing == 0), "{facts:?}");

@@ -85,7 +85,7 @@ async fn an_encrypted_stream_is_archived_in_the_clear() {
         for segment in &snapshot.segments {
             let key = ContentKey::of_segment(&root, &stream(), segment.number, 3);
             assert_eq!(segment.key, Some(SegmentKey { content_key: 1, kid: key.kid }));
-            assert_eq!((segment.discontinuity, &segment.mpeg_ts), (0, &None));
+            assert_eq!((segment.discontinuity, segment.has_mpeg_ts), (0, false));
             for track in &segment.tracks {
                 let route = Route::Segment { stream: stream(), track: track.track, number: segment.number };
                 let (status, bytes) = lab.ask(node.origin, route).await.unwrap();
@@ -154,7 +154,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             independent: true,
             gops: Vec::new(),
             tracks: vec![track],
-            mpeg_ts: None,
+            has_mpeg_ts: false,
             key: None,
         };
         // One without marks is none of the archive's business.

@@ -47,6 +47,21 @@ pub(crate) async fn assert_given(lab: &Lab, node: &Node, segment: &Segment) {
     }
 }
 
+/// Relays are given it as MPEG-TS, the same bytes to all who ask at once and whoever asks again, made of what is listed and of
+/// nothing else.
+async fn assert_muxed(lab: &Lab, node: &Node, segment: &Segment) {
+    let (number, of) = (segment.number, segment.mpeg_ts().unwrap());
+    let ask = async |of| lab.ask(node.origin, Route::MpegTs { stream: stream(), number, of }).await.unwrap();
+    let answers = tokio::join!(ask(of), ask(of), ask(of));
+    assert!(answers.0.0 == 200 && answers.0 == answers.1 && answers.1 == answers.2);
+    let object = Object::decode(answers.0.1.clone().into()).unwrap();
+    assert!(
+        !object.is_empty() && object.a.chunks(188).all(|packet| packet.len() == 188 && packet[0] == 0x47)
+    );
+    assert_eq!(ask(of).await, answers.0);
+    assert_eq!(ask(Sha256::of(b"other tracks")).await.0, 404);
+}
+
 /// How often something was reported of the stream.
 pub(crate) async fn reported(node: &Node, kind: &str) -> u64 {
     let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
@@ -65,9 +80,7 @@ async fn what_is_pushed_is_shown_to_relays_and_to_nobody_else() {
     let snapshot = lab.listed(&node, 2).await;
     assert_eq!((snapshot.live, snapshot.epoch, numbers(&snapshot)), (true, 1, vec![0, 1]));
     for segment in &snapshot.segments {
-        let route = Route::MpegTs { stream: stream(), number: segment.number };
-        let (status, body) = lab.ask(node.origin, route).await.unwrap();
-        assert_eq!((status, Some(Sha256::of(&body))), (200, segment.mpeg_ts.as_ref().map(|ts| ts.sha256)));
+        assert_muxed(&lab, &node, segment).await;
         assert_eq!(segment.tracks.len(), 2, "video and audio");
         for row in &segment.tracks {
             let route = Route::Segment { stream: stream(), track: row.track, number: segment.number };
@@ -407,7 +420,7 @@ async fn hevc_goes_out_unmarked_and_as_cmaf_alone() {
     assert_eq!(snapshot.segments.len(), 3);
     let codecs: Vec<_> = snapshot.tracks.iter().map(|info| info.codec.as_str()).collect();
     assert_eq!(codecs, ["hvc1.1.6.L30.90", "mp4a.40.2"]);
-    assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_none() && one.independent));
+    assert!(snapshot.segments.iter().all(|one| !one.has_mpeg_ts && one.independent));
     let gops: Vec<_> = snapshot.segments.iter().flat_map(|one| &one.gops).collect();
     assert!(gops.len() == 3 && gops.iter().all(|gop| gop.marking == Marking::Unmarked));
     assert_eq!(reported(&node, "unmarkable").await, 1);
@@ -429,7 +442,7 @@ async fn av1_and_opus_go_out_as_they_came() {
     assert_eq!(snapshot.segments.len(), 3);
     let codecs: Vec<_> = snapshot.tracks.iter().map(|info| info.codec.as_str()).collect();
     assert_eq!(codecs, ["av01.0.00M.08", "Opus"]);
-    assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_none() && one.independent));
+    assert!(snapshot.segments.iter().all(|one| !one.has_mpeg_ts && one.independent));
     let gops: Vec<_> = snapshot.segments.iter().flat_map(|one| &one.gops).collect();
     assert!(gops.len() == 3 && gops.iter().all(|gop| gop.marking == Marking::Unmarked));
     soon(node.stop()).await;
@@ -466,7 +479,7 @@ async fn opus_goes_out_beside_marked_pictures() {
     let lab = Lab::new(MarkPolicy::Require).await;
     let (node, snapshot) = three_segments(&lab, &opus_seconds(0..3)).await;
     assert!(snapshot.tracks[0].codec.starts_with("avc1.") && snapshot.tracks[1].codec == "Opus");
-    assert!(snapshot.segments.iter().all(|one| one.mpeg_ts.is_some() && one.tracks.len() == 2));
+    assert!(snapshot.segments.iter().all(|one| one.has_mpeg_ts && one.tracks.len() == 2));
     assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
     let end = snapshot.segments[2].tracks[1].sound_end.unwrap();
     assert_eq!((end.rate, end.sample), (48_000, 144_000));

@@ -24,7 +24,7 @@ async fn further_audio_tracks_go_out_beside_marked_pictures_and_what_is_left_out
     assert!(matches!(named[0], (Track::Video, codec) if codec.starts_with("avc1.")));
     assert_eq!(named[1..], [(Track::AUDIO, "mp4a.40.2"), (second, "Opus"), (third, "mp4a.40.2")]);
     for segment in &snapshot.segments {
-        assert!(segment.mpeg_ts.is_some() && segment.gops[0].marking == Marking::Marked);
+        assert!(segment.has_mpeg_ts && segment.gops[0].marking == Marking::Marked);
         let [_, first, second, third] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
         assert!(second.sha256 != first.sha256 && second.init != first.init);
         assert_eq!((third.sha256, &third.init), (first.sha256, &first.init), "the same sound once more");

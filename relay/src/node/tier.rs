@@ -42,7 +42,7 @@ impl Node {
             Route::Part { stream, track, number, index } => {
                 (stream, vec![Wanted::Part(*track, *number, *index)])
             }
-            Route::MpegTs { stream, number } => (stream, vec![Wanted::TsSegment(*number)]),
+            Route::MpegTs { stream, number, .. } => (stream, vec![Wanted::TsSegment(*number)]),
             Route::Init { stream, init } => {
                 let of = |track| Wanted::Init(track, init.clone());
                 (stream, Track::ALL.map(of).into())
@@ -53,7 +53,8 @@ impl Node {
             Known::Entry(entry) => Some(entry),
             Known::Soon | Known::Never => None,
         });
-        let Some(entry) = known else { return Given::Nothing };
+        // Not where MPEG-TS is to be made of other tracks than are listed here.
+        let Some(entry) = known.filter(|entry| entry.route() == *route) else { return Given::Nothing };
         match self.object(&entry).await {
             Some(held) => Given::Object(held.object.encode()),
             None => Given::Nothing,

@@ -36,8 +36,8 @@ pub enum What {
     TsSegment {
         /// Which number.
         number: u64,
-        /// Hash of the encoded object.
-        sha256: Sha256,
+        /// What it is made of: other bytes of those tracks would be another object. Its own hash nobody knows before it is made.
+        of: Sha256,
     },
     /// One part of one track of one segment.
     Part {
@@ -106,7 +106,7 @@ impl Held {
 pub struct Entry {
     /// Its name.
     pub key: ObjectKey,
-    /// Its length, the same for every viewer, in bytes; `None` for an init section.
+    /// Its length, the same for every viewer, in bytes; `None` for an init section, and for MPEG-TS.
     pub len: Option<u64>,
 }
 
@@ -119,7 +119,7 @@ impl Entry {
             What::Part { track, number, index, .. } => {
                 Route::Part { stream, track: *track, number: *number, index: *index }
             }
-            What::TsSegment { number, .. } => Route::MpegTs { stream, number: *number },
+            What::TsSegment { number, of } => Route::MpegTs { stream, number: *number, of: *of },
             What::Init(_, init) => Route::Init { stream, init: init.clone() },
         }
     }
@@ -146,10 +146,8 @@ impl Entry {
     /// # Errors
     /// When it is not the object that the snapshot promised, or no object at all.
     pub fn check(&self, bytes: Bytes) -> Result<Object, Mismatch> {
-        let hash = Sha256::of(&bytes);
-        if let What::Segment { sha256, .. } | What::TsSegment { sha256, .. } | What::Part { sha256, .. } =
-            &self.key.what
-            && *sha256 != hash
+        if let What::Segment { sha256, .. } | What::Part { sha256, .. } = &self.key.what
+            && *sha256 != Sha256::of(&bytes)
         {
             return Err(Mismatch::Hash);
         }
@@ -223,6 +221,18 @@ mod tests {
         let longer = Entry { len: Some(4), ..entry };
         assert_eq!(longer.check(object.encode()), Err(Mismatch::Length { len: 3 }));
         assert_eq!(self::entry(&marked(0)).check(marked(0).encode()), Err(Mismatch::NoCodeKey));
+    }
+
+    /// It is the origin's word, which is signed, that it is made of these tracks; it must be one that can be mixed.
+    #[test]
+    fn mpeg_ts_is_asked_for_by_what_it_is_made_of() {
+        let (of, stream) = (Sha256::of(b"tracks"), "demo".parse().unwrap());
+        let entry = Entry { key: ObjectKey { stream, what: What::TsSegment { number: 7, of } }, len: None };
+        let path = format!("/origin/1/streams/demo/ts/7/{}", hex::encode(of.0));
+        assert_eq!(entry.route().to_path(), path);
+        assert_eq!(entry.check(marked(1).encode()), Ok(marked(1)));
+        assert_eq!(entry.check(marked(0).encode()), Err(Mismatch::NoCodeKey));
+        assert!(entry.check(Bytes::from_static(b"no object")).is_err());
     }
 
     #[test]

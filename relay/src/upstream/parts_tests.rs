@@ -41,7 +41,7 @@ fn segment(run: u8, number: u64) -> Segment {
         independent: true,
         gops: Vec::new(),
         tracks: vec![entry(Track::Video), entry(Track::AUDIO)],
-        mpeg_ts: None,
+        has_mpeg_ts: false,
         key: None,
     }
 }

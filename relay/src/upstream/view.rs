@@ -151,7 +151,7 @@ impl View {
             Wanted::Segment(_, number) | Wanted::TsSegment(number) => {
                 let kept = self.kept.get(number).and_then(|kept| named(&kept.segment, wanted));
                 match (kept, newest) {
-                    (Some((what, len)), _) => Known::Entry(self.entry(what, Some(len))),
+                    (Some((what, len)), _) => Known::Entry(self.entry(what, len)),
                     (None, Some(newest)) if *number <= newest || number - newest > AHEAD_MAX => Known::Never,
                     (None, _) => Known::Soon,
                 }
@@ -264,15 +264,14 @@ impl View {
     }
 }
 
-/// What a segment's record says of this object of it, and how long it is.
-fn named(segment: &Segment, wanted: &Wanted) -> Option<(What, u64)> {
+/// What a segment's record says of this object of it, and how long it is, where that is known.
+fn named(segment: &Segment, wanted: &Wanted) -> Option<(What, Option<u64>)> {
     let number = segment.number;
     if let Wanted::Segment(track, _) = *wanted {
         let entry = segment.tracks.iter().find(|entry| entry.track == track)?;
-        return Some((What::Segment { track, number, sha256: entry.sha256 }, entry.len));
+        return Some((What::Segment { track, number, sha256: entry.sha256 }, Some(entry.len)));
     }
-    let mpeg_ts = segment.mpeg_ts.as_ref()?;
-    Some((What::TsSegment { number, sha256: mpeg_ts.sha256 }, mpeg_ts.len))
+    Some((What::TsSegment { number, of: segment.mpeg_ts()? }, None))
 }
 
 /// Puts the end of what was shown before a snapshot that follows it without a hole: as much as makes it as long as what was
@@ -320,8 +319,8 @@ fn same_for_viewers(a: &Segment, b: &Segment) -> bool {
             .map(|entry| (entry.track, entry.init.clone(), entry.len, entry.sha256))
             .collect()
     };
-    (a.discontinuity, a.duration_90k, a.date_unix_ms, &a.mpeg_ts, a.key)
-        == (b.discontinuity, b.duration_90k, b.date_unix_ms, &b.mpeg_ts, b.key)
+    (a.discontinuity, a.duration_90k, a.date_unix_ms, a.has_mpeg_ts, a.key)
+        == (b.discontinuity, b.duration_90k, b.date_unix_ms, b.has_mpeg_ts, b.key)
         && tracks(a) == tracks(b)
 }
 
@@ -336,9 +335,6 @@ fn well_formed(snapshot: &Snapshot, stream: &StreamName) -> Result<(), Contradic
     for segment in &snapshot.segments {
         let odd = Err(Contradiction::Segment { number: segment.number });
         if !(0..=DURATION_90K_MAX).contains(&segment.duration_90k) || segment.tracks.len() > TRACKS_MAX {
-            return odd;
-        }
-        if segment.mpeg_ts.as_ref().is_some_and(|object| object.len > OBJECT_BYTES_MAX as u64) {
             return odd;
         }
         for entry in &segment.tracks {

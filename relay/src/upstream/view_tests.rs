@@ -28,7 +28,7 @@ fn segment(number: u64) -> Segment {
         independent: true,
         gops: Vec::new(),
         tracks: vec![entry(Track::Video), entry(Track::AUDIO)],
-        mpeg_ts: None,
+        has_mpeg_ts: false,
         key: None,
     }
 }

@@ -12,7 +12,8 @@ pub mod stage;
 use bytes::Bytes;
 use ingest_api::access::{self, Claims};
 use ingest_api::object::Pair;
-use ingest_api::window::{Gop, Marking, Rendition, Segment, SegmentTrack, Sha256, TrackInfo};
+use ingest_api::origin::Route;
+use ingest_api::window::{Gop, Marking, Segment, SegmentTrack, Sha256, TrackInfo};
 use ingest_api::{Object, RunId, Snapshot, StreamName, Track};
 use releve_relay::{Config, Handle, Keys, Limits, start_with};
 use releve_state::ledger::Ledger;
@@ -166,6 +167,12 @@ pub fn as_mpeg_ts(number: u64, slice_bytes: usize) -> Object {
     marked(number, slice_bytes + 100)
 }
 
+/// Where an origin has a segment as MPEG-TS.
+pub fn ts_route(name: &str, segment: &Segment) -> String {
+    let of = segment.mpeg_ts().expect("it is there as that");
+    Route::MpegTs { stream: stream(name), number: segment.number, of }.to_path()
+}
+
 pub fn position(number: u64, slice: u16) -> Position {
     Position { gop: GopId::derive("demo", b"run-0001", number as i64), slice }
 }
@@ -194,7 +201,6 @@ impl Show {
         for number in numbers {
             let video = marked(number, slice_bytes);
             let audio = Object::plain(Bytes::from(format!("sound of {number}")));
-            let muxed = as_mpeg_ts(number, slice_bytes);
             let entry = |track, init: &str, object: &Object| SegmentTrack {
                 track,
                 init: init.to_owned(),
@@ -204,7 +210,7 @@ impl Show {
                 clear: None,
                 sound_end: None,
             };
-            segments.push(Segment {
+            let segment = Segment {
                 number,
                 run: RunId(*b"run-0001"),
                 discontinuity: 0,
@@ -222,12 +228,13 @@ impl Show {
                     bias_key: 1,
                 }],
                 tracks: vec![entry(Track::Video, &inits[0], &video), entry(Track::AUDIO, &inits[1], &audio)],
-                mpeg_ts: Some(Rendition::of(&muxed)),
+                has_mpeg_ts: true,
                 key: None,
-            });
+            };
             objects.push((format!("/origin/1/streams/{name}/video/{number}"), video));
             objects.push((format!("/origin/1/streams/{name}/audio/{number}"), audio));
-            objects.push((format!("/origin/1/streams/{name}/ts/{number}"), muxed));
+            objects.push((ts_route(name, &segment), as_mpeg_ts(number, slice_bytes)));
+            segments.push(segment);
         }
         let info = |track, codec: &str| TrackInfo {
             track,

@@ -310,7 +310,7 @@ async fn parts_are_not_listed_and_reloads_do_not_wait() {
 async fn unmarked_segments_have_one_name_and_names_stay_while_keys_change() {
     let mut show = Show::new("demo", 0..4);
     show.snapshot.segments[1].gops.clear();
-    show.snapshot.segments[1].mpeg_ts = None;
+    show.snapshot.segments[1].has_mpeg_ts = false;
     let plain_object = ingest_api::Object::plain(bytes::Bytes::from_static(b"no mark in it"));
     let entry = &mut show.snapshot.segments[1].tracks[0];
     entry.len = plain_object.len() as u64;

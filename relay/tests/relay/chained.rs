@@ -4,6 +4,7 @@ use super::low_latency::{part, show};
 use crate::common::*;
 use ingest_api::node_auth::{AUTH_HEADER, sign_request};
 use ingest_api::origin::Route;
+use ingest_api::window::Sha256;
 use ingest_api::{Snapshot, Track};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -151,6 +152,24 @@ async fn a_window_has_the_relays_own_version_and_the_highest_term_it_has_seen() 
         serde_json::from_slice::<Snapshot>(&answer.body).unwrap().epoch
     };
     until("the higher term goes on", async || told().await == 7).await;
+}
+
+#[tokio::test]
+async fn mpeg_ts_is_given_of_the_tracks_that_are_listed_and_of_no_others() {
+    let (origin, show) = (FakeOrigin::start().await, Show::new("demo", 0..4));
+    let route = ts_route("demo", &show.snapshot.segments[1]);
+    let other = Route::MpegTs { stream: stream("demo"), number: 1, of: Sha256::of(b"others") }.to_path();
+    origin.put(show);
+    let top = upper(&[origin.url()], "127.0.0.1:0").await;
+    let alice = top.enter("demo", "alice").await;
+    text(&top, &format!("{alice}/video.m3u8")).await; // the stream is known from here on
+    for (path, status) in [(&route, 200), (&other, 404)] {
+        let (auth, _) = sign_request(&cluster_key(), "GET", path, now_unix_s(), [3; 16]);
+        let mut client = Client::connect(top.handle.origin.unwrap()).await;
+        let answer = client.ask("GET", path, &format!("{AUTH_HEADER}: {auth}\r\n")).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(status == 200, answer.body == as_mpeg_ts(1, 40).encode());
+    }
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ async fn what_an_edge_keeps_says_nothing_of_a_viewer_and_names_no_variant() {
 async fn a_segment_without_marks_has_no_place_in_the_pattern() {
     let mut show = Show::new("demo", 0..4);
     show.snapshot.segments[1].gops.clear();
-    show.snapshot.segments[1].mpeg_ts = None;
+    show.snapshot.segments[1].has_mpeg_ts = false;
     let plain = ingest_api::Object::plain(bytes::Bytes::from_static(b"no mark in it"));
     let entry = &mut show.snapshot.segments[1].tracks[0];
     entry.len = plain.len() as u64;

@@ -12,7 +12,7 @@ use crate::container::mpeg_ts::{self, Source};
 use crate::container::pieces::Pieces;
 use crate::unit::{AccessUnit, Piece, VideoConfig};
 use bytes::Bytes;
-use ingest_api::window::{Gop, Rendition, Segment, SegmentTrack, TrackInfo};
+use ingest_api::window::{Gop, Segment, SegmentTrack, TrackInfo};
 use ingest_api::{AudioTrack, Object, Run, Track};
 use releve_watermark::Position;
 use serde::{Deserialize, Serialize};
@@ -349,8 +349,8 @@ impl Open {
             let at = objects.iter().position(|(of, _)| *of == track)?;
             Some(Source { init: &inits[at], object: &objects[at].1 })
         };
-        let mpeg_ts = run.mpeg_ts.then(|| mpeg_ts::segment(source(Track::Video), source(Track::AUDIO)));
-        if let Some(None) = &mpeg_ts {
+        let has_mpeg_ts = run.mpeg_ts && mpeg_ts::is_there(source(Track::Video), source(Track::AUDIO));
+        if run.mpeg_ts && !has_mpeg_ts {
             out.push(Output::Report(Report::NoMpegTs { number: self.number }));
         }
         let record = Segment {
@@ -363,7 +363,7 @@ impl Open {
             independent,
             gops: self.gops,
             tracks,
-            mpeg_ts: mpeg_ts.flatten().as_ref().map(Rendition::of),
+            has_mpeg_ts,
             key: None,
         };
         out.push(Output::Segment { record, objects });

@@ -3,10 +3,11 @@
 //! In: whole segments of another node's window, newest first. Out: the same window, listing them too; whole segments of it.
 //! Pure. The bytes are checked against the record, so a window never lists what it does not have.
 
-use super::{Entry, Init, Window, WindowError};
+use super::{Entry, Init, Muxed, Window, WindowError};
 use bytes::Bytes;
 use ingest_api::window::{Segment, Sha256, TrackInfo};
 use ingest_api::{Object, Track};
+use std::sync::Arc;
 
 /// One segment with everything that serving it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +78,11 @@ impl Window {
         }
         let named = |(name, object, info)| Init { name, object, info, named: true };
         self.inits.extend(inits.into_iter().map(named));
-        let entry = Entry { record: record.clone(), objects };
+        let entry = Entry { record: record.clone(), objects, muxed: Muxed::default() };
         // Nothing that left the list comes back into it: this node had not listed anything before these.
         let oldest = self.segments.front().is_none_or(|entry| entry.record.number == self.first_listed);
         self.bytes += entry.bytes();
-        self.segments.push_front(entry);
+        self.segments.push_front(Arc::new(entry));
         if oldest {
             self.first_listed = number;
         }

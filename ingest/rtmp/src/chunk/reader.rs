@@ -275,14 +275,6 @@ impl Reader {
         self.position
     }
 
-    /// Bytes that must come until the message of the last chunk ends: what it misses, and a byte for each further chunk's
-    /// header, which most have; 1 between messages. Messages of other chunk streams may end before.
-    pub fn wanting(&self) -> usize {
-        let Some(stream) = self.streams.get(self.current).filter(|stream| stream.open) else { return 1 };
-        let headers = (stream.missing() - self.left).div_ceil(self.chunk_size as usize);
-        (stream.missing() + headers).saturating_sub(self.partial_header.len()).max(1)
-    }
-
     /// Announced bytes of unfinished messages.
     pub fn charged(&self) -> u64 {
         self.charged

@@ -207,17 +207,6 @@ impl Session {
         self.bytes_received
     }
 
-    /// How many bytes must come before anything can be done with them, where a publisher sends one message after the other:
-    /// what the begun message misses, or the next acknowledgement does; 1 where that is not known. Whoever waits for so many
-    /// at once is woken once a message.
-    pub fn wanting(&self) -> usize {
-        if self.stage != Stage::Publishing {
-            return 1;
-        }
-        let acknowledged = self.ack_next - self.reader.position();
-        self.reader.wanting().min(usize::try_from(acknowledged).unwrap_or(usize::MAX))
-    }
-
     /// Where the session stands.
     pub fn stage(&self) -> Stage {
         self.stage

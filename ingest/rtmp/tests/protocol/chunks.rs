@@ -281,37 +281,4 @@ proptest! {
         prop_assert_eq!(got, expected);
         prop_assert_eq!((reader.charged(), reader.position()), (0, bytes.len() as u64));
     }
-
-    /// One byte less than what is wanted ends no message, and that one does: beside the first header, whose length nobody
-    /// knows, a message is read in two pieces.
-    #[test]
-    fn what_is_wanted_ends_a_message_and_no_byte_less_does(
-        lengths in prop::collection::vec(1usize..1000, 1..6), chunk_size in 1u32..300,
-    ) {
-        let mut bytes = BytesMut::new();
-        let mut writer = Writer::default();
-        writer.set_chunk_size(chunk_size);
-        for length in &lengths {
-            writer.write(&mut bytes, 4, 9, 1, 1000, &vec![7; *length]);
-        }
-        let mut reader = Reader::new(LIMITS, 0, 0);
-        reader.set_chunk_size(chunk_size).unwrap();
-        let mut rest = &bytes[..];
-        for length in lengths {
-            let mut pieces = Vec::new();
-            let message = loop {
-                let piece = (reader.wanting() - 1).max(1);
-                pieces.push(piece);
-                let (mut now, later) = rest.split_at(piece);
-                rest = later;
-                match reader.next(&mut now).unwrap() {
-                    Some(message) => break message,
-                    None => prop_assert!(piece == 1 || reader.wanting() == 1, "{pieces:?}"),
-                }
-            };
-            prop_assert_eq!(message.payload.len(), length);
-            prop_assert_eq!(pieces.last(), Some(&1), "not before the last byte");
-            prop_assert!(pieces.len() <= 12 + 2, "{:?}", pieces);
-        }
-    }
 }

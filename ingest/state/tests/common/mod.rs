@@ -75,7 +75,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
             bias_key: 2,
         }],
         tracks: vec![track(Track::Video), track(Track::AUDIO)],
-        mpeg_ts: None,
+        has_mpeg_ts: false,
         key: None,
     }
 }

@@ -1,7 +1,7 @@
 //! MPEG-TS: the same segment once more, muxed, for players that do not like fragmented MP4 (ISO/IEC 13818-1).
 //!
-//! In: a segment's CMAF objects and their init sections. Out: one object. Pure: it is a function of bytes that both nodes of
-//! a pair compare, so it need be made only where its hash is, and where somebody asks for it. Nothing of it is kept.
+//! In: a segment's CMAF objects and their init sections. Out: whether there is such an object, and the object. Pure: a function
+//! of bytes that both nodes of a pair compare, so either makes the same of them, when somebody asks for it.
 //!
 //! ```text
 //! PAT PMT  video PES (IDR)                              audio PES  video PES  PAT PMT  audio PES …
@@ -30,9 +30,9 @@ mod source;
 
 use ingest_api::object::OBJECT_BYTES_MAX;
 use ingest_api::{Object, Track};
-use packets::{ROUND, Writer, packets};
+use packets::{PACKET, ROUND, Writer, packets};
 use pes::{Pes, Run};
-use source::{Pictures, Sounds, samples};
+use source::{Pictures, Sample, Sounds, samples};
 
 /// One track of a segment: its init section and its fragments.
 #[derive(Clone, Copy, Debug)]
@@ -43,23 +43,21 @@ pub struct Source<'a> {
     pub object: &'a Object,
 }
 
-/// The segment of these tracks; `None` where its pictures are not H.264, where nothing is left of it, and where it would be
+/// Whether `segment` has something to give of these tracks. Next to no work: no byte of the media is looked at.
+pub fn is_there(video: Option<Source<'_>>, audio: Option<Source<'_>>) -> bool {
+    Tracks::of(video, audio).is_some()
+}
+
+/// The segment of these tracks; `None` where its pictures are not H.264, where nothing is left of it, and where it might be
 /// larger than an object may be.
 pub fn segment(video: Option<Source<'_>>, audio: Option<Source<'_>>) -> Option<Object> {
-    let video = match video {
-        Some(track) => Some((Pictures::of_init(track.init)?, track.object)),
-        None => None,
-    };
-    let audio = audio.and_then(|track| Some((Sounds::of_init(track.init)?, track.object)));
-    if video.is_none() && audio.is_none() {
-        return None;
-    }
+    let Tracks { video, audio } = Tracks::of(video, audio)?;
     let mut all: Vec<Pes> = Vec::new();
-    if let Some((with, object)) = &video {
-        all.extend(pes::pictures(with, object, &samples(&object.a)));
+    if let Some((with, object, samples)) = &video {
+        all.extend(pes::pictures(with, object, samples));
     }
-    if let Some((with, object)) = &audio {
-        all.extend(pes::sounds(*with, object, &samples(&object.a)));
+    if let Some((with, object, samples)) = &audio {
+        all.extend(pes::sounds(*with, object, samples));
     }
     all.sort_by_key(|pes| pes.tick_90k); // stable: a picture goes before the sound of its tick
     let about = all.iter().flat_map(|pes| &pes.runs).map(|run| packets(run.len(), true)).sum();
@@ -73,12 +71,43 @@ pub fn segment(video: Option<Source<'_>>, audio: Option<Source<'_>>) -> Option<O
         }
         let here = padded.iter().flatten().find(|padding| padding.pes == index);
         writer.put(pes, here.map(|padding| (padding.run, padding.packets)));
-        if writer.len() > OBJECT_BYTES_MAX {
-            return None;
-        }
     }
     (tables..ROUND).for_each(|_| writer.put_tables());
-    Some(writer.finish(video.map_or(0, |(_, object)| object.code_key)))
+    Some(writer.finish(video.map_or(0, |(_, object, _)| object.code_key)))
+}
+
+/// What of a segment can be said in MPEG-TS.
+struct Tracks<'a> {
+    video: Option<(Pictures, &'a Object, Vec<Sample>)>,
+    audio: Option<(Sounds, &'a Object, Vec<Sample>)>,
+}
+
+impl<'a> Tracks<'a> {
+    fn of(video: Option<Source<'a>>, audio: Option<Source<'a>>) -> Option<Tracks<'a>> {
+        let video = match video {
+            Some(track) => Some((Pictures::of_init(track.init)?, track.object, samples(&track.object.a))),
+            None => None,
+        };
+        let audio = audio
+            .and_then(|track| Some((Sounds::of_init(track.init)?, track.object, samples(&track.object.a))));
+        let tracks = Tracks { video, audio };
+        let some = tracks.video.is_some() || tracks.audio.is_some();
+        (some && tracks.bytes_max() <= OBJECT_BYTES_MAX).then_some(tracks)
+    }
+
+    /// What it takes at most, in bytes. Each PES packet has a head, and each of its runs ends in a packet that is not full.
+    fn bytes_max(&self) -> usize {
+        let packets = |bytes: usize, runs: usize| packets(bytes, true) + runs;
+        let video = self.video.as_ref().map_or(0, |(with, object, samples)| {
+            let bytes = with.bytes_max(object.len()) + samples.len() * with.more_max();
+            packets(bytes, samples.len() + 2 * object.pairs.len())
+        });
+        let audio = self.audio.as_ref().map_or(0, |(_, object, samples)| {
+            packets(object.len() + samples.len() * Sounds::MORE_MAX, samples.len())
+        });
+        // Two tables, and what the tracks are padded by.
+        PACKET * (video + audio + 4 * ROUND)
+    }
 }
 
 /// Packets that a track is padded by, and the run that gives them.

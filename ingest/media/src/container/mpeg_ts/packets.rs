@@ -11,7 +11,7 @@ pub(super) const PACKET: usize = 188;
 /// Bytes of a packet behind its head.
 const BODY: usize = PACKET - 4;
 /// Bytes of an adaptation field with a clock reference and nothing else.
-const REFERENCE: usize = 8;
+pub(super) const REFERENCE: usize = 8;
 /// Continuity counters count to this: each lane of a segment has a multiple of it, so that the next one begins with 0.
 pub(super) const ROUND: usize = 16;
 
@@ -79,11 +79,6 @@ impl Writer {
     /// Whether PES packets of this track begin with a clock reference.
     pub(super) fn has_reference(&self, track: Track) -> bool {
         self.clock == track
-    }
-
-    /// Bytes so far.
-    pub(super) fn len(&self) -> usize {
-        self.a.len()
     }
 
     /// Adds both tables.

@@ -17,11 +17,13 @@ const FRAMES_MAX: usize = 4;
 /// Bits of a time stamp: it wraps every 26.5 hours, and players undo that.
 const STAMP_BITS: u32 = 33;
 
-const START_CODE: [u8; 4] = [0, 0, 0, 1];
+pub(super) const START_CODE: [u8; 4] = [0, 0, 0, 1];
 /// NAL unit type of an access unit delimiter.
 const DELIMITER: u8 = 9;
 /// A delimiter before a picture of any slices.
-const ANY_PICTURE: [u8; 2] = [DELIMITER, 0xf0];
+pub(super) const ANY_PICTURE: [u8; 2] = [DELIMITER, 0xf0];
+/// Bytes of a PES packet's head with both stamps.
+pub(super) const HEAD_MAX: usize = 19;
 const VIDEO_ID: u8 = 0xe0;
 const AUDIO_ID: u8 = 0xc0;
 

@@ -3,6 +3,8 @@
 //! In: init sections and objects that `cmaf` wrote. Out: sample places and times, parameter sets, ADTS heads. Pure. These
 //! are this program's own bytes; where they do not parse, what was read until then is all there is.
 
+use super::packets::REFERENCE;
+use super::pes::{ANY_PICTURE, HEAD_MAX, START_CODE};
 use crate::bits::Bits;
 use crate::container::cmaf::IDR_FLAGS;
 use crate::unit::AAC_FRAME_SAMPLES;
@@ -74,6 +76,18 @@ impl Pictures {
         let sets = [&record.sequence_parameter_sets[..], &record.picture_parameter_sets].concat();
         Some(Pictures { length_size: record.length_size.into(), sets })
     }
+
+    /// So many bytes of units behind their length prefixes, at most, where start codes stand for those.
+    pub(super) fn bytes_max(&self, prefixed: usize) -> usize {
+        let units = prefixed / (self.length_size + 1); // of a byte each
+        prefixed + units * START_CODE.len().saturating_sub(self.length_size)
+    }
+
+    /// What a picture gets before its units at most: a head, a clock reference, a delimiter, the parameter sets.
+    pub(super) fn more_max(&self) -> usize {
+        let sets: usize = self.sets.iter().map(|set| START_CODE.len() + set.len()).sum();
+        HEAD_MAX + REFERENCE + START_CODE.len() + ANY_PICTURE.len() + sets
+    }
 }
 
 /// What goes with audio frames.
@@ -86,6 +100,9 @@ pub(super) struct Sounds {
 }
 
 impl Sounds {
+    /// What a frame gets before it at most: a head, a clock reference, its own ADTS head.
+    pub(super) const MORE_MAX: usize = HEAD_MAX + REFERENCE + ADTS_BYTES;
+
     /// `None` where ADTS cannot say what the configuration says: a rate outside of the table, more than 3 bits of channels.
     pub(super) fn of_init(init: &[u8]) -> Option<Sounds> {
         let trak = track(init)?;

@@ -72,10 +72,11 @@ fn audio(start: u64, frames: &[Vec<u8>]) -> (Bytes, Object) {
     (cmaf::audio_init(&config).unwrap(), pieces.freeze().0)
 }
 
+fn source(track: &(Bytes, Object)) -> Source<'_> {
+    Source { init: &track.0, object: &track.1 }
+}
+
 fn muxed(video: Option<&(Bytes, Object)>, audio: Option<&(Bytes, Object)>) -> Object {
-    fn source(track: &(Bytes, Object)) -> Source<'_> {
-        Source { init: &track.0, object: &track.1 }
-    }
     segment(video.map(source), audio.map(source)).unwrap()
 }
 
@@ -156,6 +157,8 @@ fn unhex(text: &str) -> Vec<u8> {
 fn check(start_90k: i64, pictures: &[Picture], frames: &[Vec<u8>], symbols: u64) {
     let (video, audio) = (video(start_90k, pictures), audio(start_90k as u64 * 8 / 15, frames));
     let object = muxed(Some(&video), Some(&audio));
+    let tracks = Tracks::of(Some(source(&video)), Some(source(&audio))).unwrap();
+    assert!(object.len() <= tracks.bytes_max(), "{} of {}", object.len(), tracks.bytes_max());
     let pairs: usize = pictures.iter().map(|picture| picture.pairs).sum();
     assert_eq!((object.pairs.len(), object.code_key), (pairs, if pairs > 0 { 7 } else { 0 }));
     assert!(object.pairs.iter().all(|pair| pair.offset % PACKET == 0 && pair.b.len() % PACKET == 0));
@@ -286,6 +289,18 @@ fn presentation_never_comes_before_decoding_and_gaps_begin_anew() {
     let found = demux(&muxed(None, Some(&audio)).a);
     let stamps: Vec<u64> = found.packets[&0x101].iter().map(|pes| opened(pes).0).collect();
     assert_eq!(stamps, [45_000, 45_000 + 10 * 1_920]);
+}
+
+#[test]
+fn what_might_be_larger_than_an_object_may_be_is_not_there() {
+    let of = |bytes: usize| {
+        let picture = Picture { idr: true, composition: 0, units: vec![vec![0x65; bytes]], pairs: 0 };
+        video(90_000, &[picture])
+    };
+    let (fits, large) = (of(60 << 20), of(63 << 20));
+    assert!(is_there(Some(source(&fits)), None) && !is_there(Some(source(&large)), None));
+    assert_eq!(segment(Some(source(&large)), None), None);
+    assert!(segment(Some(source(&fits)), None).unwrap().len() <= OBJECT_BYTES_MAX);
 }
 
 #[test]

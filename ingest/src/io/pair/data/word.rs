@@ -175,7 +175,7 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ingest_api::window::{Rendition, SegmentTrack, Sha256, SoundEnd};
+    use ingest_api::window::{SegmentTrack, Sha256, SoundEnd};
     use ingest_api::{RunId, Track};
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
             independent: true,
             gops: Vec::new(),
             tracks: vec![entry(Track::Video, None), entry(Track::AUDIO, None), entry(Track::ALL[8], end)],
-            mpeg_ts: Some(Rendition { len: 9, sha256: Sha256([2; 32]) }),
+            has_mpeg_ts: true,
             key: None,
         };
         match read::<Word>(&write(&Word::Made(record.clone()))) {
