@@ -372,6 +372,7 @@ mod tests {
             parts: Vec::new(),
             clear: None,
             sound_end: None,
+            gops: Vec::new(),
         }
     }
 

@@ -143,6 +143,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             parts: Vec::new(),
             clear: None,
             sound_end: None,
+            gops: Vec::new(),
         };
         let record = Segment {
             number,
@@ -158,8 +159,9 @@ async fn a_full_disk_is_loud_and_harmless() {
             key: None,
         };
         // One without marks is none of the archive's business.
-        archive.offer(&stream(), &window, &record, Some(&Object::plain(object.a.clone())));
-        archive.offer(&stream(), &window, &record, Some(&object));
+        let plain = Object::plain(object.a.clone());
+        archive.offer(&stream(), &window, &record, (Track::Video, &plain));
+        archive.offer(&stream(), &window, &record, (Track::Video, &object));
         soon(async {
             while disk.asked.load(Ordering::SeqCst) <= number {
                 tokio::task::yield_now().await;

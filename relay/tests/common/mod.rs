@@ -203,6 +203,7 @@ impl Show {
                 parts: Vec::new(),
                 clear: None,
                 sound_end: None,
+                gops: Vec::new(),
             };
             segments.push(Segment {
                 number,

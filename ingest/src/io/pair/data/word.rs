@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -188,6 +188,7 @@ mod tests {
             parts: Vec::new(),
             clear: None,
             sound_end,
+            gops: Vec::new(),
         };
         let end = Some(SoundEnd { sample: 48_000, rate: 48_000 });
         let record = Segment {
