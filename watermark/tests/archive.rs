@@ -190,7 +190,7 @@ fn further_encodings_are_kept_beside_the_picture() {
         }
     }
     let path = folder.path().join(log.name.text().replace('/', "+"));
-    let near = |cut: &usize| cut % 7 == 0 || ends.iter().any(|end| end.abs_diff(*cut) < 2);
+    let near = |cut: &usize| cut.is_multiple_of(7) || ends.iter().any(|end| end.abs_diff(*cut) < 2);
     for cut in (0..=bytes.len()).filter(near) {
         fs::write(&path, &bytes[..cut]).unwrap();
         let archive = Archive::open(folder.path()).unwrap();

@@ -5,12 +5,13 @@
 
 use super::asked::Answer;
 use super::copy::Chunk;
+use super::strand::Decision;
 use crate::io::marking::Saved;
 use crate::merge::{Confluence, Standing};
 use crate::slot::Push;
 use bytes::Bytes;
 use ingest_api::Run;
-use ingest_api::window::{Gop, Segment};
+use ingest_api::window::Segment;
 use media::window::Seed;
 use releve_state::coordinator::StreamRecord;
 use serde::de::DeserializeOwned;
@@ -137,7 +138,7 @@ pub(super) enum Again {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// How marking ended for a GOP.
-    Gop(Gop),
+    Gop(Decision),
     /// A finished segment.
     Made(Segment),
     /// The stream's fencing term at the holder is this now.
