@@ -57,6 +57,7 @@ fn snapshot(segments: u64) -> Snapshot {
             parts: Vec::new(),
             clear: None,
             sound_end: None,
+            gops: Vec::new(),
         }],
         has_mpeg_ts: false,
         key: None,

@@ -7,6 +7,7 @@ mod attacked;
 mod cdn;
 mod frames;
 mod hostile;
+mod ladder;
 mod low_latency;
 mod normalise;
 mod path;

@@ -18,7 +18,7 @@ const RECORDED_TS_S: &str = "24";
 const LEAKED_S: &str = "20";
 
 /// A re-encode of a part of a film, as pirates do it: 360p at 300 kb/s.
-fn leaked(film: &Path, from_s: &str, folder: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn leaked(film: &Path, from_s: &str, folder: &Path, name: &str) -> Result<PathBuf> {
     let out = folder.join(name);
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-y", "-i"]).arg(film).args(["-ss", from_s, "-t", LEAKED_S]);
@@ -37,7 +37,7 @@ fn recorder(url: &str, folder: &Path) -> Result<(Child, PathBuf)> {
     Ok((Child::start("ffmpeg", &mut ffmpeg, &folder.join("carol.log"))?, out))
 }
 
-fn names(found: &Value) -> Vec<&str> {
+pub(crate) fn names(found: &Value) -> Vec<&str> {
     found["viewers"].as_array().into_iter().flatten().filter_map(|named| named["viewer"].as_str()).collect()
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
 use tests::steady::{self, Steady};
-use tests::{Cluster, Mark, Viewer, decode, http, tracks};
+use tests::{Cluster, Mark, Viewer, decode, feed, http, tracks};
 
 /// Pictures a second of the feed.
 const RATE: usize = 30;
@@ -13,7 +13,7 @@ const RATE: usize = 30;
 #[test]
 fn a_second_audio_track_is_a_rendition_of_its_own() -> Result<()> {
     let cluster = Cluster::start(1)?;
-    let feed = tracks::with_second_sound(tracks::small()?, cluster.dir())?;
+    let feed = tracks::with_second_sound(tracks::plain(feed::SMALL)?, cluster.dir())?;
     let key = cluster.add_stream("two", Mark::Prefer)?;
     let to = cluster.ingest.port("rtmp")?;
     let mut socket = steady::connect(to, 0)?;
@@ -69,7 +69,8 @@ fn a_second_audio_track_is_a_rendition_of_its_own() -> Result<()> {
 #[test]
 fn a_second_encoding_is_a_variant_of_its_own() -> Result<()> {
     let cluster = Cluster::start(1)?;
-    let feed = tracks::with_smaller_picture(tracks::small()?, cluster.dir())?;
+    let feed = tracks::plain(feed::SMALL)?;
+    let feed = tracks::with_smaller_picture(feed, feed::SMALL, "320:180", &tracks::SMALLER, cluster.dir())?;
     let key = cluster.add_stream("ladder", Mark::Off)?;
     let to = cluster.ingest.port("rtmp")?;
     let mut socket = steady::connect(to, 0)?;

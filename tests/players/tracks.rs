@@ -4,15 +4,15 @@ use crate::{browse, watch_url};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use tests::steady::{self, Steady};
-use tests::{Cluster, Mark, Viewer, tracks};
+use tests::{Cluster, Mark, Viewer, feed, tracks};
 
 /// The viewer chooses the other sound on the page, and hls.js is told to take the smaller picture and the larger one again.
 #[test]
 fn the_watch_page_changes_sound_and_size() -> Result<()> {
     let cluster = Cluster::start(1)?;
-    let feed = tracks::with_second_sound(tracks::small()?, cluster.dir())?;
-    let feed = tracks::with_smaller_picture(feed, cluster.dir())?;
-    let key = cluster.add_stream("ladder", Mark::Off)?;
+    let feed = tracks::with_second_sound(tracks::plain(feed::SMALL)?, cluster.dir())?;
+    let feed = tracks::with_smaller_picture(feed, feed::SMALL, "320:180", &tracks::SMALLER, cluster.dir())?;
+    let key = cluster.add_stream("ladder", Mark::Require)?;
     let to = cluster.ingest.port("rtmp")?;
     let mut socket = steady::connect(to, 0)?;
     steady::begin(&mut socket, to, &key, &feed)?;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 use bytes::Bytes;
-use releve_watermark::archive::log::{self, LOG_MS};
+use releve_watermark::archive::log::{self, LOG_MS, PICTURE};
 use releve_watermark::archive::record::HEAD_BYTES;
 use releve_watermark::archive::{Archive, ArchiveError, Chain, Log, LogName};
 use releve_watermark::object::Pair;
@@ -40,7 +40,7 @@ fn write(dir: &Path, log: &mut Log, after: Chain, numbers: std::ops::Range<u64>)
     let mut bytes = fs::read(&path).unwrap_or_default();
     for number in numbers {
         let init = ("init-1", &b"ftyp moov"[..]);
-        let append = log.segment("demo", after, &record(number), init, &object(number)).unwrap();
+        let append = log.segment(("demo", PICTURE), after, &record(number), init, &object(number)).unwrap();
         bytes.extend_from_slice(&append.bytes);
         log.sealed(append);
     }
@@ -162,4 +162,53 @@ fn a_log_takes_an_hour_of_its_run() {
         assert_eq!(LogName::parse(text), None, "{text}");
     }
     assert_eq!(HEAD_BYTES, 44);
+}
+
+/// A segment of two encodings in one log: each has its own object, init section and GOPs, wherever the log is cut.
+#[test]
+fn further_encodings_are_kept_beside_the_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::new(RUN, DATE);
+    let mut bytes = Vec::new();
+    let mut ends = Vec::new();
+    for number in 0..2 {
+        let own = object(number + 10);
+        let mut record: serde_json::Value = serde_json::from_slice(&record(number)).unwrap();
+        let mut gop = record["gops"][0].clone();
+        gop["slices"] = json!(5);
+        let hash = hex::encode(ring::digest::digest(&ring::digest::SHA256, &own.encode()));
+        let track = json!({"track": "video2", "init": "init-2", "sha256": hash, "len": 1, "parts": [], "gops": [gop]});
+        record["tracks"].as_array_mut().unwrap().push(track);
+        let record = serde_json::to_vec(&record).unwrap();
+        let picture = object(number);
+        for (track, init, object) in [(PICTURE, "init-1", &picture), ("video2", "init-2", &own)] {
+            let init = (init, init.as_bytes());
+            let append = log.segment(("demo", track), Chain::START, &record, init, object).unwrap();
+            bytes.extend_from_slice(&append.bytes);
+            log.sealed(append);
+            ends.push(bytes.len());
+        }
+    }
+    let path = folder.path().join(log.name.text().replace('/', "+"));
+    let near = |cut: &usize| cut.is_multiple_of(7) || ends.iter().any(|end| end.abs_diff(*cut) < 2);
+    for cut in (0..=bytes.len()).filter(near) {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let archive = Archive::open(folder.path()).unwrap();
+        let found: Vec<_> =
+            archive.entries().iter().map(|entry| (entry.record.number, entry.track.to_string())).collect();
+        let all =
+            [(0, "video"), (0, "video2"), (1, "video"), (1, "video2")].map(|(at, of)| (at, of.to_owned()));
+        assert_eq!(found, all[..ends.iter().filter(|&&end| end <= cut).count()], "cut at {cut}");
+        for entry in archive.entries() {
+            let (add, init, slices) =
+                if &*entry.track == PICTURE { (0, "init-1", 1) } else { (10, "init-2", 5) };
+            assert_eq!(archive.object(entry).unwrap(), object(entry.record.number + add));
+            assert_eq!(archive.init(entry).unwrap(), init);
+            assert_eq!(entry.record.gops.iter().map(|gop| gop.slices).collect::<Vec<_>>(), [slices]);
+        }
+    }
+    // The other node of a pair has the same: it is one segment a track still.
+    let both = Archive::open_all(&[folder.path(), folder.path()]).unwrap();
+    assert_eq!(both.entries().len(), 4);
+    assert_eq!(both.notes(), &[] as &[String]);
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing loudly")]
 
 use releve_watermark::detect::{
-    Choice, Clip, Detection, Frame, Gop, Homography, PictureError, Pictures, References, detect,
+    Choice, Clip, Detection, Frame, Gop, Homography, Kept, PictureError, Pictures, References, detect,
 };
 use releve_watermark::score::{Tried, Verdict, judge};
 use releve_watermark::{Codebook, GopId, Key, Symbol, WatermarkId};
@@ -383,4 +383,70 @@ fn another_film_is_from_nowhere_or_says_nothing() {
     let nothing = Copy::of(&other, std::iter::empty());
     let detection = detected(&film, &nothing);
     assert_eq!((detection.seconds, detection.spans.len(), detection.observations.len()), (0.0, 0, 0));
+}
+
+/// A film in two encodings: the same pictures, the same symbols, and a mark of its own in each.
+struct Ladder {
+    first: Film,
+    lower: Film,
+}
+
+impl Ladder {
+    fn new(seconds: usize, seed: u64) -> Ladder {
+        let first = Film::new(seconds, seed);
+        Ladder { lower: Film { seed: mixed(first.seed), ..first.clone() }, first }
+    }
+}
+
+impl References for Ladder {
+    fn gops(&self) -> &[Gop] {
+        self.first.gops()
+    }
+
+    fn pictures(
+        &self,
+        gops: Range<usize>,
+        choice: Choice,
+        w: usize,
+        h: usize,
+    ) -> Result<Pictures, PictureError> {
+        self.first.pictures(gops, choice, w, h)
+    }
+
+    fn beside(&self) -> Vec<&dyn References> {
+        vec![&self.lower]
+    }
+}
+
+/// One copy up to a picture, another from there on.
+struct Changed(Copy, usize, Copy);
+
+impl Clip for Changed {
+    fn pictures(&self, width: usize, height: usize) -> Result<Pictures, PictureError> {
+        let Changed(one, at, other) = self;
+        let (one, other) = (one.pictures(width, height)?, other.pictures(width, height)?);
+        Ok(Box::new(one.take(*at).chain(other.skip(*at))))
+    }
+}
+
+/// Whichever encoding a viewer's player took, and when it changed over, each symbol is read, and once.
+#[test]
+fn a_copy_of_any_encoding_is_read_and_no_symbol_twice() {
+    let ladder = Ladder::new(8, 12);
+    let copy = |film: &Film| Copy::of(film, seconds(1.0..7.0, 1.0));
+    let whole = |film: &Film| Changed(copy(film), 60, copy(film));
+    let changed = Changed(copy(&ladder.first), 30, copy(&ladder.lower));
+    let kept = Kept::new(&ladder);
+    for (name, clip) in [("first", whole(&ladder.first)), ("lower", whole(&ladder.lower)), ("both", changed)]
+    {
+        let detection = detect(&kept, &clip, &mut |_| {}).unwrap();
+        let (right, wrong, unclear) = told(&ladder.first, &detection);
+        assert!(right >= 22 && wrong == 0, "{name}: {right} right, {wrong} wrong, {unclear} unclear");
+        let positions: std::collections::BTreeSet<_> =
+            detection.observations.iter().map(|seen| seen.position).collect();
+        assert_eq!(positions.len(), detection.observations.len(), "{name}");
+    }
+    let alone = detect(&ladder.first, &copy(&ladder.lower), &mut |_| {}).unwrap();
+    let (right, wrong, _) = told(&ladder.first, &alone);
+    assert!(right < 6, "the first encoding alone would tell {right} right, {wrong} wrong of the lower one");
 }

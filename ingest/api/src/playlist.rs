@@ -372,6 +372,7 @@ pub(crate) mod tests {
             parts: Vec::new(),
             clear: None,
             sound_end: None,
+            gops: Vec::new(),
         }
     }
 

@@ -244,6 +244,10 @@ pub struct SegmentTrack {
     /// Of audio: where its sound ends; `None` without sound so far. A restarted node goes on from there.
     #[serde(default)]
     pub sound_end: Option<SoundEnd>,
+    /// Of a further encoding of the picture: the GOPs of its own that start in the segment, in order, where they are marked.
+    /// Those of the picture are the segment's.
+    #[serde(default)]
+    pub gops: Vec<Gop>,
 }
 
 /// A track of a segment before encryption: what the archive keeps.

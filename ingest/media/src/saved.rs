@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// Version of the layout; raise it with any change of a saved type.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Why saved state cannot be taken over.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

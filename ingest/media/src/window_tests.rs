@@ -31,6 +31,7 @@ fn segment(number: u64, duration_90k: i64, len: usize) -> (Segment, Vec<(Track, 
         parts: Vec::new(),
         clear: None,
         sound_end: None,
+        gops: Vec::new(),
     };
     let record = Segment {
         number,

@@ -1,6 +1,6 @@
 //! Keeps what is published for the tracer, and prunes what is older than the retention time.
 //!
-//! In: committed segments, offered by the streams' tasks; they never wait here. Out: logs as `releve_watermark::archive`
+//! In: committed segments, encoding by encoding of the picture, offered by the streams' tasks; they never wait here. Out: logs as `releve_watermark::archive`
 //! describes them, in blobs. A segment that cannot be kept (a full queue, a full disk) is left out, loudly: publishing goes
 //! on. Touches the archive's blobs and old records of the state store.
 
@@ -46,9 +46,10 @@ pub struct Archive {
     gate: Arc<Gate>,
 }
 
-/// A segment on its way.
+/// An encoding of a segment's picture on its way.
 struct Kept {
     stream: StreamName,
+    track: Track,
     record: Segment,
     init_name: String,
     init: Object,
@@ -99,14 +100,19 @@ impl Archive {
         (archive, Writer { queue, waiting, blobs, logs: HashMap::new(), metrics, gate })
     }
 
-    /// Hands over a committed segment with its video as it was before encryption; returns at once. One without marks is not
-    /// kept: no copy of it says whose it was.
-    pub fn offer(&self, stream: &StreamName, window: &Window, record: &Segment, video: Option<&Object>) {
+    /// Hands over a committed segment with an encoding of its picture as it was before encryption; returns at once. One without
+    /// marks is not kept: no copy of it says whose it was.
+    pub fn offer(
+        &self,
+        stream: &StreamName,
+        window: &Window,
+        record: &Segment,
+        (track, object): (Track, &Object),
+    ) {
         let Some(queue) = &self.queue else { return };
-        let track = record.tracks.iter().find(|track| track.track == Track::Video);
-        let marked = video.filter(|object| !object.pairs.is_empty());
-        let (Some(track), Some(object)) = (track, marked) else { return };
-        let init_name = track.clear.as_ref().map_or(&track.init, |clear| &clear.init);
+        let entry = record.tracks.iter().find(|entry| entry.track == track);
+        let Some(entry) = entry.filter(|_| !object.pairs.is_empty()) else { return };
+        let init_name = entry.clear.as_ref().map_or(&entry.init, |clear| &clear.init);
         let Some(init) = window.init(init_name) else { return self.dropped(stream, "no-init", "") };
         let bytes = weight(object);
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES_MAX {
@@ -115,6 +121,7 @@ impl Archive {
         }
         let kept = Kept {
             stream: stream.clone(),
+            track,
             record: record.clone(),
             init_name: init_name.clone(),
             init: init.clone(),
@@ -179,7 +186,8 @@ impl Writer {
         };
         let record = serde_json::to_vec(&kept.record).map_err(|error| Error::Store(error.to_string()))?;
         let init = (kept.init_name.as_str(), &kept.init.a[..]);
-        let append = log.segment(kept.stream.as_str(), after, &record, init, &kept.object);
+        let of = (kept.stream.as_str(), kept.track.as_str());
+        let append = log.segment(of, after, &record, init, &kept.object);
         let append = append.ok_or_else(|| Error::Conflict("the segment is too large".to_owned()))?;
         let bytes = append.bytes.len() as u64;
         let written = self.blobs.append(&log.name.text(), log.len, append.bytes.clone()).await;

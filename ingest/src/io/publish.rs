@@ -184,8 +184,8 @@ impl Waiting {
 struct Made {
     record: Segment,
     objects: Vec<(Track, Object)>,
-    /// Its video before encryption, where that is another.
-    clear: Option<Object>,
+    /// The encodings of its picture before encryption, where they are others.
+    clear: Vec<(Track, Object)>,
     /// The other node makes it too.
     compared: bool,
 }
@@ -458,9 +458,12 @@ impl Stream {
         for gop in &record.gops {
             self.count_gop(gop.marking);
         }
-        let video = objects.iter().find(|(track, _)| *track == Track::Video).map(|(_, object)| object);
-        let clear = clear.as_ref().or(video);
-        self.context.archive.offer(&self.context.stream, &self.window, &record, clear);
+        let Context { archive, stream, .. } = &self.context;
+        for (track, object) in if clear.is_empty() { &objects } else { &clear } {
+            if !track.is_audio() {
+                archive.offer(stream, &self.window, &record, (*track, object));
+            }
+        }
         let of = OfStream { stream: self.context.stream.to_string() };
         self.context.metrics.segments.get_or_create(&of).inc();
         if let Err(error) = self.window.push(record, objects) {

@@ -135,23 +135,44 @@ async fn both_nodes_list_the_same_marks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_cannot_mark_is_given_the_holders_slices() {
-    for mark in [MarkPolicy::Require, MarkPolicy::Prefer] {
-        let first = Lab::new(mark).await;
+    // Of the picture and of a further encoding; where it is the holder who cannot, neither has one.
+    let cases = [(MarkPolicy::Require, true), (MarkPolicy::Prefer, true), (MarkPolicy::Prefer, false)];
+    for (mark, holder_marks) in cases {
+        let mut first = Lab::new(mark).await;
         let mut second = first.twin().await;
-        second.marker = "/nonexistent/marker".into();
+        let without = if holder_marks { &mut second } else { &mut first };
+        without.marker = "/nonexistent/marker".into();
         let (a, b) = (free_address(), free_address());
         let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
         pair.join().await;
         let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
-        encoder.send(&seconds(0..5)).await;
+        encoder.send(&encodings_seconds(0..5)).await;
         // The holder keeps nothing of a publisher that has left.
         pair.alike(0, 4).await;
         encoder.leaves().await;
         let segments = pair.alike(0, 5).await;
-        assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
+        let marking = if holder_marks { Marking::Marked } else { Marking::Unmarked };
+        assert!(segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == marking));
+        for segment in &segments {
+            let further = segment.tracks.iter().find(|track| track.track.as_str() == "video4");
+            let gops = further.map(|track| &track.gops);
+            assert_eq!(gops, Some(&segment.gops).filter(|_| holder_marks));
+        }
         let facts = pair.standby.node.pair_status().unwrap().streams;
         assert!(facts.values().all(|facts| facts.differing == 0), "{facts:?}");
         pair.stop().await;
+    }
+}
+
+/// Each encoding has its marks on both nodes, and through a handover.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_list_the_same_marks_of_further_encodings() {
+    let codecs = ["avc1.64000a", "mp4a.40.2", "avc1.64000a"];
+    let segments = through_a_handover(MarkPolicy::Require, encodings_seconds(0..6), &codecs).await;
+    for segment in &segments {
+        let [first, _, further] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
+        assert!(further.gops == segment.gops && further.gops[0].marking == Marking::Marked);
+        assert_eq!(further.sha256, first.sha256, "the same pictures with the same marks");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The archive of a node: what was published is there, through restarts and full disks, and goes when it is old.
 
-use crate::common::{Encoder, Lab, seconds, soon, stream};
+use crate::common::{Encoder, Lab, encodings_seconds, seconds, soon, stream};
 use bytes::Bytes;
 use ingest_api::content_key::{ContentKey, SegmentKey};
 use ingest_api::origin::Route;
@@ -110,6 +110,38 @@ async fn an_encrypted_stream_is_archived_in_the_clear() {
     assert_eq!(written(&lab), (0..8).collect::<Vec<u64>>());
 }
 
+/// Each encoding of the picture that is marked, as it was before encryption, with its own GOPs.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_marked_encoding_is_archived() {
+    for encrypts in [false, true] {
+        let lab = Lab::new(MarkPolicy::Require).await;
+        let lab = if encrypts { lab.encrypted().await } else { lab };
+        let node = lab.node(GRACE).await;
+        let mut encoder = Encoder::accepted(&node, &lab.key).await;
+        encoder.send(&encodings_seconds(0..3)).await;
+        encoder.leaves().await;
+        let snapshot =
+            lab.window(&node, |s| !s.live && s.segments.last().is_some_and(|s| s.number == 2)).await;
+        soon(node.stop()).await;
+        let archive = Archive::open(&lab.folder.path().join("archive")).unwrap();
+        assert_eq!(archive.notes(), &[] as &[String]);
+        let found: Vec<_> =
+            archive.entries().iter().map(|entry| (entry.record.number, entry.track.to_string())).collect();
+        let each = |number| ["video", "video4"].map(|track| (number, track.to_owned()));
+        assert_eq!(found, (0..3).flat_map(each).collect::<Vec<_>>());
+        for entry in archive.entries() {
+            let segment = &snapshot.segments[entry.record.number as usize];
+            let track = segment.tracks.iter().find(|track| track.track.as_str() == &*entry.track).unwrap();
+            let sha256 = track.clear.as_ref().map_or(track.sha256, |clear| clear.sha256);
+            assert_eq!(Sha256::of(&archive.object(entry).unwrap().encode()), sha256);
+            assert_eq!(track.clear.is_some(), encrypts);
+            assert!(archive.init(entry).is_some());
+            let gops: Vec<_> = entry.record.gops.iter().map(|gop| (gop.gop, gop.slices)).collect();
+            assert_eq!(gops, segment.gops.iter().map(|gop| (gop.id, gop.slices)).collect::<Vec<_>>());
+        }
+    }
+}
+
 /// A disk that takes nothing, and one that takes nothing for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_loud_and_harmless() {
@@ -143,6 +175,7 @@ async fn a_full_disk_is_loud_and_harmless() {
             parts: Vec::new(),
             clear: None,
             sound_end: None,
+            gops: Vec::new(),
         };
         let record = Segment {
             number,
@@ -158,8 +191,9 @@ async fn a_full_disk_is_loud_and_harmless() {
             key: None,
         };
         // One without marks is none of the archive's business.
-        archive.offer(&stream(), &window, &record, Some(&Object::plain(object.a.clone())));
-        archive.offer(&stream(), &window, &record, Some(&object));
+        let plain = Object::plain(object.a.clone());
+        archive.offer(&stream(), &window, &record, (Track::Video, &plain));
+        archive.offer(&stream(), &window, &record, (Track::Video, &object));
         soon(async {
             while disk.asked.load(Ordering::SeqCst) <= number {
                 tokio::task::yield_now().await;

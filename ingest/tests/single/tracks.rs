@@ -1,9 +1,10 @@
 //! A publish of several tracks: audio tracks as renditions, encodings of the picture as variants, and what is left out.
 
-use crate::common::{Lab, encodings_seconds, of_track, several_seconds, soon};
+use crate::common::{Lab, encodings_seconds, of_track, several_seconds, soon, stream};
 use crate::node::{assert_given, reported, three_segments};
-use ingest_api::Track;
+use ingest_api::origin::Route;
 use ingest_api::window::Marking;
+use ingest_api::{Object, Track};
 use releve_state::coordinator::MarkPolicy;
 use rtmp::MediaKind;
 
@@ -88,13 +89,39 @@ async fn an_encrypted_stream_has_further_encodings_of_h264() {
     soon(node.stop()).await;
 }
 
-/// An encoding that carries no marks would name nobody.
+/// A further encoding goes out marked, at the picture's positions, or not at all: what carries no marks would name nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_marked_has_no_further_encodings() {
-    let lab = Lab::new(MarkPolicy::Prefer).await;
+async fn further_encodings_of_a_marked_stream_are_marked_or_left_out() {
+    for policy in [MarkPolicy::Prefer, MarkPolicy::Require] {
+        let lab = Lab::new(policy).await;
+        let (node, snapshot) = three_segments(&lab, &encodings_seconds(0..3)).await;
+        assert!(snapshot.tracks.iter().map(|info| info.track.as_str()).eq(["video", "audio", "video4"]));
+        for segment in &snapshot.segments {
+            let [first, _, same] = &segment.tracks[..] else { panic!("{:?}", segment.tracks) };
+            assert!(same.gops == segment.gops && first.gops.is_empty(), "{:?}", same.gops);
+            assert!(same.gops.iter().all(|gop| gop.marking == Marking::Marked && gop.slices > 0));
+            assert_eq!((same.sha256, &same.init), (first.sha256, &first.init), "the same marks, too");
+            let route = Route::Segment { stream: stream(), track: same.track, number: segment.number };
+            let object = Object::decode(lab.ask(node.origin, route).await.unwrap().1.into()).unwrap();
+            let slices: Vec<u16> = object.pairs.iter().map(|pair| pair.position.slice).collect();
+            assert_eq!(slices, (0..same.gops[0].slices).collect::<Vec<_>>());
+            assert!(object.pairs.iter().all(|pair| pair.position.gop == segment.gops[0].id));
+            assert_given(&lab, &node, segment).await;
+        }
+        assert_eq!(reported(&node, "further-tracks").await, 2, "HEVC and AV1, each once");
+        assert_eq!(reported(&node, "not-aligned").await, 3, "the one with other key frames");
+        soon(node.stop()).await;
+    }
+}
+
+/// Whoever cannot mark has none, though the picture goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn further_encodings_are_left_out_where_marking_fails() {
+    let mut lab = Lab::new(MarkPolicy::Prefer).await;
+    lab.marker = "/nonexistent/marker".into();
     let (node, snapshot) = three_segments(&lab, &encodings_seconds(0..3)).await;
     assert!(snapshot.tracks.iter().map(|info| info.track.as_str()).eq(["video", "audio"]));
-    assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Marked));
-    assert!(reported(&node, "further-tracks").await > 0);
+    assert!(snapshot.segments.iter().flat_map(|one| &one.gops).all(|gop| gop.marking == Marking::Unmarked));
+    assert!(reported(&node, "encoding-withheld").await > 0);
     soon(node.stop()).await;
 }

@@ -6,8 +6,8 @@
 use super::lock::{self, Lock};
 use super::names::{Name, Names, Variant};
 use crate::route::{Wanted, carried};
-use ingest_api::StreamName;
 use ingest_api::window::{Gop, Marking, Segment};
+use ingest_api::{StreamName, Track};
 use releve_watermark::{Position, Symbol};
 
 /// What the names of such playlists begin with.
@@ -42,9 +42,12 @@ pub fn listed(
         };
         let at = segments.partition_point(|segment| segment.number < *number);
         let segment = segments.get(at).filter(|segment| segment.number == *number)?;
-        let marked = marked(segment);
+        let marked = match wanted {
+            Wanted::Segment(track @ Track::Encoding(_), _) => marked_of(segment, *track),
+            _ => marked(segment),
+        };
         let variant = match (wanted, marked) {
-            (Wanted::Segment(ingest_api::Track::Audio(_), _), _) | (_, None) => Variant::Only,
+            (Wanted::Segment(Track::Audio(_), _), _) | (_, None) => Variant::Only,
             (_, Some(gop)) => Variant::Whole(symbol(gop.code_key, Position::whole(gop.id))?),
         };
         let code_key = marked.map(|gop| gop.code_key);
@@ -69,6 +72,13 @@ pub fn listed(
         }
     });
     whole.then_some(text)
+}
+
+/// The same of a further encoding of the picture: it has the picture's GOP where it has that one's IDR picture, as at a segment's
+/// beginning.
+fn marked_of(segment: &Segment, track: Track) -> Option<&Gop> {
+    let entry = segment.tracks.iter().find(|entry| entry.track == track)?;
+    entry.gops.iter().find(|gop| gop.marking == Marking::Marked)
 }
 
 /// The GOP that a whole segment's symbol belongs to: the first marked one that starts in it.

@@ -30,6 +30,7 @@ fn segment(run: u8, number: u64) -> Segment {
         parts: parts(run, number, 6),
         clear: None,
         sound_end: None,
+        gops: Vec::new(),
     };
     Segment {
         number,

@@ -17,6 +17,7 @@ fn segment(number: u64) -> Segment {
         parts: Vec::new(),
         clear: None,
         sound_end: None,
+        gops: Vec::new(),
     };
     Segment {
         number,

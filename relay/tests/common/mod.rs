@@ -162,6 +162,13 @@ pub fn marked(number: u64, slice_bytes: usize) -> Object {
     Object { code_key: 1, a: a.into(), pairs }
 }
 
+/// The same segment in a further encoding: other bytes, and fewer slices.
+pub fn smaller(number: u64) -> Object {
+    let mut object = marked(number, 24);
+    object.pairs.truncate(5);
+    object
+}
+
 /// The same segment as MPEG-TS: other bytes around the same choices.
 pub fn as_mpeg_ts(number: u64, slice_bytes: usize) -> Object {
     marked(number, slice_bytes + 100)
@@ -209,6 +216,7 @@ impl Show {
                 parts: Vec::new(),
                 clear: None,
                 sound_end: None,
+                gops: Vec::new(),
             };
             let segment = Segment {
                 number,
@@ -259,6 +267,21 @@ impl Show {
             signals: Vec::new(),
         };
         Show { snapshot, objects }
+    }
+
+    /// The same with a further encoding of the picture, `video2`.
+    pub fn laddered(mut self) -> Show {
+        let (name, track) = (self.snapshot.stream.clone(), Track::of_video(1).unwrap());
+        for segment in &mut self.snapshot.segments {
+            let object = smaller(segment.number);
+            let (len, sha256) = (object.len() as u64, Sha256::of(&object.encode()));
+            let gops = segment.gops.iter().map(|gop| Gop { slices: 5, ..gop.clone() }).collect();
+            segment.tracks.push(SegmentTrack { track, len, sha256, gops, ..segment.tracks[0].clone() });
+            self.objects.push((format!("/origin/1/streams/{name}/video2/{}", segment.number), object));
+        }
+        let info = self.snapshot.tracks[0].clone();
+        self.snapshot.tracks.push(TrackInfo { track, width: 640, height: 360, ..info });
+        self
     }
 }
 

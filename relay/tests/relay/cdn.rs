@@ -88,6 +88,26 @@ async fn a_cdn_keeps_two_files_a_segment_and_each_viewer_is_told_theirs() {
     assert_eq!(origin.asked("/origin/1/streams/demo/video/0"), 1, "variants come from one object");
 }
 
+/// Of a further encoding a viewer has the variant that they have of the picture, under names of its own.
+#[tokio::test]
+async fn a_further_encoding_has_the_symbols_of_the_pictures_gops() {
+    let mut show = Show::new("demo", 0..6).laddered();
+    // A segment that begins within a GOP of the picture, while the further encoding has one of its own.
+    show.snapshot.segments[1].gops.clear();
+    let (relay, _origin) = plain(show).await;
+    let mut cdn = relay.client().await;
+    for viewer in ["alice", "bob"] {
+        let (own, picture) =
+            (paths(&relay, viewer, "cdn-video2.m3u8").await, paths(&relay, viewer, "cdn-video.m3u8").await);
+        assert_eq!(own.len(), 6);
+        for (number, path) in own {
+            let answer = cdn.get(&path).await;
+            assert_eq!(answer.body, smaller(number).pieces(|_| symbol(viewer, number)).concat(), "{path}");
+            assert_ne!(picture[&number], path);
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_way_of_a_player_leads_to_the_cdn() {
     let (relay, _origin) = plain(Show::new("demo", 0..4)).await;

@@ -113,35 +113,35 @@ async fn a_further_audio_track_is_a_rendition_of_its_own() {
     relay.handle.stop().await;
 }
 
-/// A further encoding is a variant of its own, kept from strangers, and of a marked one each viewer has their own bytes.
+/// A further encoding is a variant of its own, kept from strangers, and of a marked one each viewer has their own bytes: symbol n of
+/// the picture's GOP is that of its slice n, as many as it has.
 #[tokio::test]
 async fn a_further_encoding_is_a_variant_and_marked_as_the_picture_is() {
     let origin = FakeOrigin::start().await;
-    let (mut show, track) = (Show::new("demo", 7..12), ingest_api::Track::of_video(1).unwrap());
-    for segment in &mut show.snapshot.segments {
-        let object = marked(segment.number, 24);
-        let (len, sha256) = (object.len() as u64, ingest_api::window::Sha256::of(&object.encode()));
-        let entry = ingest_api::window::SegmentTrack { track, len, sha256, ..segment.tracks[0].clone() };
-        segment.tracks.push(entry);
-        show.objects.push((format!("/origin/1/streams/demo/video2/{}", segment.number), object));
-    }
-    let info = show.snapshot.tracks[0].clone();
-    show.snapshot.tracks.push(ingest_api::window::TrackInfo { track, width: 640, height: 360, ..info });
+    let show = Show::new("demo", 7..12).laddered();
     let snapshot = show.snapshot.clone();
     origin.put(show);
     let relay = Relay::start(&[&origin]).await;
     let session = relay.enter("demo", "alice").await;
+    let another = relay.enter("demo", "bob").await;
     let mut client = relay.client().await;
     let index = client.get(&format!("{session}/index.m3u8")).await.text();
     assert_eq!(index, ingest_api::playlist::index(&snapshot).unwrap());
     assert!(index.contains("RESOLUTION=640x360") && index.ends_with("\nvideo2.m3u8\n"), "{index}");
     let media = client.get(&format!("{session}/video2.m3u8")).await.text();
     assert!(media.contains("video2/11.m4s"), "{media}");
+    let mut differ = 0;
     for number in 7..12 {
-        let own = client.get(&format!("{session}/video2/{number}.m4s")).await;
-        assert_eq!((own.status, own.header("content-type")), (200, Some("video/mp4")));
-        assert_eq!(own.body, copy_for(&marked(number, 24), "alice"), "by the symbols of the picture's GOP");
+        let mut bodies = Vec::new();
+        for (session, viewer) in [(&session, "alice"), (&another, "bob")] {
+            let own = client.get(&format!("{session}/video2/{number}.m4s")).await;
+            assert_eq!((own.status, own.header("content-type")), (200, Some("video/mp4")));
+            assert_eq!(own.body, copy_for(&smaller(number), viewer), "by the symbols of the picture's GOP");
+            bodies.push(own.body);
+        }
+        differ += usize::from(bodies[0] != bodies[1]);
     }
+    assert!(differ > 0, "two viewers have other slices");
     for absent in ["video3.m3u8", "video3/9.m4s", "video1/9.m4s", "video2/3.m4s"] {
         assert_eq!(client.get(&format!("{session}/{absent}")).await.status, 404, "{absent}");
     }

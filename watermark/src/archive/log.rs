@@ -7,6 +7,7 @@
 //! head      JSON {"stream","run","after"}: after = chain of the last record of the run's log before this one, or zeros
 //! init      length u8  name  bytes of the init section
 //! segment   length u32  JSON record  object as RLV1 (`crate::object`)
+//! encoding  length u8  track's word (`video2`)  the same of that track
 //! ```
 
 use super::record::{Chain, HEAD_BYTES, Kind, PAYLOAD_BYTES_MAX, RecordError, RecordHead};
@@ -14,11 +15,16 @@ use super::segment::SegmentRecord;
 use crate::object::Object;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// A log holds no more time than this, in milliseconds of the stream's dates: it begins and ends on the hour.
 pub const LOG_MS: i64 = 3_600_000;
 /// A log that is longer than this, in bytes, is followed by the next.
 pub const LOG_BYTES: u64 = 256 << 20;
+/// The track's word of the picture itself.
+pub const PICTURE: &str = "video";
+/// Bytes of a segment's payload in which the track's word and the length of its record are.
+pub const SEGMENT_HEAD_MAX: usize = 1 + u8::MAX as usize + 4;
 /// Ends a log's name.
 pub const SUFFIX: &str = ".rla";
 
@@ -91,11 +97,11 @@ impl Log {
         self.name.run == run && hour(self.name.begins_unix_ms) == hour(date_unix_ms) && self.len < LOG_BYTES
     }
 
-    /// What a segment adds: a head and an init section too where they are not there yet. `None` if it is too large to be
-    /// written at all. `after` is the last seal of the log before.
+    /// What a track of a segment adds (`PICTURE`, or the word of a further encoding): a head and an init section too where they
+    /// are not there yet. `None` if it is too large to be written at all. `after` is the last seal of the log before.
     pub fn segment(
         &self,
-        stream: &str,
+        (stream, track): (&str, &str),
         after: Chain,
         record: &[u8],
         init: (&str, &[u8]),
@@ -115,8 +121,17 @@ impl Log {
             out.init = Some(init.0.to_owned());
         }
         let len = u32::try_from(record.len()).ok()?;
-        let payload_len = 4 + record.len() + object.encoded_len();
-        out.chain = push_with(&mut bytes, out.chain, Kind::Segment, payload_len, |bytes| {
+        let word_len = u8::try_from(track.len()).ok()?;
+        let (kind, before) = match track {
+            PICTURE => (Kind::Segment, 0),
+            _ => (Kind::Encoding, 1 + track.len()),
+        };
+        let payload_len = before + 4 + record.len() + object.encoded_len();
+        out.chain = push_with(&mut bytes, out.chain, kind, payload_len, |bytes| {
+            if kind == Kind::Encoding {
+                bytes.put_u8(word_len);
+                bytes.put_slice(track.as_bytes());
+            }
             bytes.put_u32(len);
             bytes.put_slice(record);
             object.encode_into(bytes);
@@ -177,30 +192,48 @@ pub fn read_init(payload: &[u8]) -> Result<(&str, &[u8]), RecordError> {
     Ok((std::str::from_utf8(name).map_err(|_| bad())?, bytes))
 }
 
-/// How many bytes of a segment's payload its record takes, from the first four of them.
-pub fn segment_json_len(first: [u8; 4]) -> usize {
-    u32::from_be_bytes(first) as usize
+/// Of a segment's payload: the track's word, and which bytes of the payload are its record. The object stands behind it.
+///
+/// # Errors
+/// When the payload, of which the first `SEGMENT_HEAD_MAX` bytes are enough, begins otherwise.
+pub fn segment_head(kind: Kind, payload: &[u8]) -> Result<(&str, Range<usize>), RecordError> {
+    let bad = |what: &str| RecordError::Payload(what.to_owned());
+    let (word, rest) = match kind {
+        Kind::Segment => (PICTURE, payload),
+        Kind::Encoding => {
+            let (len, rest) = payload.split_first().ok_or_else(|| bad("it names no track"))?;
+            let named = rest.split_at_checked(usize::from(*len));
+            let (word, rest) = named.ok_or_else(|| bad("its track's name is cut"))?;
+            (std::str::from_utf8(word).map_err(|_| bad("its track's name is no text"))?, rest)
+        }
+        Kind::Head | Kind::Init => return Err(bad("it is no segment")),
+    };
+    let len = rest.first_chunk::<4>().ok_or_else(|| bad("it has no record"))?;
+    let begin = payload.len() - rest.len() + 4;
+    Ok((word, begin..begin.saturating_add(u32::from_be_bytes(*len) as usize)))
 }
 
-/// Reads the JSON of a segment's payload.
+/// Reads the JSON of a segment's payload: what it says of a track.
 ///
 /// # Errors
 /// When it is none.
-pub fn read_record(json: &[u8]) -> Result<SegmentRecord, RecordError> {
-    serde_json::from_slice(json).map_err(|error| RecordError::Payload(error.to_string()))
+pub fn read_record(json: &[u8], track: &str) -> Result<SegmentRecord, RecordError> {
+    let record: SegmentRecord =
+        serde_json::from_slice(json).map_err(|error| RecordError::Payload(error.to_string()))?;
+    Ok(record.of_track(track))
 }
 
-/// The record and the object in the payload of a segment.
+/// The object in the payload of a segment.
 ///
 /// # Errors
-/// When one of them is none.
-pub fn read_segment(payload: &Bytes) -> Result<(SegmentRecord, Object), RecordError> {
+/// When there is none.
+pub fn read_object(kind: Kind, payload: &Bytes) -> Result<Object, RecordError> {
     let bad = |what: &str| RecordError::Payload(what.to_owned());
-    let first = payload.first_chunk::<4>().ok_or_else(|| bad("it has no record"))?;
-    let end = segment_json_len(*first).saturating_add(4);
-    let record = read_record(payload.get(4..end).ok_or_else(|| bad("its record is cut"))?)?;
-    let object = Object::decode(payload.slice(end..)).map_err(|error| bad(&error.to_string()))?;
-    Ok((record, object))
+    let (_, record) = segment_head(kind, payload)?;
+    if record.end > payload.len() {
+        return Err(bad("its record is cut"));
+    }
+    Object::decode(payload.slice(record.end..)).map_err(|error| bad(&error.to_string()))
 }
 
 /// Walks through a whole log: each record whose seal holds goes to `each`. Gives the last seal that holds and how many bytes

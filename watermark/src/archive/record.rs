@@ -55,8 +55,10 @@ pub enum Kind {
     Head = 1,
     /// An init section, before the first segment that names it.
     Init = 2,
-    /// A segment: its record and its video object.
+    /// The picture of a segment: the record and the video object.
     Segment = 3,
+    /// A further encoding of a segment's picture: which one, the record and its object.
+    Encoding = 4,
 }
 
 /// The head of a record.
@@ -83,6 +85,7 @@ impl RecordHead {
             1 => Kind::Head,
             2 => Kind::Init,
             3 => Kind::Segment,
+            4 => Kind::Encoding,
             other => return Err(RecordError::Kind(other)),
         };
         let len = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize;

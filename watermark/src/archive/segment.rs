@@ -1,7 +1,8 @@
-//! What the tracer takes from a segment's record: when it was, what its GOPs are, which keys marked them.
+//! What the tracer takes from a segment's record of a track: when it was, what its GOPs are, which keys marked them.
 //!
 //! In: JSON as the ingest recorded it. Out: values. Pure. Unknown fields are left alone.
 
+use super::log::PICTURE;
 use crate::position::{GopId, Position};
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,7 @@ pub mod gop_hex {
     }
 }
 
-/// The record of one segment.
+/// The record of one segment: what it says of the picture, or of one further encoding of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SegmentRecord {
     /// Its number in the stream.
@@ -74,7 +75,7 @@ pub struct SegmentRecord {
     pub date_unix_ms: i64,
     /// The GOPs that start in it, in order.
     pub gops: Vec<GopRecord>,
-    /// Its tracks.
+    /// All its tracks, then the one in question.
     tracks: Vec<TrackRecord>,
 }
 
@@ -86,6 +87,9 @@ struct TrackRecord {
     sha256: String,
     #[serde(default)]
     clear: Option<ClearRecord>,
+    /// Of a further encoding: its own GOPs.
+    #[serde(default)]
+    gops: Vec<GopRecord>,
 }
 
 /// A track before it was encrypted: what the archive has of it.
@@ -96,18 +100,28 @@ struct ClearRecord {
 }
 
 impl SegmentRecord {
-    /// Name of the video track's init section, before encryption.
-    pub fn video_init(&self) -> Option<&str> {
-        self.video().map(|track| track.clear.as_ref().map_or(track.init.as_str(), |clear| &clear.init))
+    /// What it says of this track.
+    pub(super) fn of_track(mut self, track: &str) -> SegmentRecord {
+        self.tracks.retain(|entry| entry.track == track);
+        if track != PICTURE {
+            self.gops =
+                self.tracks.first_mut().map(|entry| std::mem::take(&mut entry.gops)).unwrap_or_default();
+        }
+        self
     }
 
-    /// SHA-256 of the encoded video object before encryption, 64 hex digits: what was recorded in the ledger before it was
+    /// Name of the track's init section, before encryption.
+    pub fn init(&self) -> Option<&str> {
+        self.track().map(|track| track.clear.as_ref().map_or(track.init.as_str(), |clear| &clear.init))
+    }
+
+    /// SHA-256 of the track's encoded object before encryption, 64 hex digits: what was recorded in the ledger before it was
     /// published.
-    pub fn video_sha256(&self) -> Option<&str> {
-        self.video().map(|track| track.clear.as_ref().map_or(track.sha256.as_str(), |clear| &clear.sha256))
+    pub fn sha256(&self) -> Option<&str> {
+        self.track().map(|track| track.clear.as_ref().map_or(track.sha256.as_str(), |clear| &clear.sha256))
     }
 
-    fn video(&self) -> Option<&TrackRecord> {
-        self.tracks.iter().find(|track| track.track == "video")
+    fn track(&self) -> Option<&TrackRecord> {
+        self.tracks.first()
     }
 }

@@ -100,6 +100,12 @@ pub trait References {
         width: usize,
         height: usize,
     ) -> Result<Pictures, PictureError>;
+
+    /// Further encodings of the same pictures, on the same clock: with marks of their own, which stand for the same symbols.
+    /// The copy may be of any.
+    fn beside(&self) -> Vec<&dyn References> {
+        Vec::new()
+    }
 }
 
 /// The copy. It is read more than once, so that its length needs no memory.

@@ -2,7 +2,7 @@
 //!
 //! In: any `References`. Out: the same, picture for picture, without asking twice for what fits into `BYTES_MAX`. Pure but for
 //! a lock. What came first stays: copies are read from their beginnings on, and what is asked for last would push out what
-//! is asked for next.
+//! is asked for next. Encodings of one picture share the room evenly.
 
 use super::frame::{Choice, EARLY_S, Frame, Gop, PictureError, Pictures, References};
 use std::collections::HashMap;
@@ -16,6 +16,8 @@ const BYTES_MAX: usize = 4 << 30;
 pub struct Kept<'a> {
     archive: &'a dyn References,
     store: Arc<Mutex<Store>>,
+    /// Its further encodings.
+    beside: Vec<Kept<'a>>,
 }
 
 /// Which pictures: GOP, choice of variants, width, height.
@@ -39,9 +41,15 @@ impl<'a> Kept<'a> {
 
     /// The same with room for so many bytes of pictures.
     pub fn of(archive: &'a dyn References, bytes_max: usize) -> Kept<'a> {
-        let gops = archive.gops().to_vec();
-        let store = Store { gops, pictures: HashMap::new(), bytes: 0, bytes_max };
-        Kept { archive, store: Arc::new(Mutex::new(store)) }
+        let beside = archive.beside();
+        let bytes_max = bytes_max / (1 + beside.len());
+        let kept = |archive: &'a dyn References, beside| {
+            let store =
+                Store { gops: archive.gops().to_vec(), pictures: HashMap::new(), bytes: 0, bytes_max };
+            Kept { archive, store: Arc::new(Mutex::new(store)), beside }
+        };
+        let beside = beside.into_iter().map(|archive| kept(archive, Vec::new())).collect();
+        kept(archive, beside)
     }
 }
 
@@ -77,6 +85,10 @@ impl References for Kept<'_> {
             }
         }
         Ok(Box::new(pictures.into_iter().flatten()))
+    }
+
+    fn beside(&self) -> Vec<&dyn References> {
+        self.beside.iter().map(|kept| kept as &dyn References).collect()
     }
 }
 

@@ -8,11 +8,13 @@
 //! thumbnails of both ─► time: spans of the copy ─► place: geometry and exact time of each span
 //!                        for each GOP of a span:   read: next picture of the original ─► light: what it explains, off
 //!                                                        ─► symbols: least squares over all slices and pictures
+//!                        of several encodings:     encodings: of each GOP the one whose mark it shows
 //! ```
 //!
 //! It knows no keys and no viewers, and gives one reading of the copy. So whatever it tries on the way is no hypothesis
 //! about viewers: `score`'s probabilities hold for any reading, a wrong one too, which only says nothing.
 
+mod encodings;
 mod frame;
 mod homography;
 mod kept;
@@ -126,12 +128,12 @@ pub fn detect(
     let mut spans = place::place(archive, clip, &spans.collect::<Result<Vec<_>, _>>()?)?;
     let best = spans.iter().fold(0.0, |best: f64, span| best.max(span.agreement));
     spans.retain(|span| span.agreement >= AGREE_MIN.max(AGREE_PART * best));
-    let mut of_spans = vec![Vec::new(); spans.len()];
-    let mut done = |time_s: f64| progress(Progress::Read(time_s - begin_s, seconds));
-    read::read(archive, clip, &spans, &mut done, &mut |span, mut seen| {
-        seen.at_s = (seen.at_s - begin_s).clamp(0.0, seconds);
-        of_spans[span].push(seen);
-    })?;
+    let encodings = 1.0 + archive.beside().len() as f64;
+    let mut done = |part: f64, time_s: f64| {
+        progress(Progress::Read(seconds * part + (time_s - begin_s) / encodings, seconds));
+    };
+    let mut of_spans = encodings::read(archive, clip, &spans, &mut done)?;
+    of_spans.iter_mut().flatten().for_each(|seen| seen.at_s = (seen.at_s - begin_s).clamp(0.0, seconds));
     let mut observations = marked(of_spans).concat();
     uneven(&mut observations);
     Ok(Detection { spans, observations, seconds })
@@ -152,9 +154,8 @@ fn told_apart(
         let whole = Span { archive_s, ..span };
         let probe = Span { to_s: span.to_s.min(span.from_s + PROBE_S), ..whole };
         let placed = place::place(archive, clip, &[probe])?;
-        let mut seen = Vec::new();
-        read::read(archive, clip, &placed, &mut |_| {}, &mut |_, one| seen.push(one))?;
-        let shown = shown(&seen);
+        let seen = encodings::read(archive, clip, &placed, &mut |_, _| {})?;
+        let shown = shown(&seen.concat());
         if shown > best.0 {
             best = (shown, whole);
         }

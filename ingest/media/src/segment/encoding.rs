@@ -3,12 +3,12 @@
 //! In: configurations and pictures. Out: which encodings a segment has, and the pictures of its parts. Pure.
 //!
 //! An encoding is cut where the picture is and never cuts anything. Players switch at the beginning of a segment, so it is in a
-//! segment only if it begins there as the picture does: with an IDR picture of the same decode time, or, where a segment begins
-//! with no IDR picture, as a piece of what went before. Which it is, is known once the first part ends. Otherwise it is left
-//! out of that segment, and reported.
+//! segment only if it begins there as the picture does: with an IDR picture of the same decode time, marked if that one is, or,
+//! where a segment begins with no IDR picture, as a piece of what went before. Which it is, is known once the first part ends.
+//! Otherwise it is left out of that segment, and reported.
 
 use super::lane::{Lane, Prepared};
-use super::open::{OpenPart, Picture, pieces};
+use super::open::{OpenPart, Picture, begins_marked, pieces};
 use super::report::{DropCause, Output, Report};
 use super::{HOLE_90K, PART_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_SAMPLES_MAX, TICKS_MAX, UNIT_BYTES_MAX};
 use crate::container::cmaf::Sample;
@@ -16,7 +16,7 @@ use crate::container::pieces::Pieces;
 use crate::unit::{AccessUnit, VideoConfig};
 use ingest_api::object::PAIRS_MAX;
 use ingest_api::track::ENCODINGS_MAX;
-use ingest_api::window::TICKS_PER_SECOND;
+use ingest_api::window::{Gop, TICKS_PER_SECOND};
 use ingest_api::{Encoding, Track};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -27,6 +27,8 @@ struct Waiting {
     picture: Picture,
     /// Of which configuration.
     generation: u64,
+    /// The GOP that begins with it, where it is marked.
+    gop: Option<Gop>,
     payload: Pieces,
 }
 
@@ -56,6 +58,10 @@ pub(super) struct EncodingLane {
     pub(super) lane: Lane<VideoConfig>,
     /// Which pictures are this segment's.
     generation: u64,
+    /// Its marked GOPs that start in the segment.
+    pub(super) gops: Vec<Gop>,
+    /// Nothing more of it fits into the segment.
+    ended: bool,
 }
 
 impl Encodings {
@@ -115,13 +121,14 @@ impl Encodings {
             beside.step_90k = if step <= TICKS_PER_SECOND { step } else { beside.step_90k };
         }
         (beside.last_90k, beside.has_idr) = (Some(dts_90k), true);
-        let (composition_90k, idr) = (unit.composition_90k, unit.idr);
+        let (composition_90k, idr, marked) = (unit.composition_90k, unit.idr, begins_marked(&unit));
+        let gop = unit.gop.clone().filter(|_| marked);
         let mut payload = Pieces::default();
         pieces(unit, number, &mut payload, out);
         let size = payload.len() as u32; // at most UNIT_BYTES_MAX
         beside.bytes += payload.len();
-        let picture = Picture { dts_90k, composition_90k, size, idr };
-        beside.waiting.push_back(Waiting { picture, generation: beside.generation, payload });
+        let picture = Picture { dts_90k, composition_90k, size, idr, marked };
+        beside.waiting.push_back(Waiting { picture, generation: beside.generation, gop, payload });
     }
 
     /// The encodings of a segment whose first picture is this, where it has one. `had` says whether the segment before had one
@@ -144,14 +151,17 @@ impl Encodings {
                     }
                     beside.waiting.front().is_some_and(|next| {
                         let Waiting { picture, generation, .. } = next;
-                        picture.idr && picture.dts_90k == first.dts_90k && *generation == beside.generation
+                        // Beside marked pictures an unmarked one would be a way around them.
+                        let alike = (picture.dts_90k, picture.marked) == (first.dts_90k, first.marked);
+                        picture.idr && alike && *generation == beside.generation
                     })
                 }
                 None => had(encoding, &prepared.name),
             };
             if begins {
                 let generation = beside.generation;
-                lanes.push(EncodingLane { encoding, lane: Lane::new(prepared), generation });
+                let (lane, gops) = (Lane::new(prepared), Vec::new());
+                lanes.push(EncodingLane { encoding, lane, generation, gops, ended: false });
             } else {
                 let track = Track::Encoding(encoding);
                 out.push(Output::Report(Report::NotAligned { track, number }));
@@ -214,19 +224,24 @@ impl Beside {
     }
 
     /// The pictures of a part that ends here.
-    fn part(&mut self, lane: &EncodingLane, end_90k: i64, out: &mut Vec<Output>) -> OpenPart {
+    fn part(&mut self, lane: &mut EncodingLane, end_90k: i64, out: &mut Vec<Output>) -> OpenPart {
         let mut part = OpenPart::default();
         while self.waiting.front().is_some_and(|next| next.picture.dts_90k < end_90k) {
-            let Some(Waiting { picture, generation, payload }) = self.take() else { break };
+            let Some(Waiting { picture, generation, gop, payload }) = self.take() else { break };
             let of = &lane.lane;
             let large = of.pieces.len() + part.video.len() + payload.len() > SEGMENT_BYTES_MAX
                 || of.pieces.pairs() + part.video.pairs() + payload.pairs() > PAIRS_MAX
                 || of.samples + part.pictures.len() >= SEGMENT_SAMPLES_MAX;
-            let why = match generation == lane.generation {
+            // One code key an object.
+            let keys = [&of.pieces, &part.video, &payload].map(Pieces::code_key);
+            let key = keys.into_iter().find(|key| *key != 0).unwrap_or(0);
+            lane.ended |= keys.into_iter().any(|other| other != 0 && other != key);
+            let why = match generation == lane.generation && !lane.ended {
                 true if large => DropCause::Size,
                 true => {
                     part.video.append(&payload);
                     part.pictures.push(picture);
+                    lane.gops.extend(gop);
                     continue;
                 }
                 false => DropCause::OtherConfig,
@@ -253,7 +268,7 @@ impl Beside {
 impl EncodingLane {
     /// Takes the pictures of a part that ends here: its samples and their bytes.
     pub(super) fn take(
-        &self,
+        &mut self,
         encodings: &mut Encodings,
         end_90k: i64,
         out: &mut Vec<Output>,

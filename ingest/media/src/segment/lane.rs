@@ -65,7 +65,7 @@ impl<C> Lane<C> {
     pub(super) fn finish(self, track: Track, sound_end: Option<SoundEnd>) -> (SegmentTrack, Object) {
         let (object, sha256) = self.pieces.freeze();
         let (init, len, parts) = (self.prepared.name, object.len() as u64, self.parts);
-        (SegmentTrack { track, init, len, sha256, parts, clear: None, sound_end }, object)
+        (SegmentTrack { track, init, len, sha256, parts, clear: None, sound_end, gops: Vec::new() }, object)
     }
 
     pub(super) fn is_sane(&self) -> bool {

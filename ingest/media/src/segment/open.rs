@@ -12,7 +12,7 @@ use crate::container::mpeg_ts::{self, Source};
 use crate::container::pieces::Pieces;
 use crate::unit::{AccessUnit, Piece, VideoConfig};
 use bytes::Bytes;
-use ingest_api::window::{Gop, Segment, SegmentTrack, TrackInfo};
+use ingest_api::window::{Gop, Marking, Segment, SegmentTrack, TrackInfo};
 use ingest_api::{AudioTrack, Object, Run, Track};
 use releve_watermark::Position;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,13 @@ pub(super) struct Picture {
     pub(super) composition_90k: i32,
     pub(super) size: u32,
     pub(super) idr: bool,
+    /// A GOP that is marked begins with it.
+    pub(super) marked: bool,
+}
+
+/// Whether a marked GOP begins with a picture.
+pub(super) fn begins_marked(unit: &AccessUnit) -> bool {
+    unit.idr && unit.gop.as_ref().is_some_and(|gop| gop.marking == Marking::Marked)
 }
 
 /// The bytes of a picture, behind what there is.
@@ -215,9 +222,10 @@ impl Open {
         }
         let before = self.part.video.len();
         let AccessUnit { dts_90k, composition_90k, idr, .. } = unit;
+        let marked = begins_marked(&unit);
         pieces(unit, self.number, &mut self.part.video, out);
         let size = (self.part.video.len() - before) as u32; // at most UNIT_BYTES_MAX
-        self.part.pictures.push(Picture { dts_90k, composition_90k, size, idr });
+        self.part.pictures.push(Picture { dts_90k, composition_90k, size, idr, marked });
     }
 
     /// Adds a placed frame of the first audio track, which drives where there is no picture.
@@ -343,7 +351,9 @@ impl Open {
             add(of.lane.prepared.init.clone(), of.lane.finish(Track::Audio(of.track), end));
         }
         for of in self.encodings {
-            add(of.lane.prepared.init.clone(), of.lane.finish(Track::Encoding(of.encoding), None));
+            let init = of.lane.prepared.init.clone();
+            let (entry, object) = of.lane.finish(Track::Encoding(of.encoding), None);
+            add(init, (SegmentTrack { gops: of.gops, ..entry }, object));
         }
         let source = |track| {
             let at = objects.iter().position(|(of, _)| *of == track)?;

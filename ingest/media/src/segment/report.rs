@@ -95,8 +95,8 @@ pub enum Report {
         /// Which.
         number: u64,
     },
-    /// A further encoding of the picture has no IDR picture where the picture has the one that a segment begins with: it is left
-    /// out of that segment.
+    /// A further encoding of the picture has no IDR picture, marked if the picture's is, where the picture has the one that a
+    /// segment begins with: it is left out of that segment.
     NotAligned {
         /// Which one.
         track: Track,

@@ -1,6 +1,6 @@
 //! Encryption of what a stream publishes, between its segmenter and its window (`media::cbcs` says how).
 //!
-//! In: a segmenter's outputs. Out: the same as they are published, and the clear video of a segment, for the archive. What
+//! In: a segmenter's outputs. Out: the same as they are published, and the clear pictures of a segment, for the archive. What
 //! cannot be encrypted is not published. Touches the window and the blobs: each key period has init sections of its own.
 
 use super::server_keys::{ServerKeys, Way};
@@ -22,8 +22,8 @@ const SEALS_MAX: usize = 2 * TRACKS_MAX;
 /// An output as it is published.
 pub(super) struct Sealed {
     pub(super) output: Output,
-    /// Of a segment that was encrypted: its video before.
-    pub(super) clear: Option<Object>,
+    /// Of a segment that was encrypted: the encodings of its picture before.
+    pub(super) clear: Vec<(Track, Object)>,
 }
 
 /// What encrypts a track, and the clear init section it was made for.
@@ -99,7 +99,7 @@ impl Stream {
     /// Says why it cannot be encrypted: then it must not be published at all.
     pub(super) async fn sealed(&mut self, output: Output) -> Result<Sealed, String> {
         let Some(how) = self.whole_run.as_ref().and_then(|run| run.encryption) else {
-            return Ok(Sealed { output, clear: None });
+            return Ok(Sealed { output, clear: Vec::new() });
         };
         match output {
             Output::Part { track, number, index, start_90k, offset, part, object, of } => {
@@ -110,18 +110,17 @@ impl Stream {
                 let key = Some(SegmentKey { content_key: how.content_key, kid: seal.kid() });
                 let of = media::segment::OfSegment { init: seal.name().to_owned(), key, ..of };
                 let output = Output::Part { track, number, index, start_90k, offset, part, object, of };
-                Ok(Sealed { output, clear: None })
+                Ok(Sealed { output, clear: Vec::new() })
             }
             Output::Segment { mut record, objects: mut all } => {
-                let video = all.iter().find(|(track, _)| *track == Track::Video);
-                let clear = video.map(|(_, object)| object.clone());
+                let clear = all.iter().filter(|(track, _)| !track.is_audio()).cloned().collect();
                 for (track, object) in &mut all {
                     *object = self.track(how, &mut record, *track, object).await?;
                 }
                 Ok(Sealed { output: Output::Segment { record, objects: all }, clear })
             }
             // Clear init sections are kept for those that are made of them, and for the archive.
-            output @ (Output::Init { .. } | Output::Report(_)) => Ok(Sealed { output, clear: None }),
+            output @ (Output::Init { .. } | Output::Report(_)) => Ok(Sealed { output, clear: Vec::new() }),
         }
     }
 

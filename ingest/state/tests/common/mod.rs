@@ -56,6 +56,7 @@ pub(crate) fn segment(run: u8, number: u64, flavour: u8) -> Segment {
         parts: vec![part.clone()],
         clear: None,
         sound_end: None,
+        gops: Vec::new(),
     };
     Segment {
         number,

@@ -60,12 +60,14 @@ struct LogFile {
     inits: BTreeMap<String, Bytes>,
 }
 
-/// One archived segment.
+/// One archived segment of one encoding of the picture.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The stream's public name.
     pub stream: Arc<str>,
-    /// Its record.
+    /// Which encoding of its picture: `video` is the first, `video2` to `video5` are further ones.
+    pub track: Arc<str>,
+    /// What its record says of that.
     pub record: SegmentRecord,
     place: Place,
     /// Where it is too: other nodes' logs.
@@ -105,12 +107,13 @@ impl Archive {
         dirs.iter().try_for_each(|dir| archive.take(dir.as_ref()))?;
         archive.entries.sort_by(|x, y| {
             let key = |entry: &Entry| (entry.record.date_unix_ms, entry.record.number);
-            x.stream.cmp(&y.stream).then_with(|| key(x).cmp(&key(y)))
+            let track = || x.track.cmp(&y.track);
+            x.stream.cmp(&y.stream).then_with(|| key(x).cmp(&key(y))).then_with(track)
         });
         // Both nodes of a pair may have archived a segment.
         archive.entries.dedup_by(|x, y| {
-            let key = |entry: &Entry| (entry.stream.clone(), entry.record.run.clone(), entry.record.number);
-            let same = key(x) == key(y);
+            let segment = |entry: &Entry| (entry.record.run.clone(), entry.record.number);
+            let same = (&x.stream, &x.track, segment(x)) == (&y.stream, &y.track, segment(y));
             if same {
                 y.others.push(x.place.clone());
                 y.others.append(&mut x.others);
@@ -144,7 +147,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Every segment, by stream, then by date.
+    /// Every segment, by stream, then by date; of one segment the picture first, then its further encodings.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -156,7 +159,7 @@ impl Archive {
 
     /// The init section that a segment's pictures need.
     pub fn init(&self, entry: &Entry) -> Option<&Bytes> {
-        let name = entry.record.video_init()?;
+        let name = entry.record.init()?;
         entry.places().find_map(|place| self.logs[place.log].inits.get(name))
     }
 
@@ -184,12 +187,12 @@ impl Archive {
         let payload = payload().map_err(|error| ArchiveError::File { path: path(), error })?;
         let segment = |error| ArchiveError::Segment { path: path(), number, error };
         place.head.verify(place.before, &payload).map_err(segment)?;
-        let object_at = 4 + payload.first_chunk().map_or(0, |first| log::segment_json_len(*first));
+        let object_at = log::segment_head(place.head.kind, &payload).map_err(segment)?.1.end;
         let hash = payload.get(object_at..).map(|object| ring::digest::digest(&ring::digest::SHA256, object));
-        if hash.map(hex::encode).as_deref() != entry.record.video_sha256() {
+        if hash.map(hex::encode).as_deref() != entry.record.sha256() {
             return Err(ArchiveError::Hash { path: path(), number });
         }
-        Ok(log::read_segment(&payload).map_err(segment)?.1)
+        log::read_object(place.head.kind, &payload).map_err(segment)
     }
 
     /// Indexes one log; gives its last seal.
@@ -253,7 +256,8 @@ impl Archive {
         last: Option<&(String, Chain)>,
     ) -> io::Result<Result<(), String>> {
         let says = |error: RecordError| error.to_string();
-        if is_last || head.kind != Kind::Segment {
+        let is_segment = matches!(head.kind, Kind::Segment | Kind::Encoding);
+        if is_last || !is_segment {
             let payload = read_at(file, at, head.len)?;
             if let Err(error) = head.verify(before, &payload) {
                 return Ok(Err(says(error)));
@@ -280,17 +284,20 @@ impl Archive {
             }
         }
         let Some(stream) = stream.clone() else { return Ok(Err("a segment before its head".to_owned())) };
-        let mut first = [0; 4];
-        first.copy_from_slice(&read_at(file, at, 4.min(head.len))?.get(..4).unwrap_or(&[0xff; 4])[..4]);
-        let json_len = log::segment_json_len(first);
-        if json_len.saturating_add(4) > head.len {
-            return Ok(Err("a segment without its record".to_owned()));
-        }
-        let json = read_at(file, at + 4, json_len)?;
-        Ok(log::read_record(&json).map_err(says).map(|record| {
+        let first = read_at(file, at, log::SEGMENT_HEAD_MAX.min(head.len))?;
+        let (track, json) = match log::segment_head(head.kind, &first) {
+            Ok((_, json)) if json.end > head.len => {
+                return Ok(Err("a segment without its record".to_owned()));
+            }
+            Ok(begins) => begins,
+            Err(error) => return Ok(Err(says(error))),
+        };
+        let json = read_at(file, at + json.start as u64, json.len())?;
+        Ok(log::read_record(&json, track).map_err(says).map(|record| {
             let log = self.logs.len();
             self.entries.push(Entry {
                 stream,
+                track: track.into(),
                 record,
                 place: Place { log, at, head, before },
                 others: Vec::new(),

@@ -2,15 +2,20 @@
 //!
 //! In: an opened archive and which of it is in question; paths. Out: `detect::References`, a clip, hashes. Touches the
 //! archive's logs, the files named and `ffmpeg` processes; holds one segment of each at a time.
+//!
+//! Encodings of one picture look alike, so places are looked for in one row of segments: of each the picture, or a further
+//! encoding where the archive has that alone. Beside it each further encoding is a row of its own, on the same clock.
 
-use crate::archive::fragment::{first_composition, picture_size};
+mod row;
+
+use crate::archive::log::PICTURE;
 use crate::archive::{Archive, Entry, GopRecord};
-use crate::detect::{self, Choice, EARLY_S, Frame, Gop, PictureError, Pictures};
+use crate::detect::{self, Choice, Gop, PictureError, Pictures};
 use crate::position::GopId;
 use crate::video::{Frames, Source};
-use bytes::Bytes;
 use ring::digest;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use row::{Row, ticks_s};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -32,135 +37,75 @@ pub struct Asked {
 
 /// The archive as the detector sees it.
 pub struct References {
-    archive: Arc<Archive>,
-    segments: Vec<Segment>,
-    gops: Vec<Gop>,
-    /// Of each GOP: its segment here, and its place in that segment's record.
-    origins: Vec<(usize, usize)>,
-    index: HashMap<GopId, usize>,
+    /// Of each segment one encoding: the picture, where it is there.
+    all: Row,
+    /// Each further encoding.
+    beside: Vec<Row>,
     lost: Arc<Mutex<BTreeSet<String>>>,
 }
 
-struct Segment {
-    entry: Entry,
-    /// The detector's time of its run's tick 0.
-    zero_s: f64,
-}
+/// The detector's time of tick 0 of each stream's runs.
+type Zeros = HashMap<(Arc<str>, String), f64>;
 
 impl References {
     /// Looks at the records of what is asked for.
     pub fn new(archive: Arc<Archive>, asked: &Asked) -> References {
-        let mut references = References {
-            archive,
-            segments: Vec::new(),
-            gops: Vec::new(),
-            origins: Vec::new(),
-            index: HashMap::new(),
-            lost: Arc::default(),
-        };
-        let entries: Vec<Entry> =
-            references.archive.entries().iter().filter(|e| asked.takes(e)).cloned().collect();
-        let (mut stream, mut run) = (String::new(), String::new());
-        let (mut base_s, mut end_s, mut zero_s, mut lead_s) = (0.0, 0.0f64, 0.0, 0.0);
-        for (at, entry) in entries.iter().enumerate() {
-            let date_s = entry.record.date_unix_ms as f64 / 1e3;
-            if *entry.stream != *stream {
-                stream = entry.stream.to_string();
-                base_s = if references.segments.is_empty() { date_s } else { date_s - end_s - BETWEEN_S };
-                run.clear();
-            }
-            if entry.record.run != run {
-                run.clone_from(&entry.record.run);
-                zero_s = date_s - base_s - ticks_s(entry.record.start_90k);
-                // The IDR's way from decoder to screen is the same in all of a run that one encoder made. What is damaged
-                // is passed over here, and told when its pictures are asked for.
-                let mut of_run = entries[at..].iter().take_while(|entry| entry.record.run == run);
-                let object = of_run.find_map(|entry| references.archive.object(entry).ok());
-                lead_s = ticks_s(object.and_then(|object| first_composition(&object.a)).unwrap_or(0));
-            }
-            end_s = zero_s + lead_s + ticks_s(entry.record.start_90k + entry.record.duration_90k);
-            references.take(entry.clone(), zero_s, lead_s, end_s);
+        let entries: Vec<Entry> = archive.entries().iter().filter(|e| asked.takes(e)).cloned().collect();
+        let zeros = zeros(&entries);
+        let mut one_each = entries.clone();
+        one_each.dedup_by(|next, first| same_segment(next, first));
+        let mut further = BTreeMap::<Arc<str>, Vec<Entry>>::new();
+        for entry in entries.into_iter().filter(|entry| &*entry.track != PICTURE) {
+            further.entry(entry.track.clone()).or_default().push(entry);
         }
-        references
-    }
-
-    fn take(&mut self, entry: Entry, zero_s: f64, lead_s: f64, end_s: f64) {
-        let size = self.archive.init(&entry).and_then(|init| picture_size(init));
-        for (place, gop) in entry.record.gops.iter().enumerate().filter(|(_, gop)| gop.marking != "withheld")
-        {
-            let start_s = zero_s + lead_s + ticks_s(gop.start_90k);
-            let edges = match size {
-                Some((_, height)) if gop.slices > 0 => {
-                    let height = usize::from(height);
-                    Gop::edges_of_rows(height.div_ceil(16), usize::from(gop.slices), 0, height)
-                }
-                _ => Vec::new(),
-            };
-            if let Some(before) = self.gops.last_mut() {
-                before.end_s = before.end_s.min(start_s).max(before.start_s);
-            }
-            self.index.insert(gop.gop, self.gops.len());
-            self.gops.push(Gop { id: gop.gop, start_s, end_s, edges });
-            self.origins.push((self.segments.len(), place));
-        }
-        // A GOP that began earlier goes on here.
-        if entry.record.gops.is_empty()
-            && let Some(last) = self.gops.last_mut()
-            && (end_s - last.end_s) < BETWEEN_S
-        {
-            last.end_s = end_s;
-        }
-        self.segments.push(Segment { entry, zero_s });
+        let lost = Arc::<Mutex<BTreeSet<String>>>::default();
+        let row = |entries| Row::new(archive.clone(), entries, &zeros, lost.clone());
+        let beside = further.into_values().map(row).collect();
+        References { all: row(one_each), beside, lost }
     }
 
     /// The segment and record of a GOP.
     pub fn origin(&self, gop: GopId) -> Option<(&Entry, &GopRecord)> {
-        let (segment, place) = *self.origins.get(*self.index.get(&gop)?)?;
-        let entry = &self.segments[segment].entry;
-        Some((entry, entry.record.gops.get(place)?))
+        std::iter::once(&self.all).chain(&self.beside).find_map(|row| row.origin(gop))
     }
 
     /// Stream, number and seconds into the segment at a time of the detector's clock.
     pub fn place(&self, time_s: f64) -> Option<(&Entry, f64)> {
-        let start_s = |segment: &Segment| segment.zero_s + ticks_s(segment.entry.record.start_90k);
-        let segment = self.segments.iter().rfind(|segment| start_s(segment) <= time_s + EARLY_S);
-        let segment = segment.or(self.segments.first())?;
-        Some((&segment.entry, time_s - start_s(segment)))
+        self.all.place(time_s)
     }
 
     /// How much there is, in segments.
     pub fn segments(&self) -> usize {
-        self.segments.len()
+        self.all.segments()
     }
 
     /// Sentences about segments that turned out to be damaged, and were passed over.
     pub fn lost(&self) -> Vec<String> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
+}
 
-    /// The segments that a run of GOPs needs, cut where run or init section change.
-    fn films(&self, gops: Range<usize>) -> Vec<Range<usize>> {
-        let (Some(first), Some(last)) =
-            (self.origins.get(gops.start), self.origins.get(gops.end.wrapping_sub(1)))
-        else {
-            return Vec::new();
-        };
-        let goes_on =
-            self.segments[last.0 + 1..].iter().take_while(|segment| segment.entry.record.gops.is_empty());
-        let end = last.0 + 1 + goes_on.count();
-        let mut films: Vec<Range<usize>> = Vec::new();
-        let film = |at: usize| {
-            let record = &self.segments[at].entry.record;
-            (&record.run, record.video_init())
-        };
-        for at in first.0..end {
-            match films.last_mut().filter(|last| film(last.start) == film(at)) {
-                Some(last) => last.end = at + 1,
-                None => films.push(at..at + 1),
-            }
+fn same_segment(one: &Entry, other: &Entry) -> bool {
+    let of = |entry: &Entry| (entry.stream.clone(), entry.record.number);
+    of(one) == of(other) && one.record.run == other.record.run
+}
+
+/// Puts the streams one after the other, and the runs of each where its dates say.
+fn zeros(entries: &[Entry]) -> Zeros {
+    let mut zeros = Zeros::new();
+    let (mut stream, mut base_s, mut end_s) = (None, 0.0, 0.0);
+    for entry in entries {
+        let record = &entry.record;
+        let date_s = record.date_unix_ms as f64 / 1e3;
+        if stream != Some(&entry.stream) {
+            base_s = if stream.is_none() { date_s } else { date_s - end_s - BETWEEN_S };
+            stream = Some(&entry.stream);
         }
-        films
+        let zero_s = zeros.entry((entry.stream.clone(), record.run.clone()));
+        let zero_s = *zero_s.or_insert(date_s - base_s - ticks_s(record.start_90k));
+        end_s = zero_s + ticks_s(record.start_90k + record.duration_90k);
     }
+    zeros
 }
 
 impl Asked {
@@ -175,7 +120,7 @@ impl Asked {
 
 impl detect::References for References {
     fn gops(&self) -> &[Gop] {
-        &self.gops
+        self.all.gops()
     }
 
     fn pictures(
@@ -185,73 +130,11 @@ impl detect::References for References {
         width: usize,
         height: usize,
     ) -> Result<Pictures, PictureError> {
-        let (Some(first), Some(last)) = (self.gops.get(gops.start), self.gops.get(gops.end.wrapping_sub(1)))
-        else {
-            return Ok(Box::new(std::iter::empty()));
-        };
-        let wanted = first.start_s - EARLY_S..last.end_s - EARLY_S;
-        let mut films = Vec::new();
-        for film in self.films(gops) {
-            let segments = &self.segments[film];
-            let Some(init) = self.archive.init(&segments[0].entry) else { continue };
-            let bytes = Film {
-                archive: self.archive.clone(),
-                segments: segments.iter().map(|segment| segment.entry.clone()).collect(),
-                pieces: VecDeque::from([init.clone()]),
-                choice,
-                lost: self.lost.clone(),
-            };
-            films.push((segments[0].zero_s, bytes));
-        }
-        let pictures = films.into_iter().flat_map(move |(zero_s, film)| -> Pictures {
-            let source = Source::Bytes { bytes: Box::new(film), format: Some(("mp4", None)) };
-            match Frames::open(source, width, height, None) {
-                Ok(frames) => Box::new(frames.map(move |frame| {
-                    let frame = frame?;
-                    Ok(Frame { time_s: zero_s + frame.time_s, ..frame })
-                })),
-                Err(error) => Box::new(std::iter::once(Err(error.into()))),
-            }
-        });
-        Ok(Box::new(
-            pictures.filter(move |frame| frame.as_ref().map_or(true, |frame| wanted.contains(&frame.time_s))),
-        ))
+        self.all.pictures(gops, choice, width, height)
     }
-}
 
-/// Archived segments of one init section as one viewer's film, read as it is asked for.
-struct Film {
-    archive: Arc<Archive>,
-    segments: VecDeque<Entry>,
-    pieces: VecDeque<Bytes>,
-    choice: Choice,
-    lost: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Read for Film {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(piece) = self.pieces.front_mut() {
-                let len = piece.len().min(buffer.len());
-                buffer[..len].copy_from_slice(&piece.split_to(len));
-                if piece.is_empty() {
-                    self.pieces.pop_front();
-                }
-                if len > 0 || buffer.is_empty() {
-                    return Ok(len);
-                }
-                continue;
-            }
-            let Some(entry) = self.segments.pop_front() else { return Ok(0) };
-            match self.archive.object(&entry) {
-                Ok(object) => self.pieces.extend(object.pieces(|at| self.choice.symbol(at.slice))),
-                // A damaged segment is a hole: the next one begins with a picture of its own.
-                Err(error) => {
-                    let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-                    lost.insert(error.to_string());
-                }
-            }
-        }
+    fn beside(&self) -> Vec<&dyn detect::References> {
+        self.beside.iter().map(|row| row as &dyn detect::References).collect()
     }
 }
 
@@ -279,8 +162,4 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
             len => hash.update(&buffer[..len]),
         }
     }
-}
-
-fn ticks_s(ticks: i64) -> f64 {
-    ticks as f64 / 90_000.0
 }

@@ -221,3 +221,43 @@ fn a_restored_twin_makes_the_same_of_all_encodings() {
         assert_eq!(twin.push(unit), outputs);
     }
 }
+
+/// Beside marked pictures an unmarked one would be a way around them. What is marked of it is recorded as its own.
+#[test]
+fn one_is_marked_where_the_picture_is_or_left_out() {
+    let unit = |encoding: Option<Encoding>, dts: i64, marked: bool, slices: u16, key: u32| {
+        let Unit::Video(unit) = picture(dts, dts % 180_000 == 0) else { panic!("a picture") };
+        let marking = if marked { Marking::Marked } else { Marking::Unmarked };
+        let gop =
+            Gop { slices, ..super::gop((dts / 180_000) as u8, dts, if marked { key } else { 0 }, marking) };
+        let pair = |slice| {
+            let [a, b] = [b"aaaa", b"bbbb"].map(|bytes| Bytes::from_static(bytes));
+            Piece::Pair { a, b, slice }
+        };
+        let mut unit = AccessUnit { gop: Some(gop).filter(|_| unit.idr), ..unit };
+        if unit.idr && marked {
+            unit.pieces = (0..slices).map(pair).collect();
+        }
+        encoding.map_or(Unit::Video(unit.clone()), |encoding| Unit::Encoding(encoding, unit))
+    };
+    // GOPs of two seconds: which of them are marked, of the picture and of the further one.
+    let made = |picture: [bool; 4], further: [bool; 4], keys: [u32; 4]| {
+        let of = |encoding: Option<Encoding>, marked: [bool; 4], slices| -> Vec<Unit> {
+            let at = |dts: i64| (dts / 180_000) as usize;
+            let one = |dts: i64| unit(encoding, dts, marked[at(dts)], slices, keys[at(dts)]);
+            (0..720_000).step_by(STEP as usize).map(one).collect()
+        };
+        let media = together([of(None, picture, 2), of(Some(SECOND), further, 1)]);
+        published([first_two(), vec![config(SECOND, 0xc1)], media].concat())
+    };
+    let outputs = made([true, true, false, false], [true, false, true, false], [1; 4]);
+    assert_eq!(has(&outputs, OF_SECOND), [true, false, false, true]);
+    let outputs = made([true; 4], [true; 4], [1, 1, 2, 2]);
+    for (number, record) in records(&outputs).into_iter().enumerate() {
+        let of = |track| record.tracks.iter().find(|entry| entry.track == track).unwrap();
+        let [own] = &of(OF_SECOND).gops[..] else { panic!("{:?}", of(OF_SECOND).gops) };
+        assert_eq!((own.id, own.code_key), (record.gops[0].id, record.gops[0].code_key));
+        assert_eq!((own.slices, record.gops[0].slices, own.code_key), (1, 2, 1 + number as u32 / 2));
+        assert_eq!(of(Track::Video).gops, []);
+    }
+}

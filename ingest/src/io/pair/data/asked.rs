@@ -5,6 +5,7 @@
 //! for a short time; what it no longer has it does not answer, and the asker goes on without it.
 
 use bytes::{Bytes, BytesMut};
+use ingest_api::track::ENCODINGS_MAX;
 use ingest_api::{Object, Track};
 use media::unit::Piece;
 use mirror::compare::first_difference;
@@ -12,8 +13,8 @@ use mirror::frame::PAYLOAD_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// GOPs whose slices are kept: those that a standby may still wait for.
-const GOPS_KEPT: usize = 4;
+/// GOPs whose slices are kept: those that a standby may still wait for, four of each encoding.
+const GOPS_KEPT: usize = 4 * (1 + ENCODINGS_MAX);
 /// Segments whose objects are kept.
 const SEGMENTS_KEPT: u64 = 3;
 /// The longest answer that is put together, bytes: a segment of ten seconds at 50 Mb/s.
@@ -24,8 +25,8 @@ const PIECE_MAX: usize = PAYLOAD_MAX - 64;
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Want {
-    /// The pieces of the IDR picture with which the GOP of this start begins, marked.
-    Slices(i64),
+    /// The pieces of the IDR picture with which the GOP of this track and start begins, marked.
+    Slices((Track, i64)),
     /// One track of the segment of this number.
     Object(u64, Track),
 }
@@ -48,16 +49,16 @@ enum Slice {
 /// What one connection's stream made lately, and what was fetched for it.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    slices: VecDeque<(i64, Vec<Piece>)>,
+    slices: VecDeque<((Track, i64), Vec<Piece>)>,
     objects: VecDeque<(u64, Track, Object)>,
-    fetched: VecDeque<(i64, Vec<Piece>)>,
+    fetched: VecDeque<((Track, i64), Vec<Piece>)>,
     coming: Option<(Want, BytesMut)>,
 }
 
 impl Kept {
     /// A GOP was marked here.
-    pub(super) fn marked(&mut self, start_90k: i64, pieces: &[Piece]) {
-        self.slices.push_back((start_90k, pieces.to_vec()));
+    pub(super) fn marked(&mut self, gop: (Track, i64), pieces: &[Piece]) {
+        self.slices.push_back((gop, pieces.to_vec()));
         self.slices.drain(..self.slices.len().saturating_sub(GOPS_KEPT));
     }
 
@@ -70,7 +71,7 @@ impl Kept {
     /// The answers to a question, in order; none where it is not here.
     pub(super) fn answer(&self, want: Want) -> Vec<Answer> {
         let bytes = match want {
-            Want::Slices(start) => self.slices.iter().find(|(of, _)| *of == start).map(|(_, pieces)| {
+            Want::Slices(gop) => self.slices.iter().find(|(of, _)| *of == gop).map(|(_, pieces)| {
                 let slices = pieces.iter().map(|piece| match piece {
                     Piece::Common(bytes) => Slice::Common(bytes.clone()),
                     Piece::Pair { a, b, slice } => Slice::Pair(a.clone(), b.clone(), *slice),
@@ -107,13 +108,13 @@ impl Kept {
             return None;
         }
         match want {
-            Want::Slices(start) => {
+            Want::Slices(gop) => {
                 let slices: Vec<Slice> = super::word::read(&all).ok()?;
                 let pieces = slices.into_iter().map(|slice| match slice {
                     Slice::Common(bytes) => Piece::Common(bytes),
                     Slice::Pair(a, b, slice) => Piece::Pair { a, b, slice },
                 });
-                self.fetched.push_back((start, pieces.collect()));
+                self.fetched.push_back((gop, pieces.collect()));
                 self.fetched.drain(..self.fetched.len().saturating_sub(GOPS_KEPT));
                 None
             }
@@ -128,8 +129,8 @@ impl Kept {
     }
 
     /// The slices of a GOP, once they were fetched.
-    pub(super) fn take(&mut self, start_90k: i64) -> Option<Vec<Piece>> {
-        let at = self.fetched.iter().position(|(of, _)| *of == start_90k)?;
+    pub(super) fn take(&mut self, gop: (Track, i64)) -> Option<Vec<Piece>> {
+        let at = self.fetched.iter().position(|(of, _)| *of == gop)?;
         self.fetched.remove(at).map(|(_, pieces)| pieces)
     }
 }
@@ -165,17 +166,21 @@ mod tests {
     #[test]
     fn slices_of_any_size_arrive_whole_and_the_oldest_are_forgotten() {
         let (mut holder, mut standby) = (Kept::default(), Kept::default());
-        for start in 0..5 {
+        let last = GOPS_KEPT as i64;
+        let gop = |start| (if start % 2 == 0 { Track::Video } else { Track::ALL[9] }, start);
+        for start in 0..=last {
             let a = Bytes::from(vec![start as u8; 100_000]);
             let pair = Piece::Pair { a: a.clone(), b: a.clone(), slice: 3 };
-            holder.marked(start, &[Piece::Common(a), pair]);
+            holder.marked(gop(start), &[Piece::Common(a), pair]);
         }
-        for start in 0..5 {
-            assert_eq!(fetch(&holder, &mut standby, Want::Slices(start)), None);
-            let kept = holder.slices.iter().find(|(of, _)| *of == start).map(|(_, pieces)| pieces.clone());
-            assert_eq!((kept.is_some(), standby.take(start)), (start > 0, kept));
+        for start in 0..=last {
+            assert_eq!(fetch(&holder, &mut standby, Want::Slices(gop(start))), None);
+            let kept = holder.slices.iter().find(|(of, _)| *of == gop(start));
+            let kept = kept.map(|(_, pieces)| pieces.clone());
+            assert_eq!(standby.take((Track::AUDIO, start)), None, "of another track");
+            assert_eq!((kept.is_some(), standby.take(gop(start))), (start > 0, kept));
         }
-        assert_eq!(standby.take(4), None, "taken once");
+        assert_eq!(standby.take(gop(last)), None, "taken once");
     }
 
     #[test]

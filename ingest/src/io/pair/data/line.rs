@@ -11,6 +11,7 @@
 mod answer;
 mod state;
 
+use super::strand::Decisions;
 use super::tap::Tap;
 use super::word::{Lead, LineState, Second};
 use crate::io::admission::Pass;
@@ -20,7 +21,6 @@ use crate::merge::is_idr;
 use crate::slot::Push;
 use answer::BUSY_PAUSE;
 use bytes::{Buf, Bytes, BytesMut};
-use ingest_api::window::Gop;
 use rtmp::{Event, Session, Stage, StreamKeyText};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -55,14 +55,14 @@ pub(super) enum Turn {
     /// Bytes of the publisher; they count against the room until they are parsed.
     Input(Bytes, Option<OwnedSemaphorePermit>),
     /// The holder lets it publish, and says how it marks.
-    Published(Box<Lead>, mpsc::UnboundedReceiver<Gop>),
+    Published(Box<Lead>, Decisions),
     /// The holder lets it publish beside another connection of its publisher.
     Joins,
     /// From here on its publisher has this further connection, which may say something once this was read. The holder has
     /// made its claim, and waits for the end of what is given with it; at the standby it is made here.
     Shares(Second, Option<oneshot::Sender<()>>),
     /// Where it stands at the holder.
-    State(Box<LineState>, mpsc::UnboundedReceiver<Gop>),
+    State(Box<LineState>, Decisions),
     /// The publisher has ended, by the holder's word.
     End,
     /// The connection is over, by the holder's word.
@@ -97,7 +97,7 @@ enum Place {
 /// The holder's answer to a publish.
 enum Leave {
     /// It begins, or replaces another one.
-    Leads(Box<Lead>, mpsc::UnboundedReceiver<Gop>),
+    Leads(Box<Lead>, Decisions),
     /// It is a further connection of a publisher.
     Joins,
 }

@@ -57,7 +57,7 @@ mod word;
 pub use books::Data;
 pub use copy::{Found, Standing, record_hash};
 pub use ledger::{Facts, Listing};
-pub use strand::Strand;
+pub use strand::{Decisions, Strand};
 pub use word::{Lead, LiveState, Second};
 
 use crate::config::pair::Protect;
@@ -72,7 +72,6 @@ use crate::slot::Push;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use ear::Hearing;
-use ingest_api::window::Gop;
 use intake::Intake;
 use mirror::ConnectionId;
 use releve_state::coordinator::StreamRecord;
@@ -211,7 +210,7 @@ pub struct Pairing {
     /// The connection it begins with.
     pub connection: u64,
     /// The holder's words on its GOPs.
-    pub decisions: mpsc::UnboundedReceiver<Gop>,
+    pub decisions: Decisions,
     /// How it begins.
     pub begin: Begins,
     /// Ends when the stream's task has made its last segment.

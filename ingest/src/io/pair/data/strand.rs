@@ -17,9 +17,13 @@
 //!
 //! A slot's lock comes before the books', the books' before a strand's. A claim is dropped under neither of the latter.
 
+mod decisions;
 mod gops;
 mod instant;
 mod order;
+
+pub(super) use decisions::Decision;
+pub use decisions::Decisions;
 
 use super::asked::Kept;
 use super::books::{Books, Data};
@@ -28,7 +32,7 @@ use super::word::{Lead, Next, Second, Word};
 use crate::io::streams::Claim;
 use crate::merge::Standing;
 use ingest_api::StreamName;
-use ingest_api::window::{Gop, Segment};
+use ingest_api::window::Segment;
 use instant::Stored;
 use mirror::ConnectionId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +58,7 @@ struct Inner {
     /// What the other node may ask for, or was asked for.
     kept: Kept,
     /// How the holder marked its GOPs.
-    decisions: Option<mpsc::UnboundedSender<Gop>>,
+    decisions: Option<mpsc::UnboundedSender<Decision>>,
     /// The holder's words on messages to come.
     words: BTreeMap<u64, (u64, Standing)>,
     /// Our words since the instant that a standby is about to be given, and the link of that standby.
@@ -121,11 +125,11 @@ impl std::fmt::Debug for Strand {
 
 impl Strand {
     /// Of a publisher that is about to begin, and where the holder's words on its GOPs arrive.
-    pub(super) fn new(data: &Data) -> (Strand, mpsc::UnboundedReceiver<Gop>) {
+    pub(super) fn new(data: &Data) -> (Strand, Decisions) {
         let (said, decisions) = mpsc::unbounded_channel();
         let of = Arc::new(Of::default());
         of.inner().decisions = Some(said);
-        (Strand { data: data.clone(), of }, decisions)
+        (Strand { data: data.clone(), of }, Decisions::new(decisions))
     }
 
     /// The first connection.

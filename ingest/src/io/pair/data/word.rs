@@ -5,12 +5,13 @@
 
 use super::asked::Answer;
 use super::copy::Chunk;
+use super::strand::Decision;
 use crate::io::marking::Saved;
 use crate::merge::{Confluence, Standing};
 use crate::slot::Push;
 use bytes::Bytes;
 use ingest_api::Run;
-use ingest_api::window::{Gop, Segment};
+use ingest_api::window::Segment;
 use media::window::Seed;
 use releve_state::coordinator::StreamRecord;
 use serde::de::DeserializeOwned;
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -137,7 +138,7 @@ pub(super) enum Again {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// How marking ended for a GOP.
-    Gop(Gop),
+    Gop(Decision),
     /// A finished segment.
     Made(Segment),
     /// The stream's fencing term at the holder is this now.
@@ -188,6 +189,7 @@ mod tests {
             parts: Vec::new(),
             clear: None,
             sound_end,
+            gops: Vec::new(),
         };
         let end = Some(SoundEnd { sample: 48_000, rate: 48_000 });
         let record = Segment {

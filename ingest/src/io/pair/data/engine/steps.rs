@@ -223,7 +223,7 @@ impl Engine {
         let Some(entry) = books.entries.get(&connection) else { return };
         let strand = entry.strand.clone();
         match word {
-            Word::Gop(gop) => strand.into_iter().for_each(|strand| strand.decided(gop.clone())),
+            Word::Gop(word) => strand.into_iter().for_each(|strand| strand.decided(word.clone())),
             Word::Next(next) => strand.into_iter().for_each(|strand| strand.next(connection, next)),
             Word::Shares(second) => {
                 if let Some(of) = strand {

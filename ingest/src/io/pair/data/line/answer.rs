@@ -2,16 +2,15 @@
 //!
 //! In: a key, or the holder's word. Out: a claim, alone or beside another connection's. Part of a connection's task.
 
-use super::super::strand::Strand;
+use super::super::strand::{Decisions, Strand};
 use super::super::word::{Lead, Second};
 use super::super::{Begins, Pairing, Twin};
 use super::{Fate, Leave, Line, Place, kicked};
 use crate::io::rtmp::{End, bare, refuse};
 use crate::io::streams::ClaimError;
 use crate::slot::Push;
-use ingest_api::window::Gop;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 /// A stream that cannot take a further connection now is asked again after this.
@@ -49,7 +48,7 @@ impl Line {
     }
 
     /// Publishes as the holder does.
-    pub(super) async fn follow(&mut self, lead: Box<Lead>, decisions: mpsc::UnboundedReceiver<Gop>) {
+    pub(super) async fn follow(&mut self, lead: Box<Lead>, decisions: Decisions) {
         let Some(strand) = self.tap.strand() else { return };
         let (done, ended) = watch::channel(());
         let (record, peer, push) = (lead.record.clone(), lead.peer, lead.push);

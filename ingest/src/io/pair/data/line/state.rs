@@ -3,21 +3,15 @@
 //! In: where the connection stands; a state of the holder's. Out: the same to the books, or behind the messages before it to the
 //! stream, whose part it lacks. Part of a connection's task.
 
-use super::super::strand::Strand;
+use super::super::strand::{Decisions, Strand};
 use super::super::word::{Joins, LineState};
 use super::super::{Moment, Rest};
 use super::{Fate, Line, NO_IDR_MAX, Place};
-use ingest_api::window::Gop;
 use rtmp::{Session, Stage};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 impl Line {
-    pub(super) async fn restore(
-        &mut self,
-        state: LineState,
-        decisions: mpsc::UnboundedReceiver<Gop>,
-    ) -> Result<(), Fate> {
+    pub(super) async fn restore(&mut self, state: LineState, decisions: Decisions) -> Result<(), Fate> {
         self.session = match Session::restore(&state.session) {
             Ok(session) => session,
             Err(error) => {

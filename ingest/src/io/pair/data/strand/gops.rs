@@ -5,13 +5,13 @@
 
 use super::super::asked::{Answer, Want};
 use super::super::word::Word;
+use super::decisions::{Decision, Decisions, Said};
 use super::{Of, Strand};
 use ingest_api::window::Gop;
 use ingest_api::{Object, Track};
 use media::unit::Piece;
 use mirror::ConnectionId;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How long slices may take from the holder: many times a round trip and some hundred kilobytes. The stream waits for them.
@@ -19,9 +19,9 @@ const SLICES_MAX: Duration = Duration::from_secs(1);
 
 impl Of {
     /// As standby: how the holder marked a GOP.
-    pub(in super::super) fn decided(&self, gop: Gop) {
+    pub(in super::super) fn decided(&self, word: Decision) {
         if let Some(decisions) = &self.inner().decisions {
-            let _ = decisions.send(gop);
+            let _ = decisions.send(word);
         }
     }
 
@@ -37,9 +37,9 @@ impl Of {
 }
 
 impl Strand {
-    /// This node has marked a GOP: its twin may ask for it.
-    pub fn marked(&self, start_90k: i64, pieces: &[Piece]) {
-        self.of.inner().kept.marked(start_90k, pieces);
+    /// This node has marked a GOP (track and start): its twin may ask for it.
+    pub fn marked(&self, gop: (Track, i64), pieces: &[Piece]) {
+        self.of.inner().kept.marked(gop, pieces);
     }
 
     /// This node has made a track of a segment: it may be compared byte for byte.
@@ -48,12 +48,12 @@ impl Strand {
     }
 
     /// As standby: the slices of a GOP that the holder marked and this node could not. `None` where they do not come.
-    pub async fn slices(&self, start_90k: i64) -> Option<Vec<Piece>> {
+    pub async fn slices(&self, gop: (Track, i64)) -> Option<Vec<Piece>> {
         let mut news = self.data.news();
         let asked = {
             let mut books = self.data.books();
             let members = self.of.inner().members.clone();
-            members.iter().any(|member| books.ask(ConnectionId(member.connection), Want::Slices(start_90k)))
+            members.iter().any(|member| books.ask(ConnectionId(member.connection), Want::Slices(gop)))
         };
         if !asked {
             return None;
@@ -62,7 +62,7 @@ impl Strand {
         let fetched = async {
             loop {
                 let follows = !self.data.is_holder();
-                let found = self.of.inner().kept.take(start_90k);
+                let found = self.of.inner().kept.take(gop);
                 if found.is_some() || !follows {
                     return found;
                 }
@@ -72,26 +72,22 @@ impl Strand {
         timeout(SLICES_MAX, fetched).await.ok().flatten()
     }
 
-    /// The holder's word on a GOP, `None` where this node is the holder: then the twin is told ours.
-    pub async fn agree(&self, ours: &Gop, decisions: &mut mpsc::UnboundedReceiver<Gop>) -> Option<Gop> {
+    /// The holder's word on a GOP of a track, `None` where this node is the holder: then the twin is told ours.
+    pub async fn agree(&self, track: Track, ours: &Gop, decisions: &mut Decisions) -> Option<Gop> {
         let mut news = self.data.news();
         loop {
             // What a holder said before it died counts.
-            let theirs = match decisions.try_recv() {
-                Ok(theirs) => Some(theirs),
-                Err(_) if self.data.is_holder() => {
-                    self.note(Word::Gop(ours.clone()));
+            match decisions.on(track, ours.start_90k) {
+                Said::Word(theirs) => return Some(theirs),
+                Said::Never => return None,
+                Said::NotYet if self.data.is_holder() => {
+                    self.note(Word::Gop((track, ours.clone())));
                     return None;
                 }
-                Err(_) => tokio::select! {
-                    theirs = decisions.recv() => Some(theirs?),
-                    _ = news.changed() => None,
+                Said::NotYet => tokio::select! {
+                    heard = decisions.hear() => heard?,
+                    _ = news.changed() => {}
                 },
-            };
-            match theirs {
-                Some(theirs) if theirs.start_90k == ours.start_90k => return Some(theirs),
-                Some(theirs) if theirs.start_90k > ours.start_90k => return None,
-                _ => {}
             }
         }
     }
