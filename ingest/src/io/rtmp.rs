@@ -3,6 +3,10 @@
 //! In: a listener. Out: media messages into the claimed slot. One task a connection; it reads, feeds the session, carries
 //! out what the session wants and waits when its stream's queue is full. A broken peer ends its own connection only.
 
+mod gather;
+
+pub(crate) use gather::Socket;
+
 use crate::io::admission::{Admission, Pass};
 use crate::io::pair::data::Data;
 use crate::io::pair::onward::pass_on;
@@ -10,17 +14,16 @@ use crate::io::streams::{Claim, ClaimError, Kick, Streams};
 use crate::log::Gate;
 use crate::metrics::{Because, Metrics};
 use crate::slot::Push;
+use gather::Gather;
 use ring::rand::{SecureRandom, SystemRandom};
 use rtmp::{Event, FourCc, Reject, Session};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 /// A publisher that sends nothing for this long is gone; encoders send audio or video many times a second.
@@ -36,12 +39,6 @@ const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 /// One read of a peer that has not published: a handshake fits.
 const STRANGER_READ_BYTES: usize = 8 << 10;
-
-/// How often a publisher is looked at who sends all the time: what comes in between gathers in its socket. To wake up for each
-/// message would be most of what a publisher costs; nobody sees so short a wait, which is a picture's time at most.
-const LOOK: Duration = Duration::from_millis(30);
-/// Bytes that are not let gather longer: half a read.
-const TOGETHER_BYTES: u16 = 32 << 10;
 
 /// Everything a connection may use.
 #[derive(Clone)]
@@ -163,36 +160,6 @@ pub(crate) enum End {
     Socket(std::io::Error),
 }
 
-/// What an RTMP connection goes over.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {
-    /// From here on it can be read once that many bytes are there. `false`: that cannot be said of it.
-    fn gathers(&self, bytes: u16) -> bool;
-
-    /// What it has now, as much as there is room for, be it enough or not; 0 at its end.
-    fn gathered(&self, room: &mut [u8]) -> std::io::Result<usize>;
-}
-
-impl Socket for TcpStream {
-    fn gathers(&self, bytes: u16) -> bool {
-        takeover::wait::enough(self, bytes).is_ok()
-    }
-
-    fn gathered(&self, room: &mut [u8]) -> std::io::Result<usize> {
-        takeover::wait::take(self, room)
-    }
-}
-
-impl Socket for TlsStream<TcpStream> {
-    /// How many bytes of the connection make so many of the session's is not known.
-    fn gathers(&self, _: u16) -> bool {
-        false
-    }
-
-    fn gathered(&self, _: &mut [u8]) -> std::io::Result<usize> {
-        Err(std::io::ErrorKind::WouldBlock.into())
-    }
-}
-
 /// Serves a connection to its end.
 async fn connection(mut socket: impl Socket, peer: SocketAddr, pass: Pass, door: Door) {
     door.metrics.connections.inc();
@@ -263,14 +230,13 @@ impl Connection<'_> {
 
     async fn steps(&mut self, socket: &mut impl Socket) -> Result<(), End> {
         let mut buffer = vec![0; STRANGER_READ_BYTES];
-        let mut gathers = false;
-        let _ = socket.gathers(1); // it may have gathered before it was asked to connect anew
+        let mut gather = Gather::new(socket);
         loop {
             let due = self.session.poll_timeout().map_or(SILENCE_MAX, |at| {
                 Duration::from_millis(at.saturating_sub(self.now())).min(SILENCE_MAX)
             });
             let read = tokio::select! {
-                read = timeout(due, come(socket, &mut buffer, gathers)) => read,
+                read = timeout(due, gather.read(socket, &mut buffer)) => read,
                 kick = kicked(self.claim.as_mut()), if !self.parting => return Err(End::Kicked(kick)),
             };
             // Who sends nothing from one look to the next is heard of with the next byte.
@@ -299,10 +265,7 @@ impl Connection<'_> {
             if self.claim.is_some() && buffer.len() < READ_BYTES {
                 buffer.resize(READ_BYTES, 0);
             }
-            let gather = sends && self.claim.is_some();
-            if gather != gathers {
-                gathers = socket.gathers(if gather { TOGETHER_BYTES } else { 1 }) && gather;
-            }
+            gather.set(sends && self.claim.is_some(), socket);
         }
     }
 
@@ -361,27 +324,6 @@ impl Connection<'_> {
     }
 }
 
-/// Reads what comes. Where it gathers, that is at the next look, or as soon as much has come; `None`: nothing came until then.
-async fn come(socket: &mut impl Socket, buffer: &mut [u8], gathers: bool) -> std::io::Result<Option<usize>> {
-    if !gathers {
-        return socket.read(buffer).await.map(Some);
-    }
-    tokio::select! {
-        read = socket.read(&mut *buffer) => return read.map(Some),
-        () = sleep(until_look()) => {}
-    }
-    match socket.gathered(buffer) {
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-        read => read.map(Some),
-    }
-}
-
-/// All publishers are looked at in the same moments: the process wakes up once for all of them.
-fn until_look() -> Duration {
-    let (every, now) = (LOOK.as_nanos(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    Duration::from_nanos((every - now.as_nanos() % every) as u64) // at most `LOOK`
-}
-
 /// A key may come with a query, as `KEY?x=y`; only the key counts.
 pub(crate) fn bare(key: &str) -> &str {
     key.split('?').next().unwrap_or_default()
@@ -408,60 +350,5 @@ async fn kicked(claim: Option<&mut Claim>) -> Kick {
             Ok(kick) => kick.unwrap_or(Kick::Stopping),
             Err(_) => Kick::Stopping,
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, peer)
-    }
-
-    /// What `come` gives until there is something; and how often it gave nothing.
-    async fn next(socket: &mut TcpStream, buffer: &mut [u8]) -> usize {
-        loop {
-            if let Some(count) = come(socket, buffer, true).await.unwrap() {
-                return count;
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn what_gathers_is_taken_at_a_look_and_much_of_it_or_its_end_at_once() {
-        let ((mut here, mut peer), mut buffer) = (pair().await, vec![0; READ_BYTES]);
-        assert!(here.gathers(TOGETHER_BYTES));
-        assert_eq!(come(&mut here, &mut buffer, true).await.unwrap(), None, "nothing has come");
-        for message in [&[1; 100][..], &[2; 10]] {
-            peer.write_all(message).await.unwrap();
-        }
-        let (mut taken, mut looks) = (0, 0);
-        while taken < 110 {
-            let count = next(&mut here, &mut buffer[taken..]).await;
-            (taken, looks) = (taken + count, looks + 1);
-        }
-        assert!(looks <= 2 && buffer[..110] == [&[1; 100][..], &[2; 10]].concat());
-
-        let much = usize::from(TOGETHER_BYTES);
-        peer.write_all(&vec![3; much]).await.unwrap();
-        let heard = timeout(SILENCE_MAX, here.readable());
-        heard.await.expect("without a look").unwrap();
-        assert_eq!(next(&mut here, &mut buffer).await, much);
-
-        peer.write_all(&[4; 5]).await.unwrap();
-        drop(peer);
-        timeout(SILENCE_MAX, here.readable()).await.expect("without a look").unwrap();
-        assert_eq!(next(&mut here, &mut buffer).await, 5);
-        assert_eq!(next(&mut here, &mut buffer).await, 0, "its end");
-    }
-
-    #[test]
-    fn looks_are_never_farther_apart_than_said() {
-        for _ in 0..1_000 {
-            assert!((Duration::from_nanos(1)..=LOOK).contains(&until_look()));
-        }
     }
 }

@@ -1,10 +1,10 @@
-//! Waiting for descriptors, for enough bytes of a connection, and an event counter that wakes such a wait.
+//! Waiting for descriptors, for enough bytes of a connection, for a time, and an event counter that wakes such a wait.
 //!
-//! poll(2), socket(7), recv(2), eventfd(2).
+//! poll(2), socket(7), recv(2), timerfd_create(2), eventfd(2).
 
 use super::option;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Waits until one of the descriptors can be read (or has hung up), or the time is over. `None` waits for ever. Gives
@@ -79,6 +79,78 @@ pub fn take(connection: &impl AsFd, room: &mut [u8]) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
+/// A clock that is waited for like a connection: while it runs, it can be read once every so often.
+#[derive(Debug)]
+pub struct Ticks(OwnedFd);
+
+impl Ticks {
+    /// A clock that stands.
+    ///
+    /// # Errors
+    /// No descriptor to be had.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the call gives a new descriptor or −1.
+        let raw =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` is open, was just made and has no other owner.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
+    /// Runs from now on: the first time after `first`, which is not zero, then once in `every`.
+    ///
+    /// # Errors
+    /// Times that the kernel does not take.
+    pub fn start(&self, first: Duration, every: Duration) -> io::Result<()> {
+        self.set(first, every)
+    }
+
+    /// Stands from now on.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn stop(&self) -> io::Result<()> {
+        self.set(Duration::ZERO, Duration::ZERO)
+    }
+
+    fn set(&self, first: Duration, every: Duration) -> io::Result<()> {
+        let time = |time: Duration| libc::timespec {
+            tv_sec: time.as_secs().min(1 << 30) as libc::time_t,
+            tv_nsec: libc::c_long::from(time.subsec_nanos()),
+        };
+        let time = libc::itimerspec { it_value: time(first), it_interval: time(every) };
+        // SAFETY: the descriptor is open, `time` outlives the call, and the old time is not asked for.
+        let set =
+            unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &raw const time, std::ptr::null_mut()) };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Takes note of the times that have gone by.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there was none.
+    pub fn take(&self) -> io::Result<()> {
+        let mut times = [0_u8; 8];
+        // SAFETY: the descriptor is open and non-blocking; the kernel writes eight bytes, and `times` has eight.
+        let count = unsafe { libc::read(self.0.as_raw_fd(), times.as_mut_ptr().cast(), times.len()) };
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl AsFd for Ticks {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Ticks {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// An event counter: any thread rings, one thread waits.
 #[derive(Debug)]
 pub struct Bell(OwnedFd);
@@ -135,6 +207,22 @@ mod tests {
         assert_eq!(look(), [false, true]);
         bell.hush();
         assert_eq!(look(), [false, false]);
+    }
+
+    #[test]
+    fn a_clock_can_be_read_once_every_so_often_while_it_runs() {
+        let ticks = Ticks::new().unwrap();
+        let waits = |time| readable([Some(ticks.as_fd())], Some(time)).unwrap()[0];
+        let (soon, never) = (Duration::from_secs(10), Duration::from_millis(50));
+        let would_block = || ticks.take().unwrap_err().kind() == io::ErrorKind::WouldBlock;
+        assert!(!waits(never) && would_block());
+        ticks.start(Duration::from_nanos(1), Duration::from_millis(20)).unwrap();
+        for _ in 0..3 {
+            assert!(waits(soon));
+            ticks.take().unwrap();
+        }
+        ticks.stop().unwrap();
+        assert!(!waits(never) && would_block());
     }
 
     #[test]
