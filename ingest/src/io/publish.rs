@@ -25,7 +25,6 @@ use media::timeline::Event;
 use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
-use prometheus_client::metrics::counter::Counter;
 use releve_state::Blobs;
 use releve_state::coordinator::{Coordinator, Encrypt, Error as StateError, Fence};
 use releve_watermark::KeyRing;
@@ -87,13 +86,10 @@ pub async fn run(
 ) {
     let mut news = context.pair.as_ref().map(Data::news);
     let ceded = context.pair.as_ref().map_or(0, Data::ceded);
-    let of = OfStream { stream: context.stream.to_string() };
-    let media_bytes = context.metrics.media_bytes.get_or_create(&of).clone();
     let mut stream = Stream {
         context,
         window,
         out,
-        media_bytes,
         segmenter: None,
         run: RunId([0; 8]),
         whole_run: None,
@@ -194,8 +190,6 @@ struct Stream {
     context: Context,
     window: Window,
     out: watch::Sender<Arc<Window>>,
-    /// What its publishers have sent.
-    media_bytes: Counter,
     /// `None` before the first publisher and after a record that contradicts ours.
     segmenter: Option<Segmenter>,
     /// The segmenter's run.
@@ -369,7 +363,8 @@ impl Stream {
     }
 
     async fn take(&mut self, message: rtmp::Message) {
-        self.media_bytes.inc_by(message.payload.len() as u64);
+        let of = OfStream { stream: self.context.stream.to_string() };
+        self.context.metrics.media_bytes.get_or_create(&of).inc_by(message.payload.len() as u64);
         let Some(live) = &mut self.live else { return };
         pass::message(&mut self.chain, &message);
         let kind = match message.kind {

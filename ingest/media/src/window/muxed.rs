@@ -135,7 +135,7 @@ mod tests {
             let (number, of) = (segment.number, segment.mpeg_ts().unwrap());
             assert_eq!(earlier.muxed(number, of), None, "nobody has asked");
             let made = shown.mux(number, of).unwrap();
-            assert!(made.a.len().is_multiple_of(188) && !made.is_empty());
+            assert!(made.len().is_multiple_of(188) && !made.is_empty());
             let kept = earlier.muxed(number, of).unwrap();
             assert_eq!(kept.a.as_ptr(), made.a.as_ptr(), "not made again");
             assert_eq!(earlier.mux(number, of).unwrap().a.as_ptr(), made.a.as_ptr());

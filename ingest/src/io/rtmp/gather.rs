@@ -58,13 +58,15 @@ pub(super) struct Gather {
     ticks: Option<AsyncFd<Ticks>>,
     /// What comes gathers now; else it is heard of with the next byte.
     on: bool,
+    /// Much has come since the last look, and was heard of.
+    came: bool,
 }
 
 impl Gather {
     /// Hears of the next byte, also of a socket that another one had let gather.
     pub(super) fn new(socket: &impl Socket) -> Gather {
         let _ = socket.enough(1); // of a socket that cannot, nothing ever gathered
-        Gather { ticks: None, on: false }
+        Gather { ticks: None, on: false, came: false }
     }
 
     /// Lets what comes gather, or no longer. Where the system does not give what that takes, nothing changes.
@@ -101,22 +103,33 @@ impl Gather {
         Ok(())
     }
 
-    /// Reads what comes. Where it gathers, that is at the next look, or as soon as much has come; `None`: nothing came until then.
+    /// Reads what comes. Where it gathers, that is at the next look, or as soon as much has come; `None`: nothing came from one look
+    /// to the next.
     ///
     /// # Errors
     /// The socket's.
-    pub(super) async fn read(&self, socket: &mut impl Socket, room: &mut [u8]) -> Result<Option<usize>> {
+    pub(super) async fn read(&mut self, socket: &mut impl Socket, room: &mut [u8]) -> Result<Option<usize>> {
         let Some(ticks) = self.ticks.as_ref().filter(|_| self.on) else {
             return socket.read(room).await.map(Some);
         };
-        tokio::select! {
-            biased;
-            read = socket.read(&mut *room) => return read.map(Some),
-            look = look(ticks) => look?,
-        }
-        match socket.gathered(room) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-            read => read.map(Some),
+        loop {
+            tokio::select! {
+                biased;
+                read = socket.read(&mut *room) => {
+                    self.came = true;
+                    return read.map(Some);
+                }
+                look = look(ticks) => look?,
+            }
+            let came = std::mem::take(&mut self.came);
+            match socket.gathered(room) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    if !came {
+                        return Ok(None);
+                    }
+                }
+                read => return read.map(Some),
+            }
         }
     }
 }
@@ -154,7 +167,7 @@ mod tests {
     }
 
     /// What comes next, however many looks that takes.
-    async fn next(gather: &Gather, socket: &mut TcpStream, room: &mut [u8]) -> usize {
+    async fn next(gather: &mut Gather, socket: &mut TcpStream, room: &mut [u8]) -> usize {
         let next = async {
             loop {
                 if let Some(count) = gather.read(socket, room).await.unwrap() {
@@ -179,7 +192,7 @@ mod tests {
         }
         let (mut taken, mut looks) = (0, 0);
         while taken < 110 {
-            taken += next(&gather, &mut here, &mut room[taken..]).await;
+            taken += next(&mut gather, &mut here, &mut room[taken..]).await;
             looks += 1;
         }
         assert!(looks <= 2 && room[..110] == [&[1; 100][..], &[2; 10]].concat());
@@ -187,13 +200,13 @@ mod tests {
         let much = usize::from(TOGETHER_BYTES);
         peer.write_all(&vec![3; much]).await.unwrap();
         timeout(SOON, here.readable()).await.expect("without a look").unwrap();
-        assert_eq!(next(&gather, &mut here, &mut room).await, much);
+        assert_eq!(next(&mut gather, &mut here, &mut room).await, much);
 
         peer.write_all(&[4; 5]).await.unwrap();
         drop(peer);
         timeout(SOON, here.readable()).await.expect("without a look").unwrap();
-        assert_eq!(next(&gather, &mut here, &mut room).await, 5);
-        assert_eq!(next(&gather, &mut here, &mut room).await, 0, "its end");
+        assert_eq!(next(&mut gather, &mut here, &mut room).await, 5);
+        assert_eq!(next(&mut gather, &mut here, &mut room).await, 0, "its end");
     }
 
     #[tokio::test]
@@ -208,7 +221,7 @@ mod tests {
             assert_eq!(gather.read(&mut here, &mut room).await.unwrap(), Some(1));
         }
         gather.set(true, &here);
-        let anew = Gather::new(&here);
+        let mut anew = Gather::new(&here);
         peer.write_all(&[1]).await.unwrap();
         timeout(SOON, here.readable()).await.expect("a socket that gathered before").unwrap();
         assert_eq!(anew.read(&mut here, &mut room).await.unwrap(), Some(1));
