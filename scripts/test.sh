@@ -25,14 +25,15 @@ step lints
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 cargo clippy --release --locked --workspace --test e2e --test players --quiet -- -D warnings # no targets of "all"
 
-step "unit tests"
-cargo test --release --locked --workspace
-cargo test --release --locked --workspace --features mark/cpu-mask --test cpu_features
-
-step "libavcodec"
+# Before the unit tests, which leave the programs in the target folder as everybody builds them: they are what is tested from here on.
+step libavcodec
 cargo clippy --release --locked --package codec --package mark --features codec/libav,mark/libav --all-targets --quiet -- -D warnings
 cargo test --release --locked --package codec --package mark --features codec/libav,mark/libav --lib --test streams --test pool
 cargo test --release --locked --workspace --features releve-ingest/libav --test single -- normalise::
+
+step "unit tests"
+cargo test --release --locked --workspace
+cargo test --release --locked --workspace --features mark/cpu-mask --test cpu_features
 
 [[ ${1:-} != quick ]] || exit 0
 
