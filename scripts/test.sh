@@ -25,11 +25,12 @@ step lints
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 cargo clippy --release --locked --workspace --test e2e --test players --quiet -- -D warnings # no targets of "all"
 
-# Before the unit tests, which leave the programs in the target folder as everybody builds them: they are what is tested from here on.
+# What it changes, and no more. Before the unit tests, which leave the programs as everybody builds them in the target folder: they are
+# what is tested from here on. A whole node with it: ingest/docs/normalise.md.
 step libavcodec
 cargo clippy --release --locked --package codec --package mark --features codec/libav,mark/libav --all-targets --quiet -- -D warnings
-cargo test --release --locked --package codec --package mark --features codec/libav,mark/libav --lib --test streams --test pool
-cargo test --release --locked --workspace --features releve-ingest/libav --test single -- normalise::
+cargo test --release --locked --package codec --package mark --features codec/libav,mark/libav --lib --test streams --test pool -- \
+    libav x264 normalise foreign worker
 
 step "unit tests"
 cargo test --release --locked --workspace
