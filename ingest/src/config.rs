@@ -139,8 +139,9 @@ fn segment_seconds() -> u32 {
 fn window_segments() -> usize {
     10
 }
+/// Two: while one decodes, which one thread does, the other codes on both.
 fn mark_workers() -> usize {
-    1
+    2
 }
 fn archive_hours() -> u32 {
     24
