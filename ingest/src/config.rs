@@ -94,7 +94,7 @@ pub struct Config {
     /// Marking processes, 1 to 64; one marks some twenty 1080p30 streams.
     #[serde(default = "mark_workers")]
     pub mark_workers: usize,
-    /// Whether streams of GOPs over 2 s are coded anew, so that they can be marked: most of a processor for a 1080p30 one.
+    /// Whether streams that cannot be marked as they come are coded anew: most of a processor for a 1080p30 one.
     /// Not in a pair.
     #[serde(default)]
     pub normalise: Normalise,

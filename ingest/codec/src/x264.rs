@@ -47,8 +47,9 @@ impl X264GopEncoder {
         Ok(X264GopEncoder { library, width, height, count: 0 })
     }
 
-    /// One picture in Annex B, in the QP that the GOP began with, whichever is asked for: x264 takes no other one. An IDR picture comes with SPS and PPS, at first with an SEI message about the encoder too, and its `idr_pic_id` differs from that of the one before.
-    /// The first is always one.
+    /// One picture in Annex B, in the QP that the GOP began with, whichever is asked for: x264 takes no other one. An IDR picture
+    /// comes with SPS and PPS, at first with an SEI message about the encoder too, and its `idr_pic_id` differs from that of
+    /// the one before. The first is always one.
     ///
     /// # Errors
     /// When the picture has another size, or the library fails or keeps it.

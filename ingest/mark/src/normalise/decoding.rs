@@ -7,10 +7,8 @@ use super::source::{By, Source};
 use crate::h264::nal::{Units, kind, kind_of};
 use crate::plan::Plan;
 #[cfg(feature = "libav")]
-use codec::{Foreign, ForeignDecoder};
+use codec::ForeignDecoder;
 use codec::{Picture, StreamDecoder};
-#[cfg(feature = "libav")]
-use media::unit::VideoCoding;
 
 #[derive(Debug)]
 pub(super) enum Decoding {
@@ -34,12 +32,8 @@ impl Decoding {
                 Ok(Decoding::OpenH264 { plan: plan.clone(), decoder, begun: false })
             }
             #[cfg(feature = "libav")]
-            By::Libav { width, height } => {
-                let coding = match source.coding {
-                    VideoCoding::Hevc => Foreign::Hevc,
-                    VideoCoding::H264 | VideoCoding::Av1 => Foreign::H264,
-                };
-                Ok(Decoding::Libav(ForeignDecoder::new(coding, &source.record, *width, *height)?))
+            By::Libav { coding, width, height } => {
+                Ok(Decoding::Libav(ForeignDecoder::new(*coding, &source.record, *width, *height)?))
             }
         }
     }

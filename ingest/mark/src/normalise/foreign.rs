@@ -5,6 +5,7 @@
 use super::source::{By, Source};
 use crate::h264::shown::{SHAPE_EXTENDED, Shape, Shown, Signal, Timing};
 use crate::plan::{self, MACROBLOCKS_MAX, Misfit};
+use codec::Foreign;
 use media::config::hevc_sps;
 use media::unit::{VideoCoding, VideoConfig};
 
@@ -32,11 +33,15 @@ const LEVELS: [(u8, u64, u64); 10] = [
 /// # Errors
 /// The same reason, or another one, when libavcodec's pictures would be of no use either.
 pub(super) fn source(config: &VideoConfig, misfit: Misfit) -> Result<Source, Misfit> {
-    let shown = match (&misfit, config.coding) {
-        (Misfit::Depth { .. } | Misfit::Chroma(2 | 3), VideoCoding::H264) => of_h264(config)?,
-        (Misfit::Profile(profile), VideoCoding::H264) if PROFILES.contains(profile) => of_h264(config)?,
-        (_, VideoCoding::Hevc) => of_hevc(config)?,
-        _ => return Err(misfit),
+    let decoded = match &misfit {
+        Misfit::Depth { .. } | Misfit::Chroma(2 | 3) => true,
+        Misfit::Profile(profile) => PROFILES.contains(profile),
+        _ => false,
+    };
+    let (coding, shown) = match config.coding {
+        VideoCoding::H264 if decoded => (Foreign::H264, of_h264(config)?),
+        VideoCoding::Hevc => (Foreign::Hevc, of_hevc(config)?),
+        VideoCoding::H264 | VideoCoding::Av1 => return Err(misfit),
     };
     let (width, height) = (config.width as usize, config.height as usize);
     let (columns, rows) = (width.div_ceil(16), height.div_ceil(16));
@@ -54,8 +59,8 @@ pub(super) fn source(config: &VideoConfig, misfit: Misfit) -> Result<Source, Mis
     let crop = [0, (whole.0 - width) as u32, 0, (whole.1 - height) as u32];
     let shown = Shown { level, crop, ..shown };
     let (columns, rows) = (columns as u32, rows as u32);
-    let (coding, record) = (config.coding, config.record.clone());
-    Ok(Source { coding, record, columns, rows, shown, decoder: By::Libav { width, height } })
+    let decoder = By::Libav { coding, width, height };
+    Ok(Source { coding: config.coding, record: config.record.clone(), columns, rows, shown, decoder })
 }
 
 fn level(macroblocks: u64, millihertz: u64) -> u8 {
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// libx265 in ffmpeg 5.1: Main, 320×180, 30 pictures a second.
+    /// libx265 in ffmpeg 5.1: Main, 320×180, 25 pictures a second.
     const HVCC: &str = "0101600000009000000000003cf000fcfdf8f800000f03a00001001840010c01ffff01600000030090000003000003003c959409a10001002b42010101600000030090000003000003003ca00a080c1f3e595952930bc05a020000030002000003003210a2000100064401c073c189";
 
     fn config(record: Vec<u8>) -> Option<VideoConfig> {

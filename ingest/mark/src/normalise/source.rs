@@ -35,9 +35,9 @@ pub struct Source {
 pub(super) enum By {
     /// openh264, which is given what the plan has.
     OpenH264(Box<Plan>),
-    /// libavcodec, which gives pictures of this size.
+    /// libavcodec, which is told the coding and gives pictures of this size.
     #[cfg(feature = "libav")]
-    Libav { width: usize, height: usize },
+    Libav { coding: codec::Foreign, width: usize, height: usize },
 }
 
 impl Source {
