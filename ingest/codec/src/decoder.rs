@@ -1,4 +1,4 @@
-//! Decoders: of one lone IDR picture, and of a stream from an IDR picture on.
+//! openh264's decoders: of one lone IDR picture, and of a stream from an IDR picture on.
 //!
 //! In: Annex B bytes of SPS, PPS and slices, whatever they are. Out: coded pictures, or an error. One `Decoder` decodes one
 //! picture, so nothing of a broken picture can reach the next; a `StreamDecoder` ends with its first error.

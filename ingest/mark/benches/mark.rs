@@ -74,6 +74,17 @@ fn decode(bencher: Bencher<'_, '_>, size: &str) {
     bencher.bench(|| picture(&plan, &job));
 }
 
+/// The same by openh264, in a build with libavcodec.
+#[cfg(feature = "libav")]
+#[divan::bench(args = SHAPES)]
+fn decode_by_openh264(bencher: Bencher<'_, '_>, size: &str) {
+    let (plan, job) = plan_and_job(size);
+    let config = plan.intra();
+    let annexb = Host::read(&plan, &job.access_unit).expect("an IDR").annexb(&plan);
+    let decode = || codec::OpenH264Decoder::new()?.decode(&annexb, config.width, config.height);
+    bencher.bench(decode);
+}
+
 #[divan::bench(args = SHAPES)]
 fn embed_both(bencher: Bencher<'_, '_>, size: &str) {
     let (plan, job) = plan_and_job(size);
