@@ -82,7 +82,7 @@ impl Node {
             Some(false) => Answer::not_now(RETRY_S).into(),
             None => {
                 let (stream, seen) = (stream.clone(), stream.version());
-                Found::Change(Park { stream, seen, at_most: self.limits.ahead_hold })
+                Found::Change(Park::of(stream, seen, self.limits.ahead_hold))
             }
         })
     }
@@ -133,7 +133,7 @@ impl Node {
         let view = stream.view();
         let (known, seen) = (view.find(&wanted), stream.version());
         drop(view);
-        let park = Park { stream, seen, at_most: self.limits.ahead_hold };
+        let park = Park::of(stream, seen, self.limits.ahead_hold);
         self.object_found(request, known, park, Whose::Cdn(named.variant, name, seal))
     }
 

@@ -52,7 +52,7 @@ impl Node {
             _ => {
                 let known = view.find(&wanted);
                 drop(view);
-                let park = Park { stream, seen, at_most: self.limits.ahead_hold };
+                let park = Park::of(stream, seen, self.limits.ahead_hold);
                 return self.object_found(request, known, park, Whose::Edge(of, number));
             }
         };
@@ -61,7 +61,7 @@ impl Node {
             return Found::Reply(of_playlist(playlist, request));
         }
         drop(view);
-        Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold })
+        Found::Change(Park::of(stream, seen, self.limits.playlist_hold))
     }
 }
 

@@ -53,17 +53,28 @@ pub enum Step {
 
 /// What a parked request waits for.
 pub struct Park {
-    pub(super) stream: Arc<Stream>,
+    stream: Arc<Stream>,
     /// The stream's version when the request was looked at.
-    pub(super) seen: u64,
+    seen: u64,
+    /// What of the stream it waits for; otherwise any change may be it.
+    awaits: Option<Reload>,
     /// How long it is held, from its arrival.
     pub at_most: Duration,
 }
 
 impl Park {
-    /// Whether the stream has changed since.
+    pub(super) fn of(stream: Arc<Stream>, seen: u64, at_most: Duration) -> Park {
+        Park { stream, seen, awaits: None, at_most }
+    }
+
+    /// Whether the stream has changed since, so far that it may be answered.
     pub fn has_moved(&self) -> bool {
-        self.stream.version() != self.seen
+        self.stream.version() != self.seen && self.awaits.is_none_or(|reload| self.has_come_to(&reload))
+    }
+
+    fn has_come_to(&self, reload: &Reload) -> bool {
+        let view = self.stream.view();
+        view.shown().is_none_or(|shown| !matches!(due(&shown.snapshot, reload), Due::Within(_)))
     }
 }
 
@@ -311,7 +322,10 @@ impl Node {
                         let seen = stream.version();
                         drop(view);
                         let at_most = at_most.min(self.limits.playlist_hold);
-                        return Found::Change(Park { stream, seen, at_most });
+                        return Found::Change(Park {
+                            awaits: Some(reload),
+                            ..Park::of(stream, seen, at_most)
+                        });
                     }
                 },
             },
@@ -322,7 +336,7 @@ impl Node {
                 // A viewer may have the playlist from another relay, and this one nothing yet.
                 return match shown {
                     Some(shown) => self.steering(&session, &shown, reload.here).into(),
-                    None => Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }),
+                    None => Found::Change(Park::of(stream, seen, self.limits.playlist_hold)),
                 };
             }
             Wanted::Events => return Answer::bare(404).into(), // above
@@ -334,7 +348,7 @@ impl Node {
                 drop(view);
                 return match shown.and_then(|shown| self.own_playlist(&shown, &session, &wanted)) {
                     Some(text) => written(&text, carrier).into(),
-                    None => Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold }),
+                    None => Found::Change(Park::of(stream, seen, self.limits.playlist_hold)),
                 };
             }
             Wanted::Key(kid) | Wanted::Licence(kid) => {
@@ -350,7 +364,7 @@ impl Node {
             Wanted::Segment(..) | Wanted::TsSegment(_) | Wanted::Part(..) | Wanted::Init(..) => {
                 let (known, seen) = (view.find(&wanted), stream.version());
                 drop(view);
-                let park = Park { stream, seen, at_most: self.limits.ahead_hold };
+                let park = Park::of(stream, seen, self.limits.ahead_hold);
                 return self.object_found(request, known, park, Whose::Viewer(session));
             }
         };
@@ -359,7 +373,7 @@ impl Node {
         }
         let seen = stream.version();
         drop(view);
-        Found::Change(Park { stream, seen, at_most: self.limits.playlist_hold })
+        Found::Change(Park::of(stream, seen, self.limits.playlist_hold))
     }
 
     /// A key for whoever may watch what it encrypts; 404 where no such segment is known. Nobody keeps it: whoever has lost

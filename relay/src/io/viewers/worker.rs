@@ -17,6 +17,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -29,8 +30,11 @@ use tokio::task::AbortHandle;
 const EVENTS_MAX: usize = 512;
 /// Accepted at once, before those who are in have their turn.
 const ACCEPTS_MAX: usize = 64;
-/// Parked requests looked at at once, before others have their turn.
-const RELEASES_MAX: usize = 256;
+/// Parked requests looked at at once, before others have their turn: some ten milliseconds.
+const RELEASES_MAX: usize = 1024;
+/// Events taken at once beside them. Whoever has their answer asks for the next one, which is not there yet: to park them again
+/// while others still wait for this one would double the time of the last.
+const EVENTS_BESIDE_MAX: usize = 64;
 /// How often deadlines are looked at: none of them is shorter than a second.
 const TICK: Duration = Duration::from_millis(250);
 /// Most connections of a worker that are being told that there are too many; further ones are told in passing.
@@ -142,7 +146,7 @@ impl Worker {
         // What the node starts from here runs on the runtime.
         let runtime = self.hall.runtime.clone();
         let _inside = runtime.enter();
-        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let mut room = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
         let (mut letters, mut again) = (Vec::new(), Vec::new());
         let mut turns = Turns::new(self.hall.pool.now);
         loop {
@@ -155,10 +159,10 @@ impl Worker {
             } else {
                 Duration::ZERO
             };
-            events.clear();
+            let most = if self.released.is_empty() { EVENTS_MAX } else { EVENTS_BESIDE_MAX };
             // A signal may interrupt it: then there are no events. It cannot fail otherwise.
-            let _ =
-                epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timespec(pause)));
+            let events = epoll::wait(&self.epoll, &mut room[..most], Some(&timespec(pause)))
+                .map_or(&mut [][..], |(events, _)| events);
             let (now, unix_s) = now();
             self.hall.pool.turn(now, unix_s);
             turns.begin(now, events.len(), self.places.len() - self.free.len());
