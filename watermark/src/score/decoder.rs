@@ -69,6 +69,12 @@ pub const DECODERS: [Decoder; 12] = [
     Decoder { colluders: 4, strategy: Strategy::Minority },
 ];
 
+/// log10 of what a decoder costs, by its index in `DECODERS`, where one viewer alone is looked for: its share of the budget, turned
+/// over. Most leaks are one viewer's. What is for one has half, the others divide the other half.
+pub(super) fn price(decoder: usize) -> f64 {
+    if decoder == 0 { 2f64.log10() } else { (2.0 * (DECODERS.len() - 1) as f64).log10() }
+}
+
 /// Weights are whole numbers of this part of a nat, so that sums are exact and the tail can be counted out.
 pub const UNITS_A_NAT: f64 = 64.0;
 

@@ -1,6 +1,6 @@
 //! How much more of a copy would probably be enough.
 //!
-//! In: a `Scorer`, its `Ranking`, the length of the copy and the price in nats. Out: seconds, or nothing when more of the
+//! In: a `Scorer`, its `Ranking`, the length of the copy and each decoder's price in nats. Out: seconds, or nothing when more of the
 //! same would not help. Pure. An estimate for people; no accusation leans on it.
 //!
 //! Under a decoder's own model a colluder gains Σ p·e^w(A)·w(A) + (1−p)·e^w(B)·w(B) nats over the copy, with a variance to
@@ -24,7 +24,7 @@ pub(super) fn more_seconds(
     scorer: &Scorer<'_>,
     ranking: &Ranking,
     seconds: f64,
-    price_nats: f64,
+    price_nats: impl Fn(usize) -> f64,
 ) -> Option<f64> {
     if seconds <= 0.0 {
         return None;
@@ -38,7 +38,7 @@ pub(super) fn more_seconds(
         let (rate, spread) = (mean / seconds, (variance / seconds).sqrt());
         // An exact tail is better than e^−score by about the height of a normal density at its end.
         let bonus = (0.5 * (std::f64::consts::TAU * variance).ln()).max(0.0);
-        let price = (price_nats - bonus).max(0.0);
+        let price = (price_nats(lane) - bonus).max(0.0);
         // rate·T − LIKELY·spread·√T = price, solved for √T.
         let root = (LIKELY * spread + (LIKELY * LIKELY * spread * spread + 4.0 * rate * price).sqrt())
             / (2.0 * rate);

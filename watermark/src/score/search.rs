@@ -7,7 +7,7 @@
 //! The cost is the codebook's MACs, one for four slices, which a `Roll` makes once however often a growing copy is judged.
 //! Those four symbols are one of 16 cases, and what each case adds under twelve decoders is worked out beforehand.
 
-use super::decoder::{Channel, DECODERS, Reading, UNITS_A_NAT};
+use super::decoder::{self, Channel, DECODERS, Reading, UNITS_A_NAT};
 use super::evidence::Evidence;
 use super::roll::{Block, Part, Roll};
 use super::tail::{Step, Tail};
@@ -22,7 +22,7 @@ pub const TOP: usize = 64;
 /// How many decoders there are.
 const LANES: usize = DECODERS.len();
 
-/// An id and its best tail probability: material for a verdict, not to be shown as one.
+/// An id and its best tail probability, the price of the decoder considered: material for a verdict, not to be shown as one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Who.
@@ -31,6 +31,13 @@ pub struct Candidate {
     pub decoder: usize,
     /// log10 of the probability that one innocent viewer scores this much under that decoder. Nothing is paid for yet.
     pub log10_p: f64,
+}
+
+impl Candidate {
+    /// log10 of the probability that an innocent viewer scores this much under any decoder.
+    pub fn log10_of_all(&self) -> f64 {
+        self.log10_p + decoder::price(self.decoder)
+    }
 }
 
 /// The outcome of a search.
@@ -196,11 +203,11 @@ impl<'a> Scorer<'a> {
         }
         for (&id, scores) in part.ids.iter().zip(&all) {
             let mut least = Candidate { id, decoder: 0, log10_p: f64::INFINITY };
-            for (lane, &score) in scores.iter().enumerate() {
-                top.best[lane] = top.best[lane].max(score);
-                let log10_p = self.tails[lane].log10(score);
-                if log10_p < least.log10_p {
-                    least = Candidate { id, decoder: lane, log10_p };
+            for (decoder, &score) in scores.iter().enumerate() {
+                top.best[decoder] = top.best[decoder].max(score);
+                let here = Candidate { id, decoder, log10_p: self.tails[decoder].log10(score) };
+                if here.log10_of_all() < least.log10_of_all() {
+                    least = here;
                 }
             }
             top.offer(least);
@@ -260,7 +267,9 @@ impl Default for Top {
 
 impl Top {
     fn offer(&mut self, candidate: Candidate) {
-        let order = |x: &Candidate, y: &Candidate| x.log10_p.total_cmp(&y.log10_p).then(x.id.cmp(&y.id));
+        let order = |x: &Candidate, y: &Candidate| {
+            x.log10_of_all().total_cmp(&y.log10_of_all()).then(x.id.cmp(&y.id))
+        };
         let full = self.kept.len() == TOP;
         if full && self.kept.last().is_some_and(|last| order(last, &candidate) != Ordering::Greater) {
             return;
@@ -328,7 +337,7 @@ mod tests {
         let one = rank(&book, &ids, &evidence, 1);
         assert_eq!(one.top[0].id, WatermarkId(7));
         assert_eq!((one.top.len(), one.scored), (TOP, 1_000));
-        assert!(one.top.is_sorted_by(|x, y| x.log10_p <= y.log10_p));
+        assert!(one.top.is_sorted_by(|x, y| x.log10_of_all() <= y.log10_of_all()));
         assert_eq!(one, rank(&book, &ids, &evidence, 3));
         assert_eq!(one, rank(&book, &ids, &evidence, 0));
         let backwards: Vec<_> = ids.iter().rev().copied().collect();

@@ -8,15 +8,18 @@
 //! ```text
 //! log10_fp = log10 P(an innocent scores this) + log10(hypotheses) + log10(alignments) + log10(π²k²/6) + share
 //!
-//! alone        hypotheses = viewers × decoders                      share = log10 2     half of the budget
+//! alone        hypotheses = viewers × 2 or 22 (decoder::price)      share = log10 2     half of the budget
 //! beside       viewers × decoders with room × r(r+1), round r       share = log10 4     a quarter
 //! pair         viewers·(viewers−1)/2 × decoders with room           share = log10 4     a quarter
 //! ```
 //!
+//! Of what is for viewers alone the decoder for one has half and the eleven for more the other half: shares may be any that add
+//! up to one, as long as they are settled before the copy is seen.
+//!
 //! Look k of a copy that is judged again as it grows may spend 6/(π²k²) of each part; those sum to 1 however many looks
 //! follow. When looks are taken may depend on the copy, never on scores (`looks` gives a fair plan).
 
-use super::decoder::{COLLUDERS_MAX, DECODERS, Decoder};
+use super::decoder::{self, COLLUDERS_MAX, DECODERS, Decoder};
 use super::evidence::Evidence;
 use super::joint;
 use super::need;
@@ -103,8 +106,6 @@ pub struct Report {
     pub seconds: f64,
     /// Ids that were scored.
     pub scored: u64,
-    /// log10 of everything that was tried for the search of single viewers.
-    pub log10_tried: f64,
 }
 
 /// Scores the register and gives the verdict. `threads` share the scoring; the outcome does not depend on them.
@@ -131,10 +132,8 @@ pub fn judge_roll(roll: &mut Roll, evidence: &Evidence, tried: Tried, threads: u
     } else if presence.is_absent() {
         Verdict::NotOurs
     } else {
-        let price_nats = (price.alone() - LOG10_FP_MAX) * std::f64::consts::LN_10;
-        Verdict::Insufficient {
-            needed_s: need::more_seconds(&scorer, &ranking, evidence.seconds(), price_nats),
-        }
+        let nats = |decoder| (price.alone(decoder) - LOG10_FP_MAX) * std::f64::consts::LN_10;
+        Verdict::Insufficient { needed_s: need::more_seconds(&scorer, &ranking, evidence.seconds(), nats) }
     };
     Report {
         verdict,
@@ -142,7 +141,6 @@ pub fn judge_roll(roll: &mut Roll, evidence: &Evidence, tried: Tried, threads: u
         positions: evidence.observations().len(),
         seconds: evidence.seconds(),
         scored: ranking.scored,
-        log10_tried: price.alone(),
     }
 }
 
@@ -152,7 +150,7 @@ pub fn judge_roll(roll: &mut Roll, evidence: &Evidence, tried: Tried, threads: u
 pub fn looks(starts_s: impl IntoIterator<Item = f64>, seconds: f64, viewers: u64) -> Vec<(u32, f64)> {
     let mut starts: Vec<f64> = starts_s.into_iter().collect();
     starts.sort_by(f64::total_cmp);
-    let price = Price::of(Tried { viewers, alignments: 1, look: 1 }).alone() - LOG10_FP_MAX;
+    let price = Price::of(Tried { viewers, alignments: 1, look: 1 }).alone(0) - LOG10_FP_MAX;
     let mut due = (SYMBOLS_A_BIT * price / 2f64.log10()).ceil() as usize;
     let (mut plan, mut count) = (Vec::new(), 0);
     for gop in starts.chunk_by(|one, next| one == next) {
@@ -190,8 +188,8 @@ impl Price {
         }
     }
 
-    fn alone(&self) -> f64 {
-        self.viewers + (DECODERS.len() as f64).log10() + self.common + 2f64.log10()
+    fn alone(&self, decoder: usize) -> f64 {
+        self.viewers + decoder::price(decoder) + self.common + 2f64.log10()
     }
 
     fn beside(&self, known: usize, round: u32) -> f64 {
@@ -219,8 +217,9 @@ fn alone(scorer: &Scorer<'_>, top: &[Candidate], price: &Price) -> Vec<Accused> 
         let score = scorer.score(candidate.id)[candidate.decoder];
         Candidate { log10_p: scorer.tail(candidate.decoder).log10_sharp(score), ..*candidate }
     });
-    let mut named: Vec<Accused> =
-        sharpened.filter_map(|candidate| accused(candidate, price.alone(), Basis::Alone)).collect();
+    let mut named: Vec<Accused> = sharpened
+        .filter_map(|candidate| accused(candidate, price.alone(candidate.decoder), Basis::Alone))
+        .collect();
     named.sort_by(|x, y| x.log10_fp.total_cmp(&y.log10_fp).then(x.id.cmp(&y.id)));
     named
 }
@@ -264,22 +263,26 @@ mod tests {
     fn everything_tried_is_paid_for() {
         let one = Tried { viewers: 1_000_000, alignments: 1, look: 1 };
         let price = Price::of(one);
-        // 1e6 viewers × 12 decoders × π²/6 for the first of all looks × 2 for half the budget.
-        assert!((price.alone() - (6.0 + 12f64.log10() + 1.644_934f64.log10() + 2f64.log10())).abs() < 1e-6);
+        // 1e6 viewers × 2 or 22 of decoders × π²/6 for the first of all looks × 2 for half the budget.
+        for (decoder, of) in [(0, 2f64), (1, 22f64), (11, 22f64)] {
+            let paid = 6.0 + of.log10() + 1.644_934f64.log10() + 2f64.log10();
+            assert!((price.alone(decoder) - paid).abs() < 1e-6);
+        }
         assert!((price.pair() - (499_999_500_000f64 * 11.0 * 1.644_934 * 4.0).log10()).abs() < 1e-6);
         let later = Price::of(Tried { look: 10, alignments: 7, ..one });
-        assert!((later.alone() - price.alone() - 700f64.log10()).abs() < 1e-9);
+        assert!((later.alone(3) - price.alone(3) - 700f64.log10()).abs() < 1e-9);
         let none = Price::of(Tried { viewers: 0, alignments: 0, look: 0 });
-        assert!(none.alone() > 0.0 && none.pair().is_finite());
+        assert!(none.alone(0) > 0.0 && none.pair().is_finite());
     }
 
-    /// The shares of all looks together, and of all rounds, are no more than the whole.
+    /// The shares of all looks and decoders together, and of all rounds, are no more than the whole.
     #[test]
     fn shares_sum_to_no_more_than_one() {
         let share = |log10: f64| 10f64.powf(-log10);
         let of_look = |look| Price::of(Tried { viewers: 1, alignments: 1, look });
-        let twelve = DECODERS.len() as f64;
-        let looks: f64 = (1..10_000).map(|look| share(of_look(look).alone()) * twelve).sum();
+        let of_all =
+            |price: Price| (0..DECODERS.len()).map(|decoder| share(price.alone(decoder))).sum::<f64>();
+        let looks: f64 = (1..10_000).map(|look| of_all(of_look(look))).sum();
         assert!(looks <= 0.5 && looks > 0.499, "{looks}");
         let price = of_look(1);
         let lanes = joint::lanes_beyond(1).count() as f64;
