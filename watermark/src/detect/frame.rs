@@ -60,6 +60,9 @@ impl Gop {
     }
 }
 
+/// Classes of slices that are told apart by decoding them apart, each with every fourth slice.
+pub const CLASSES: usize = 4;
+
 /// Which variant each slice of the archive's pictures has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {
@@ -67,8 +70,9 @@ pub enum Choice {
     A,
     /// B everywhere.
     B,
-    /// A in the slices with even numbers, B in the others: it tells where motion carried a slice's mark to.
-    Alternate,
+    /// A in the slices of one class, which are those with this number modulo `CLASSES`; B in the others. It tells where motion
+    /// carried their marks to.
+    Class(u8),
 }
 
 impl Choice {
@@ -77,8 +81,8 @@ impl Choice {
         match self {
             Choice::A => Symbol::A,
             Choice::B => Symbol::B,
-            Choice::Alternate if slice.is_multiple_of(2) => Symbol::A,
-            Choice::Alternate => Symbol::B,
+            Choice::Class(class) if usize::from(slice) % CLASSES == usize::from(class) => Symbol::A,
+            Choice::Class(_) => Symbol::B,
         }
     }
 }

@@ -91,6 +91,10 @@ impl Light {
         for (corner, lower) in self.corners().zip(&self.blocks) {
             let right = (corner.0 + BLOCK_WIDTH).min(rest.width);
             let rows = corner.1..(corner.1 + BLOCK_HEIGHT).min(rest.height);
+            // Of a slice's mark most blocks are empty.
+            if rows.clone().all(|y| rest.row(y)[corner.0..right].iter().all(|&sample| sample == 0.0)) {
+                continue;
+            }
             let Some(lower) = lower else {
                 rows.for_each(|y| rest.row_mut(y)[corner.0..right].fill(0.0));
                 continue;

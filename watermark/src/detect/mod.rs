@@ -26,7 +26,7 @@ mod register;
 mod symbols;
 mod time;
 
-pub use frame::{Choice, Clip, EARLY_S, Frame, Gop, PictureError, Pictures, References};
+pub use frame::{CLASSES, Choice, Clip, EARLY_S, Frame, Gop, PictureError, Pictures, References};
 pub use homography::Homography;
 pub use kept::Kept;
 pub use time::Span;

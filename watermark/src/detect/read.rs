@@ -1,9 +1,9 @@
 //! Reads the copy once through, GOP by GOP of the archive, and gives an observation for each slice.
 //!
-//! In: placed spans, the copy, the archive decoded as A, as B and as both in turn. Out: observations, as they come, each with
+//! In: placed spans, the copy, the archive decoded as A, as B and with A in one class of slices after the other. Out: observations, as they come, each with
 //! the number of its span. Pure. Holds one GOP's pictures of each at the grid's size.
 
-use super::frame::{Choice, Clip, Frame, Gop, PictureError, Pictures, References};
+use super::frame::{CLASSES, Choice, Clip, Frame, Gop, PictureError, Pictures, References};
 use super::homography::Homography;
 use super::light::Light;
 use super::plane::{Plane, Point, dot};
@@ -38,9 +38,8 @@ struct Original {
     time_s: f64,
     /// Mean of A and B.
     mean: Plane,
-    /// A − B in the even slices, and in the odd ones.
-    even: Plane,
-    odd: Plane,
+    /// A − B in each class of slices.
+    marks: [Plane; CLASSES],
     /// At the working size, for the geometry; kept for a few pictures.
     whole: Plane,
 }
@@ -75,7 +74,10 @@ fn read_span(
     }
     let variant =
         |choice| Ok::<_, PictureError>(archive.pictures(begin..end, choice, WIDTH, HEIGHT)?.peekable());
-    let mut variants = [variant(Choice::A)?, variant(Choice::B)?, variant(Choice::Alternate)?];
+    // The last class is what A has beside the others.
+    let classes = (0..CLASSES as u8 - 1).map(Choice::Class);
+    let mut variants: Vec<_> =
+        [Choice::A, Choice::B].into_iter().chain(classes).map(variant).collect::<Result<_, _>>()?;
     skip(copy, span.from_s)?;
     let mut before: Option<Original> = None;
     for gop in &gops[begin..end] {
@@ -131,8 +133,8 @@ fn skip(pictures: &mut Peekable<Pictures>, time_s: f64) -> Result<(), PictureErr
     Ok(())
 }
 
-/// The GOP's pictures out of the three films, which go in step.
-fn originals(variants: &mut [Peekable<Pictures>; 3], gop: &Gop) -> Result<Vec<Original>, PictureError> {
+/// The GOP's pictures out of the films, which go in step: A, B, and one for each class but the last.
+fn originals(variants: &mut [Peekable<Pictures>], gop: &Gop) -> Result<Vec<Original>, PictureError> {
     // Half a millisecond: times come rounded.
     const ROUNDED_S: f64 = 0.0005;
     let mut pictures = Vec::new();
@@ -144,22 +146,29 @@ fn originals(variants: &mut [Peekable<Pictures>; 3], gop: &Gop) -> Result<Vec<Or
             .is_some_and(|frame| frame.as_ref().map_or(true, |frame| frame.time_s < gop.end_s - ROUNDED_S))
     };
     while variants.iter_mut().all(inside) {
-        let [a, b, alternate] = variants.each_mut().map(|film| film.next().transpose());
-        let (Some(a), Some(b), Some(alternate)) = (a?, b?, alternate?) else { break };
-        pictures.push([a, b, alternate]);
+        let taken: Vec<Option<Frame>> =
+            variants.iter_mut().map(|film| film.next().transpose()).collect::<Result<_, _>>()?;
+        let Some(taken) = taken.into_iter().collect::<Option<Vec<Frame>>>() else { break };
+        pictures.push(taken);
     }
-    Ok(threads::each(pictures.into_iter(), threads::all(), |[a, b, alternate]| {
-        let whole = plane(&a);
-        let time_s = a.time_s;
-        let [a, b, alternate] = [whole.halved(), plane(&b).halved(), plane(&alternate).halved()];
-        Original {
-            time_s,
-            mean: a.zip(&b, |a, b| (a + b) / 2.0),
-            even: alternate.zip(&b, |alternate, b| alternate - b),
-            odd: a.zip(&alternate, |a, alternate| a - alternate),
-            whole,
+    Ok(threads::each(pictures.into_iter(), threads::all(), |taken| original(&taken)))
+}
+
+/// Of one moment's pictures, which are at least two.
+fn original(taken: &[Frame]) -> Original {
+    let whole = plane(&taken[0]);
+    let (a, b) = (whole.halved(), plane(&taken[1]).halved());
+    let less = |one: &Plane, other: &Plane| one.zip(other, |one, other| one - other);
+    let mut last = less(&a, &b);
+    let marks = std::array::from_fn(|class| match taken.get(2 + class) {
+        Some(frame) => {
+            let mark = less(&plane(frame).halved(), &b);
+            last = less(&last, &mark);
+            mark
         }
-    }))
+        None => last.clone(),
+    });
+    Original { time_s: taken[0].time_s, mean: a.zip(&b, |a, b| (a + b) / 2.0), marks, whole }
 }
 
 /// The original expected at a time of the copy.
@@ -201,7 +210,7 @@ fn shown(span: &mut Span, originals: &[Original], left: Option<&Original>, seen:
         let before = &originals[index.saturating_sub(1)].mean;
         let after = &originals[(index + 1).min(originals.len() - 1)].mean;
         let light = Light::new(&here.mean, before, after, left.map(|left| &left.mean), &view.seen);
-        let marks = |of: &Original| [&of.even, &of.odd].map(|mark| light.residual(mark));
+        let marks = |of: &Original| of.marks.each_ref().map(|mark| light.residual(mark));
         let marks = [Some(here), left].into_iter().flatten().map(marks).collect();
         (drift, Shown { residual: light.residual(&picture), marks })
     };

@@ -3,8 +3,8 @@
 //! In: residual pictures of the copy, and the difference of the variants at the same times, both through the same sieve
 //! (`light`). Out: a soft value and a variance for each slice. Pure.
 //!
-//! Motion carries a slice's mark into its neighbours' rows. The archive is decoded with A in the even slices only, too: so
-//! the difference falls into an even and an odd part, and within a part a slice's mark may stray by half a slice before it
+//! Motion carries a slice's mark into its neighbours' rows. The archive is decoded with A in every fourth slice only, too: so
+//! the difference falls into four parts, and within a part a slice's mark may stray by one and a half slices before it
 //! could be taken for another's. Where parts overlap, the fit sorts them.
 //!
 //! A coder short of bits leaves a still scene as it is: the copy then goes on showing the mark of the GOP before. That
@@ -14,6 +14,7 @@
 //! sideways, where it cannot match, and the variance is raised to what those fits scatter by. A wrong registration makes
 //! the true fit such a shifted one: it then says nothing with much variance.
 
+use super::frame::CLASSES;
 use super::plane::{Plane, cholesky, dot, substitute};
 use crate::threads;
 
@@ -32,8 +33,8 @@ const PRIOR: f64 = 12.0;
 pub(crate) struct Shown {
     /// What the original does not explain.
     pub(crate) residual: Plane,
-    /// A − B in the even slices, and in the odd ones: of this GOP, and, where there is one, as the GOP before left it.
-    pub(crate) marks: Vec<[Plane; 2]>,
+    /// A − B in each class of slices: of this GOP, and, where there is one, as the GOP before left it.
+    pub(crate) marks: Vec<[Plane; CLASSES]>,
 }
 
 /// What was read of a slice.
@@ -70,44 +71,43 @@ pub(crate) fn solve(shown: &[Shown], edges: &[f64]) -> Vec<Soft> {
     (0..slices).map(soft).collect()
 }
 
-/// Which even and which odd slice a row's marks belong to.
+/// Which slice of each class a row's marks belong to.
 struct Owners {
     slices: usize,
-    even: Vec<Option<usize>>,
-    odd: Vec<Option<usize>>,
+    of: [Vec<Option<usize>>; CLASSES],
 }
 
 impl Owners {
     fn new(edges: &[f64], height: usize) -> Owners {
         let slices = edges.len() - 1;
-        // Within a parity the border lies in the middle of the slice between.
-        let of = |parity: usize| {
+        // Within a class the border lies in the middle of the slices between.
+        let of = |class: usize| {
             let row = |y: usize| {
                 let at = (y as f64 + 0.5) / height as f64;
                 let reach = |slice: usize| {
-                    if slice + 2 < slices {
-                        (edges[slice + 1] + edges[slice + 2]) / 2.0
+                    if slice + CLASSES < slices {
+                        (edges[slice + 1] + edges[slice + CLASSES]) / 2.0
                     } else {
                         f64::INFINITY
                     }
                 };
-                (parity..slices).step_by(2).find(|&slice| at < reach(slice))
+                (class..slices).step_by(CLASSES).find(|&slice| at < reach(slice))
             };
             (0..height).map(row).collect()
         };
-        Owners { slices, even: of(0), odd: of(1) }
+        Owners { slices, of: std::array::from_fn(of) }
     }
 
-    /// A row of each mark of a picture, with the number of its unknown: this GOP's slices, then those of the one before.
+    /// A row of each mark of a picture that is seen there, with the number of its unknown: this GOP's slices, then those of the
+    /// one before.
     fn rows<'a>(&self, picture: &'a Shown, y: usize) -> Vec<(usize, &'a [f32])> {
-        let parities = [self.even[y], self.odd[y]];
-        let of = |(gop, marks): (usize, &'a [Plane; 2])| {
-            let unknown = move |owner: Option<usize>| owner.map(|slice| gop * self.slices + slice);
-            let rows = parities
-                .into_iter()
-                .zip(marks)
-                .map(move |(owner, mark)| Some((unknown(owner)?, mark.row(y))));
-            rows.flatten()
+        let of = |(gop, marks): (usize, &'a [Plane; CLASSES])| {
+            let row = move |(owner, mark): (&Vec<Option<usize>>, &'a Plane)| {
+                let row = mark.row(y);
+                let slice = owner[y].filter(|_| row.iter().any(|&sample| sample != 0.0))?;
+                Some((gop * self.slices + slice, row))
+            };
+            self.of.iter().zip(marks).filter_map(row).collect::<Vec<_>>()
         };
         picture.marks.iter().enumerate().flat_map(of).collect()
     }
@@ -259,35 +259,36 @@ mod tests {
         (z >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     }
 
-    /// Cells of 8×8 that reach `over` rows beyond their slices' edges, so that marks overlap.
-    fn marks(seed: u64, over: usize) -> [Plane; 2] {
-        [0, 1].map(|parity| {
-            let sample = |i: usize| {
-                let (x, y) = (i % 320, i / 320);
-                let inside = (0..4)
-                    .filter(|slice| slice % 2 == parity)
-                    .any(|slice| y + over >= slice * 20 && y < (slice + 1) * 20 + over);
-                if inside { 4.0 * drawn(seed + parity as u64, y / 8 * 40 + x / 8) } else { 0.0 }
-            };
-            Plane { width: 320, height: 80, data: (0..320 * 80).map(sample).collect() }
-        })
+    const SLICES: usize = 8;
+    /// Of a slice.
+    const ROWS: usize = 10;
+    const EDGES: [f64; SLICES + 1] = [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0];
+
+    /// The slice whose mark a row shows, of those of a class: motion has carried them down by `by` rows, and each reaches four
+    /// more into the next one's.
+    fn shown_at(y: usize, class: usize, by: usize) -> Option<usize> {
+        (class..SLICES)
+            .step_by(CLASSES)
+            .find(|slice| (slice * ROWS + by..(slice + 1) * ROWS + by + 4).contains(&y))
     }
 
-    const EDGES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
-
-    fn shown(amounts: [f32; 4], noise: f32) -> Vec<Shown> {
+    /// Pictures that show so much of each slice's mark, in cells of 8 × 8.
+    fn shown(amounts: [f32; SLICES], by: usize, noise: f32) -> Vec<Shown> {
+        let mark = |class: usize| {
+            let sample = |i: usize| {
+                let (x, y) = (i % 320, i / 320);
+                shown_at(y, class, by).map_or(0.0, |_| 4.0 * drawn(9 + class as u64, y / 8 * 40 + x / 8))
+            };
+            Plane { width: 320, height: 80, data: (0..320 * 80).map(sample).collect() }
+        };
         let picture = |number: u64| {
-            let marks = marks(9, 4);
+            let marks: [Plane; CLASSES] = std::array::from_fn(mark);
             let mut residual = Plane::new(320, 80);
             for (i, sample) in residual.data.iter_mut().enumerate() {
-                let y = i / 320;
                 *sample = noise * drawn(100 + number, i);
-                for (parity, mark) in marks.iter().enumerate() {
-                    // The nearest slice of that parity: marks reach 4 rows over.
-                    let slice = (0..4).filter(|slice| slice % 2 == parity);
-                    let slice =
-                        slice.min_by_key(|slice| (2 * y as isize + 1 - 20 - 40 * *slice as isize).abs());
-                    *sample += amounts[slice.unwrap()] * mark.data[i];
+                for (class, mark) in marks.iter().enumerate() {
+                    *sample +=
+                        shown_at(i / 320, class, by).map_or(0.0, |slice| amounts[slice] * mark.data[i]);
                 }
             }
             Shown { residual, marks: vec![marks] }
@@ -296,24 +297,33 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_slices_are_told_apart() {
-        let amounts = [0.5, -0.5, 0.25, 0.0];
-        for (soft, amount) in solve(&shown(amounts, 4.0), &EDGES).iter().zip(amounts) {
-            assert!((soft.value - f64::from(amount)).abs() < 0.03, "{soft:?} for {amount}");
-            assert!(soft.variance < 0.02 && soft.variance > 1e-6, "{soft:?}");
+    fn overlapping_slices_are_told_apart_though_they_strayed_by_more_than_one() {
+        let amounts = [0.5, -0.5, 0.25, 0.0, -0.5, 0.5, 0.5, -0.25];
+        for by in [0, 5, 11] {
+            for (soft, amount) in solve(&shown(amounts, by, 4.0), &EDGES).iter().zip(amounts) {
+                // The last slices' rows have gone over the edge.
+                let seen = soft.variance < 0.05;
+                assert!(
+                    !seen || (soft.value - f64::from(amount)).abs() < 0.06,
+                    "{soft:?} for {amount}, by {by} rows"
+                );
+                assert!(soft.variance > 1e-6, "{soft:?}");
+            }
+            let softs = solve(&shown(amounts, by, 4.0), &EDGES);
+            assert!(softs[..6].iter().all(|soft| soft.variance < 0.02), "by {by} rows: {softs:?}");
         }
     }
 
     #[test]
     fn noise_alone_stays_within_its_variance() {
-        let softs = solve(&shown([0.0; 4], 8.0), &EDGES);
+        let softs = solve(&shown([0.0; SLICES], 0, 8.0), &EDGES);
         assert!(softs.iter().all(|soft| soft.value.powi(2) < 16.0 * soft.variance), "{softs:?}");
     }
 
     #[test]
     fn nothing_seen_is_an_erasure() {
         let blank = || Plane::new(320, 80);
-        let shown = [Shown { residual: blank(), marks: vec![[blank(), blank()]] }];
+        let shown = [Shown { residual: blank(), marks: vec![std::array::from_fn(|_| blank())] }];
         assert!(solve(&shown, &EDGES).iter().all(|soft| soft.variance == f64::INFINITY));
         assert!(solve(&[], &EDGES).iter().all(|soft| soft.variance == f64::INFINITY));
         assert!(solve(&shown, &[]).is_empty());
