@@ -1,4 +1,4 @@
-//! Real players on a live stream: hls.js in Chromium, ffmpeg, VLC, GStreamer. Twenty seconds each, without a word of
+//! Real players on a live stream: hls.js in Chromium, ffmpeg, VLC, GStreamer. Twelve seconds each, without a word of
 //! complaint. And the other real broadcaster, OBS: ffmpeg is everywhere else.
 //!
 //! ffmpeg and VLC complain of any live fragmented MP4: ffmpeg of init sections that it reads again itself, VLC of sample
@@ -27,8 +27,8 @@ use tests::lab::players::{GST_CATEGORIES, VLC_LATE, VLC_SURROUNDINGS};
 use tests::obs::Obs;
 use tests::{Child, Cluster, Mark, Publisher, Viewer, certificate, clock, feed, http, tool, wait_for};
 
-/// How long each of them plays.
-const SECONDS: u32 = 20;
+/// How long each of them plays: six segments beyond those it began with.
+const SECONDS: u32 = 12;
 
 /// ffmpeg's start to the first playlist: one segment and half a second.
 const FIRST_PLAYLIST: Duration = Duration::from_millis(2_500);

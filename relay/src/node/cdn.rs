@@ -5,7 +5,8 @@
 
 use super::Node;
 use super::answer::{Answer, CdnCopy, Reply};
-use super::respond::{Found, Park, RETRY_S, Whose, with_method};
+use super::park::Park;
+use super::respond::{Found, RETRY_S, Whose, with_method};
 use super::stream::Stream;
 use crate::cache::Look;
 use crate::cdn::lock::{LockId, Seal};

@@ -8,7 +8,8 @@
 
 use super::Node;
 use super::answer::{Answer, CdnCopy, Reply};
-use super::respond::{Found, Park, RETRY_S, Whose, of_playlist, with_method};
+use super::park::Park;
+use super::respond::{Found, RETRY_S, Whose, of_playlist, with_method};
 use crate::cdn::pace;
 use crate::http1::condition::outcome;
 use crate::http1::{Method, Request};

@@ -19,6 +19,7 @@ pub mod jwt_keys;
 pub mod keys;
 pub mod limits;
 pub mod page;
+mod park;
 mod reports;
 pub mod respond;
 pub mod stream;
@@ -29,7 +30,8 @@ pub use crate::http1::{Method, Request};
 pub use answer::{Answer, Reply};
 pub use keys::Keys;
 pub use limits::Limits;
-pub use respond::{Park, Step};
+pub use park::Park;
+pub use respond::Step;
 
 use crate::cache::Cache;
 use crate::cdn::names::Name;

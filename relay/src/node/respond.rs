@@ -11,7 +11,7 @@ use super::answer::{Answer, NO_STORE, Reply, ViewersCopy};
 use super::cdn::written;
 use super::edge::edge_copy;
 use super::limits::ms;
-use super::stream::Stream;
+use super::park::Park;
 use super::{Node, now_unix_s, page};
 use crate::cdn::Variant;
 use crate::cdn::lock::Seal;
@@ -33,7 +33,6 @@ use ingest_api::access::Claims;
 use ingest_api::content_key::{ContentKey, OF_KEY_SERVER, SegmentKey};
 use ingest_api::playlist::{CONTENT_TYPE, MPEG_TS};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 use tokio::time::timeout;
 
 /// What `Wanted::CdnMpegTs` is spelled as.
@@ -49,33 +48,6 @@ pub enum Step {
     Park(Park),
     /// It waits for the ledger, the webhook, keys or an origin: `answer` it.
     Ask,
-}
-
-/// What a parked request waits for.
-pub struct Park {
-    stream: Arc<Stream>,
-    /// The stream's version when the request was looked at.
-    seen: u64,
-    /// What of the stream it waits for; otherwise any change may be it.
-    awaits: Option<Reload>,
-    /// How long it is held, from its arrival.
-    pub at_most: Duration,
-}
-
-impl Park {
-    pub(super) fn of(stream: Arc<Stream>, seen: u64, at_most: Duration) -> Park {
-        Park { stream, seen, awaits: None, at_most }
-    }
-
-    /// Whether the stream has changed since, so far that it may be answered.
-    pub fn has_moved(&self) -> bool {
-        self.stream.version() != self.seen && self.awaits.is_none_or(|reload| self.has_come_to(&reload))
-    }
-
-    fn has_come_to(&self, reload: &Reload) -> bool {
-        let view = self.stream.view();
-        view.shown().is_none_or(|shown| !matches!(due(&shown.snapshot, reload), Due::Within(_)))
-    }
 }
 
 /// What a look at a request gives.
@@ -322,10 +294,7 @@ impl Node {
                         let seen = stream.version();
                         drop(view);
                         let at_most = at_most.min(self.limits.playlist_hold);
-                        return Found::Change(Park {
-                            awaits: Some(reload),
-                            ..Park::of(stream, seen, at_most)
-                        });
+                        return Found::Change(Park::of_reload(stream, seen, at_most, reload));
                     }
                 },
             },

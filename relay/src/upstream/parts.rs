@@ -138,4 +138,4 @@ pub fn due(shown: &Snapshot, reload: &Reload) -> Due {
 
 #[cfg(test)]
 #[path = "parts_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -88,7 +88,8 @@ fn shown(view: &View) -> &Snapshot {
     &view.shown().unwrap().snapshot
 }
 
-fn view(next: u64, count: usize) -> View {
+/// That, shown.
+pub(crate) fn view(next: u64, count: usize) -> View {
     let mut view = View::new("demo".parse().unwrap());
     view.offer(snapshot(next, count), 0).unwrap();
     view
