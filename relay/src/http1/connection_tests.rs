@@ -248,6 +248,28 @@ fn the_longest_head_and_the_longest_body_have_room_and_no_more() {
     assert_eq!(pool.spare(), 0, "what has grown so much is not kept");
 }
 
+/// It comes while answers are in the way, fills all the room there is, and must be read on when they are gone.
+#[test]
+fn a_long_body_behind_many_requests_is_given_room_when_it_is_its_turn() {
+    let mut pool = pool();
+    let mut connection = Connection::new(&pool);
+    connection.receive(&mut pool, &GET.repeat(PIPELINE_MAX.into()));
+    while connection.next_request().is_some() {
+        connection.respond(&mut pool, &rendered(b"x"), Outcome::Whole);
+    }
+    let (bytes, _) = post(&"x".repeat(BODY_BYTES_MAX));
+    let begun = connection.receive(&mut pool, &bytes);
+    assert_eq!((begun, connection.room()), (HEAD_BYTES_MAX, 0));
+    assert!(connection.next_request().is_none(), "the others' answers come first");
+    drain(&mut connection, &mut pool);
+    assert_eq!(connection.room(), 0, "its length is not known yet");
+    assert!(connection.next_request().is_none());
+    assert_eq!(connection.room(), bytes.len() - begun);
+    assert_eq!(connection.receive(&mut pool, &bytes[begun..]), bytes.len() - begun);
+    let body = connection.next_request().unwrap().unwrap().body.map(<[u8]>::len);
+    assert_eq!(body, Some(BODY_BYTES_MAX));
+}
+
 #[test]
 fn a_body_has_as_much_time_as_a_head() {
     let mut pool = pool();

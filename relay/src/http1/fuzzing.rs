@@ -73,7 +73,7 @@ pub fn talk(input: &[u8], mut read: impl FnMut() -> usize, mut write: impl FnMut
     let shared = Rendered::shared(200, etag, &body[..100]).expect("the tag can be written");
     let marked = Rendered::head(200, etag, body.len()).expect("the tag can be written");
     loop {
-        let before = (rest.len(), said.len(), asked.len());
+        let before = (rest.len(), said.len(), asked.len(), connection.room());
         let cut = read().min(rest.len()).min(connection.room());
         assert_eq!(connection.receive(&mut pool, &rest[..cut]), cut, "room is taken");
         rest = &rest[cut..];
@@ -103,7 +103,7 @@ pub fn talk(input: &[u8], mut read: impl FnMut() -> usize, mut write: impl FnMut
             (count, budget) = (count + take, budget - take);
         }
         connection.wrote(&mut pool, count);
-        let after = (rest.len(), said.len(), asked.len());
+        let after = (rest.len(), said.len(), asked.len(), connection.room());
         if after == before && connection.unsent_bytes() == 0 {
             break;
         }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of pictures that are kept, 4 GB: three minutes at 30 a second, all of it asked for.
+/// Bytes of pictures that are kept, 4 GB: two minutes at 30 a second, all of it asked for.
 const BYTES_MAX: usize = 4 << 30;
 
 /// An archive and what was decoded of it.

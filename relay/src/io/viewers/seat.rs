@@ -212,6 +212,7 @@ impl Seat {
 
     fn go_on(&mut self, hall: &mut Hall, token: Token) -> After {
         for _ in 0..ROUNDS_MAX {
+            let room = self.connection.room();
             let read = match self.wire.read(hall, &mut self.connection) {
                 Ok(moved) => moved,
                 Err(error) => {
@@ -244,7 +245,8 @@ impl Seat {
                 }
                 State::Over(ending) => return after(ending),
             }
-            if !(read || answered || wrote) {
+            // The length of a body, once it is known, makes room where there was none: what was left unread has no news of it.
+            if !(read || answered || wrote || self.connection.room() > room) {
                 return After::Keep;
             }
         }
