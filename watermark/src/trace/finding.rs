@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
-/// Says which layout a finding has.
-pub const FORMAT: &str = "releve trace 1";
+/// Says which layout a finding has, and by which prices it was made (2: half for the decoder of one viewer).
+pub const FORMAT: &str = "releve trace 2";
 /// A copy that is shorter than this, in seconds, and found nowhere, may still be ours.
 const PLACED_S: f64 = 10.0;
 /// Between viewers who share an id.
