@@ -264,6 +264,7 @@ mod tests {
         let one = Tried { viewers: 1_000_000, alignments: 1, look: 1 };
         let price = Price::of(one);
         // 1e6 viewers × 2 or 22 of decoders × π²/6 for the first of all looks × 2 for half the budget.
+        assert_eq!(DECODERS[0].colluders, 1);
         for (decoder, of) in [(0, 2f64), (1, 22f64), (11, 22f64)] {
             let paid = 6.0 + of.log10() + 1.644_934f64.log10() + 2f64.log10();
             assert!((price.alone(decoder) - paid).abs() < 1e-6);

@@ -66,8 +66,9 @@ fn method(out: &mut String, finding: &Finding) {
         "<h2>How the probability is worked out</h2><p>Each slice of a marked picture exists as A and as B. Which one a viewer \
          got was drawn by HMAC-SHA256 under a secret key, independently for each viewer and slice. Whatever was read off the \
          copy, however wrong, an innocent viewer's draws know nothing of it: the probability that they fit as well as those of \
-         the viewer named is counted out, and multiplied by everything that was tried: {} viewers, 12 models of collusion, {} \
-         reading(s), look {}, with half of the budget for viewers who stand alone. Nobody is named above 10<sup>-6</sup>. \
+         the viewer named is counted out, and multiplied by everything that was tried: {} viewers, 12 models of collusion \
+         (a copy of one viewer's has half of their share), {} reading(s), look {}, with half of the budget for viewers who stand \
+         alone. Nobody is named above 10<sup>-6</sup>. \
          Nothing about the picture, the reader or the copy enters.</p>\n",
         paid.viewers,
         paid.readings,
