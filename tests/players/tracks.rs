@@ -1,10 +1,15 @@
 //! Several sounds and several encodings of the picture: the watch page and hls.js change over between them.
 
 use crate::{browse, watch_url};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::time::Duration;
 use tests::steady::{self, Steady};
 use tests::{Cluster, Mark, Viewer, feed, tracks};
+
+/// What hls.js says when it changes over: it lets go of what was on its way, empties its buffer for another sound, and waits a
+/// moment where little was in it. On a slow machine that is in every second run.
+const IN_PASSING: [&str; 4] = ["aborted", "bufferStalledError", "bufferSeekOverHole", "bufferNudgeOnStall"];
 
 /// The viewer chooses the other sound on the page, and hls.js is told to take the smaller picture and the larger one again.
 #[test]
@@ -24,7 +29,12 @@ fn the_watch_page_changes_sound_and_size() -> Result<()> {
     ensure!(facts["sounds"] == serde_json::json!(["Audio", "Audio 2"]), "{facts}");
     ensure!(facts["sound_fetched"] == true, "{facts}");
     ensure!(facts["sizes"] == serde_json::json!([[320, 180], [640, 360]]), "{facts}");
-    let none = serde_json::json!([]);
-    ensure!(facts["errors"] == none && facts["complaints"] == none, "{facts}");
+    ensure!(facts["complaints"] == serde_json::json!([]), "{facts}");
+    let errors = facts["errors"].as_array().context("errors")?;
+    let in_passing = |error: &Value| {
+        let detail = &error["detail"];
+        detail["fatal"] == false && detail["details"].as_str().is_some_and(|kind| IN_PASSING.contains(&kind))
+    };
+    ensure!(errors.iter().all(in_passing), "{facts}");
     Ok(())
 }
