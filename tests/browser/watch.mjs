@@ -97,9 +97,11 @@ async function choose(page) {
     await wait((width) => window.releve.video.videoWidth === width, width);
     sizes.push(await page.evaluate(() => [window.releve.video.videoWidth, window.releve.video.videoHeight]));
   }
+  const at = await page.evaluate(() => window.releve.video.currentTime);
+  const plays_on = await wait((at) => window.releve.video.currentTime > at + 1, at);
   const errors = await page.evaluate(() => window.releve.events.filter((event) => event.kind === "error"));
   const names = await page.evaluate(() => performance.getEntriesByType("resource").map((entry) => entry.name).slice(-20));
-  return { sounds, sound_fetched, sizes, errors, names };
+  return { sounds, sound_fetched, sizes, plays_on, errors, names };
 }
 
 async function play(page) {

@@ -29,6 +29,7 @@ fn the_watch_page_changes_sound_and_size() -> Result<()> {
     ensure!(facts["sounds"] == serde_json::json!(["Audio", "Audio 2"]), "{facts}");
     ensure!(facts["sound_fetched"] == true, "{facts}");
     ensure!(facts["sizes"] == serde_json::json!([[320, 180], [640, 360]]), "{facts}");
+    ensure!(facts["plays_on"] == true, "it stands after the changes: {facts}");
     ensure!(facts["complaints"] == serde_json::json!([]), "{facts}");
     let errors = facts["errors"].as_array().context("errors")?;
     let in_passing = |error: &Value| {
