@@ -32,6 +32,7 @@ use releve_state::sqlite::Sqlite;
 use socket2::{Domain, Socket, Type};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -121,7 +122,13 @@ pub async fn start(config: Config) -> Result<Node> {
 ///
 /// # Errors
 /// As `start`.
-pub async fn start_with(config: Config, settings: Settings) -> Result<Node> {
+///
+/// The future is a box, so that all it leads to is compiled once, here, and not in each program and test that starts a node.
+pub fn start_with(config: Config, settings: Settings) -> Pin<Box<dyn Future<Output = Result<Node>> + Send>> {
+    Box::pin(started(config, settings))
+}
+
+async fn started(config: Config, settings: Settings) -> Result<Node> {
     let dir = StateDir::at(&config.dir);
     let keys = marking_keys(&dir)?;
     let cluster = dir.keys(KeyKind::Cluster)?;

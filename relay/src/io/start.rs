@@ -16,6 +16,7 @@ use releve_state::sqlite::Sqlite;
 use releve_state::{Coordinator, Ledger};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -59,7 +60,18 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
 ///
 /// # Errors
 /// When an address cannot be listened on, or an origin is none.
-pub async fn start_with(
+///
+/// The future is a box, so that all it leads to is compiled once, here, and not in each program and test that starts a relay.
+pub fn start_with(
+    config: Config,
+    keys: Keys,
+    coordinator: Arc<dyn Coordinator>,
+    ledger: Arc<dyn Ledger>,
+) -> Pin<Box<dyn Future<Output = Result<Handle, StartError>> + Send>> {
+    Box::pin(started(config, keys, coordinator, ledger))
+}
+
+async fn started(
     config: Config,
     keys: Keys,
     coordinator: Arc<dyn Coordinator>,

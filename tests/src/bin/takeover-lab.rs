@@ -126,8 +126,11 @@ impl Wish {
 }
 
 fn named(name: &str) -> Result<(&'static str, Scenario)> {
-    let found = Scenario::ALL.into_iter().find(|(known, _)| *known == name);
-    found.with_context(|| format!("{name:?} is none of {}", Scenario::ALL.map(|(name, _)| name).join(", ")))
+    let found = Scenario::ALL.iter().copied().find(|(known, _)| *known == name);
+    found.with_context(|| {
+        let known: Vec<_> = Scenario::ALL.iter().map(|(name, _)| *name).collect();
+        format!("{name:?} is none of {}", known.join(", "))
+    })
 }
 
 /// A scenario's line for people.

@@ -73,7 +73,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, by the names of the command line.
-    pub const ALL: [(&'static str, Scenario); 19] = [
+    pub const ALL: &'static [(&'static str, Scenario)] = &[
         ("planned", Scenario::Planned),
         ("kill", Scenario::Kill),
         ("power", Scenario::Power),
