@@ -95,7 +95,7 @@ pub struct Config {
     #[serde(default = "mark_workers")]
     pub mark_workers: usize,
     /// Whether streams that cannot be marked as they come are coded anew: most of a processor for a 1080p30 one.
-    /// Not in a pair.
+    /// In a pair the same on both nodes.
     #[serde(default)]
     pub normalise: Normalise,
     /// How long marked segments are kept for the tracer, in hours, 0 to 8,760; 0 keeps none.
@@ -233,10 +233,6 @@ impl Config {
                 "0.0.0.0:PORT, [::]:PORT or an address of the node's own: the shared one comes and goes";
             range("rtmps_listen", at.to_string(), !shared && at.port() != 0, wanted)?;
         }
-        let alone = self.normalise == Normalise::Off;
-        let wanted =
-            "`off` in a pair: a node that joins later could begin with the publisher's next IDR picture only";
-        range("normalise", "auto".to_owned(), alone, wanted)?;
         let (at, any) = (self.rtmp_listen, self.rtmp_listen.ip().is_unspecified());
         let wanted = "0.0.0.0:PORT or [::]:PORT in a pair: its address comes and goes";
         range("rtmp_listen", at.to_string(), any && at.port() != 0, wanted)?;

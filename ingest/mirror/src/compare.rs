@@ -95,6 +95,18 @@ pub struct SegmentDigest {
     pub stations: Stations,
 }
 
+impl SegmentDigest {
+    /// What is said of a segment of which this side makes nothing: all zeros.
+    #[must_use]
+    pub fn of_nothing(self) -> SegmentDigest {
+        SegmentDigest { sha256: Sha256([0; 32]), stations: Stations([[0; 16]; 4]), ..self }
+    }
+
+    fn is_of_nothing(&self) -> bool {
+        self.sha256 == Sha256([0; 32])
+    }
+}
+
 /// What one side made of one part of one track of the open segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartDigest {
@@ -136,7 +148,7 @@ pub enum Verdict {
         /// after the last station.
         station: Option<Station>,
     },
-    /// One side made it, the other did not, though it had begun with this track before.
+    /// One side made it, the other did not, though it had begun with this track before or says that it makes nothing.
     Missing {
         /// Who did not.
         side: Side,
@@ -255,6 +267,11 @@ impl Compare {
 }
 
 fn judge(ours: SegmentDigest, theirs: SegmentDigest) -> Verdict {
+    match (ours.is_of_nothing(), theirs.is_of_nothing()) {
+        (true, false) => return Verdict::Missing { side: Side::Ours, made: theirs },
+        (false, true) => return Verdict::Missing { side: Side::Theirs, made: ours },
+        _ => {}
+    }
     let station =
         Station::ALL.into_iter().find(|station| ours.stations.of(*station) != theirs.stations.of(*station));
     if ours.sha256 == theirs.sha256 && station.is_none() {

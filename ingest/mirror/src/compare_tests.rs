@@ -63,6 +63,21 @@ fn bytes_that_differ_behind_equal_stations_are_an_alarm() {
 }
 
 #[test]
+fn a_side_that_makes_nothing_says_so_at_once() {
+    for (side, says) in [(Side::Ours, Side::Theirs), (Side::Theirs, Side::Ours)] {
+        let mut compare = Compare::default();
+        compare.handle_digest(side, good(5));
+        assert_eq!(verdicts(&mut compare), []);
+        compare.handle_digest(says, good(5).of_nothing());
+        assert_eq!(verdicts(&mut compare), [Verdict::Missing { side: says, made: good(5) }]);
+        // It makes the next one again.
+        compare.handle_digest(side, good(6));
+        compare.handle_digest(says, good(6));
+        assert_eq!(verdicts(&mut compare), [Verdict::Matched(good(6))]);
+    }
+}
+
+#[test]
 fn what_a_side_said_does_not_change() {
     let mut compare = Compare::default();
     compare.handle_digest(Side::Ours, good(5));

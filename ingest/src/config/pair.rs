@@ -283,6 +283,7 @@ addresses = [{ ip = "192.0.2.7", interface = "eth0" }, { ip = "2001:db8::7", int
         assert!(Config::parse("name = \"a\"\ndir = \"x\"", []).unwrap().pair.is_none());
         let tls = "rtmps_listen = \"[::]:1936\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n[pair]";
         assert!(parse(&PAIR.replacen("[pair]", tls, 1)).is_ok());
+        assert!(parse(&PAIR.replacen("[pair]", "normalise = \"auto\"\n[pair]", 1)).is_ok());
     }
 
     #[test]
@@ -295,7 +296,6 @@ addresses = [{ ip = "192.0.2.7", interface = "eth0" }, { ip = "2001:db8::7", int
                 "rtmps_listen = \"192.0.2.7:1936\"\ntls_certificate = \"c\"\ntls_key = \"k\"\n[pair]",
                 "rtmps_listen",
             ),
-            ("[pair]", "normalise = \"auto\"\n[pair]", "normalise"),
             ("node = 1", "node = 0", "pair.node"),
             ("peer = 2", "peer = 1", "pair.peer"),
             ("peer = 2", "", "missing field `peer`"),

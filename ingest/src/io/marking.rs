@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use ingest_api::track::ENCODINGS_MAX;
 use ingest_api::window::{Gop, Marking as Outcome};
 use ingest_api::{RunId, StreamName, Track};
+use mark::normalise;
 use mark::{Marked, Misfit, Pool, PoolConfig, PoolError};
 use media::unit::{AccessUnit, Piece, Unit};
 use releve_state::coordinator::MarkPolicy;
@@ -65,6 +66,19 @@ pub enum Refusal {
 pub struct Saved {
     policy: MarkPolicy,
     subjects: [SavedSubject; SUBJECTS],
+    /// Where streams are normalised.
+    normaliser: Option<normalise::Saved>,
+}
+
+/// Why marking cannot go on where another node's stands.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// One of the two nodes normalises, the other does not.
+    #[error("`normalise` is not the same in both nodes' configurations")]
+    NotAlike,
+    /// One of the two has libavcodec, perhaps.
+    #[error("the other node codes the stream anew, and here it does not decode: {0}")]
+    Misfit(#[from] Misfit),
 }
 
 /// The pool of marking processes: `releve-ingest`, started as `mark-worker`.
@@ -122,15 +136,34 @@ impl Marking {
         self.restart(self.policy);
     }
 
-    /// The whole state, but for the health of this node's workers.
-    pub fn save(&self) -> Saved {
-        Saved { policy: self.policy, subjects: self.subjects.each_ref().map(Subject::save) }
+    /// The whole state, but for the health of this node's workers; `None` where a normaliser stands in the middle of what only
+    /// its worker knows.
+    pub fn save(&self) -> Option<Saved> {
+        let normaliser = match &self.normalising {
+            Some(normalising) => Some(normalising.save()?),
+            None => None,
+        };
+        let subjects = self.subjects.each_ref().map(Subject::save);
+        Some(Saved { policy: self.policy, subjects, normaliser })
+    }
+
+    /// Whether a normaliser codes the stream.
+    pub fn is_coded_anew(&self) -> bool {
+        self.normalising.as_ref().is_some_and(Normalising::is_coding)
     }
 
     /// Goes on where another node's was saved.
-    pub fn restore(&mut self, saved: Saved) {
+    ///
+    /// # Errors
+    /// When this node cannot make the same of the stream.
+    pub fn restore(&mut self, saved: Saved) -> Result<(), RestoreError> {
         self.restart(saved.policy);
         self.subjects = saved.subjects.map(Subject::restore);
+        match (&mut self.normalising, saved.normaliser) {
+            (None, None) => Ok(()),
+            (Some(normalising), Some(saved)) => Ok(normalising.restore(saved)?),
+            _ => Err(RestoreError::NotAlike),
+        }
     }
 
     /// What happened since the last call: a word for the metric and a sentence for the log.
@@ -152,7 +185,7 @@ impl Marking {
             return Ok(self.further(unit, run, voice).await);
         }
         let units = match &mut self.normalising {
-            Some(normalising) if self.policy != MarkPolicy::Off => normalising.apply(unit).await?,
+            Some(normalising) if self.policy != MarkPolicy::Off => normalising.apply(unit, voice).await?,
             _ => vec![unit],
         };
         let mut out = Vec::with_capacity(units.len() + 1);

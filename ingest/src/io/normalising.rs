@@ -2,13 +2,15 @@
 //!
 //! In: units of the feed. Out: the same, or those of a stream that is coded anew; or why it cannot go on, which ends the
 //! publisher: it begins anew with an IDR picture, the only place where anything can begin. Touches one worker process a
-//! stream, and the clock. `ingest/docs/normalise.md`.
+//! stream, and the clock. In a pair the holder says which streams are coded anew, and the books of the pair are touched.
+//! `ingest/docs/normalise.md`.
 
+use crate::io::marking::Voice;
 use crate::metrics::{Metrics, OfStream};
 use ingest_api::StreamName;
-use mark::PoolConfig;
 use mark::normalise::coder::{Coder, CoderError};
-use mark::normalise::{Do, Normaliser};
+use mark::normalise::{Do, Normaliser, Saved, Step};
+use mark::{Misfit, PoolConfig};
 use media::unit::Unit;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,13 +54,22 @@ pub struct Ended {
     next: &'static str,
 }
 
+/// A stream's worker.
+struct Working {
+    coder: Coder,
+    /// None of a stream that the pair's holder had room for, and this node has not.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 /// One stream's normaliser.
 pub struct Normalising {
     stream: StreamName,
     metrics: Metrics,
     shared: Normalisers,
     flow: Normaliser,
-    coder: Option<(Coder, OwnedSemaphorePermit)>,
+    coder: Option<Working>,
+    /// What a coder has to do first, where the stream was coded on another node.
+    before: Vec<Step>,
     left_alone: Option<Instant>,
     failures: u32,
     reports: Vec<(&'static str, String)>,
@@ -74,6 +85,7 @@ impl Normalising {
             shared,
             flow,
             coder: None,
+            before: vec![],
             left_alone: None,
             failures: 0,
             reports: vec![],
@@ -84,6 +96,27 @@ impl Normalising {
     pub fn restart(&mut self) {
         self.flow = Normaliser::new(self.shared.gop_90k);
         self.coder = None;
+        self.before.clear();
+    }
+
+    /// Where the stream stands, if another node can begin there.
+    pub fn save(&self) -> Option<Saved> {
+        if self.before.is_empty() { self.flow.save() } else { None }
+    }
+
+    /// Whether the stream is coded anew.
+    pub fn is_coding(&self) -> bool {
+        self.flow.is_coding()
+    }
+
+    /// Goes on where another node's was saved.
+    ///
+    /// # Errors
+    /// When nothing here decodes the stream.
+    pub fn restore(&mut self, saved: Saved) -> Result<(), Misfit> {
+        self.restart();
+        (self.flow, self.before) = Normaliser::restore(saved)?;
+        Ok(())
     }
 
     /// What happened since the last call: a word for the metric and a sentence for the log.
@@ -95,7 +128,8 @@ impl Normalising {
     ///
     /// # Errors
     /// When the stream was coded and cannot be any longer.
-    pub async fn apply(&mut self, unit: Unit) -> Result<Vec<Unit>, Ended> {
+    pub async fn apply(&mut self, unit: Unit, voice: &mut Voice) -> Result<Vec<Unit>, Ended> {
+        self.catch_up().await?;
         let wanted = self.flow.needs_room(&unit) && self.coder.is_none();
         let alone_still = self.left_alone.is_some_and(|until| Instant::now() < until);
         // Taken where it is needed only: who merely looked could keep it from somebody else.
@@ -103,7 +137,10 @@ impl Normalising {
             true => self.shared.room.clone().try_acquire_owned().ok(),
             false => None,
         };
-        let room = self.coder.is_some() || permit.is_some();
+        let room = match &unit {
+            Unit::Video(picture) if wanted => voice.has_room(picture.dts_90k, permit.is_some()).await,
+            _ => self.coder.is_some(),
+        };
         let todo = self.flow.push(unit, room);
         let why = if self.flow.never_fits() { "not 8-bit 4:2:0 H.264" } else { "GOPs longer than 2.4 s" };
         if wanted && self.flow.is_coding() {
@@ -115,27 +152,49 @@ impl Normalising {
             let text = format!("{why}, and no normaliser for it now: it goes out as it comes");
             self.reports.push(("not-normalised", text));
         }
-        if self.coder.is_none()
-            && let Some(permit) = permit.filter(|_| self.flow.is_coding())
-        {
-            match Coder::start(&self.shared.worker).await {
-                Ok(coder) => self.coder = Some((coder, permit)),
-                Err(why) => return Err(self.ended(why)),
-            }
+        if self.coder.is_none() && self.flow.is_coding() {
+            self.start(permit).await?;
         }
         self.carry_out(todo).await
     }
 
+    async fn start(&mut self, room: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
+        match Coder::start(&self.shared.worker).await {
+            Ok(coder) => self.coder = Some(Working { coder, _room: room }),
+            Err(why) => return Err(self.ended(why)),
+        }
+        Ok(())
+    }
+
+    /// Brings a worker to where the other node's was.
+    async fn catch_up(&mut self) -> Result<(), Ended> {
+        if self.before.is_empty() {
+            return Ok(());
+        }
+        let room = self.shared.room.clone().try_acquire_owned().ok();
+        self.start(room).await?;
+        let Some(working) = &mut self.coder else { return Ok(()) };
+        for step in std::mem::take(&mut self.before) {
+            if let Err(why) = working.coder.step(&step).await {
+                return Err(self.ended(why));
+            }
+        }
+        Ok(())
+    }
+
     /// The publisher has left: what is still held goes on.
     pub async fn end(&mut self) -> Vec<Unit> {
-        let todo = self.flow.end();
-        let units = match self.carry_out(todo).await {
-            Ok(units) => units,
-            Err(ended) => {
-                self.reports.push(("normalise-failed", ended.to_string()));
-                Vec::new()
+        let ended = match self.catch_up().await {
+            Ok(()) => {
+                let todo = self.flow.end();
+                self.carry_out(todo).await
             }
+            Err(ended) => Err(ended),
         };
+        let units = ended.unwrap_or_else(|ended| {
+            self.reports.push(("normalise-failed", ended.to_string()));
+            Vec::new()
+        });
         self.restart();
         units
     }
@@ -150,8 +209,8 @@ impl Normalising {
                 }
                 Do::Code(step) => step,
             };
-            let Some((coder, _)) = &mut self.coder else { continue };
-            let coded = match coder.step(&step).await {
+            let Some(working) = &mut self.coder else { continue };
+            let coded = match working.coder.step(&step).await {
                 Ok(coded) => self.flow.coded(coded).map_err(CoderError::from),
                 Err(error) => Err(error),
             };
@@ -160,7 +219,7 @@ impl Normalising {
                 Err(why) => return Err(self.ended(why)),
             }
         }
-        if let Some((coder, _)) = &self.coder {
+        if let Some(Working { coder, .. }) = &self.coder {
             let of = OfStream { stream: self.stream.to_string() };
             let behind = i64::try_from(coder.behind().as_millis()).unwrap_or(i64::MAX);
             self.metrics.normalise_behind.get_or_create(&of).set(behind);

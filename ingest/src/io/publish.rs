@@ -7,6 +7,7 @@
 
 mod copied;
 mod parting;
+mod reports;
 mod sealing;
 mod server_keys;
 mod twin;
@@ -16,12 +17,11 @@ use crate::io::key_server::KeyServer;
 use crate::io::marking::{Marking, Refusal, Voice};
 use crate::io::pair::data::{Begins, Data, LiveState, News, Pairing, Twin, pass};
 use crate::io::streams::{Begin, Kick, Kicks, Queued};
-use crate::metrics::{Metrics, OfStream, OfStreamAnd};
+use crate::metrics::{Metrics, OfStream};
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Run, RunId, StreamName, Track};
-use media::feed::{Feed, FeedError, Kind, Note};
-use media::segment::{OfSegment, Output, Report, Segmenter};
-use media::timeline::Event;
+use media::feed::{Feed, FeedError, Kind};
+use media::segment::{OfSegment, Output, Segmenter};
 use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
@@ -105,6 +105,7 @@ pub async fn run(
         told: BTreeSet::new(),
         lacking: None,
         spare: None,
+        waited_for: None,
         seals: Vec::new(),
         server_keys: None,
     };
@@ -217,6 +218,8 @@ struct Stream {
     lacking: Option<u64>,
     /// What was listed here before it began anew behind what the other node listed.
     spare: Option<Window>,
+    /// Since when a standby waits for an instant at which the stream can be given to it.
+    waited_for: Option<Instant>,
     /// What encrypts the present segments.
     seals: Vec<sealing::SealOf>,
     /// The keys of the present run, where a key server gives them.
@@ -292,11 +295,13 @@ impl Stream {
         if let Some(state) = state {
             match Feed::restore(&state.feed) {
                 Ok(feed) => live.feed = feed,
-                Err(error) => return self.diverged(&error.to_string()),
+                Err(error) => return self.give_up(&error.to_string()),
             }
-            self.context.marking.restore(state.marking.clone());
+            if let Err(error) = self.context.marking.restore(state.marking.clone()) {
+                return self.give_up(&error.to_string());
+            }
         }
-        self.gone_at = None;
+        (self.gone_at, self.waited_for) = (None, None);
         self.live = Some(live);
         self.window.set_live(true);
         self.publish();
@@ -513,15 +518,19 @@ impl Stream {
 
     /// What cannot be encrypted is never published in the clear.
     fn unsealed(&mut self, why: &str) {
-        self.segmenter = None;
         if self.follows {
-            return self.diverged(&format!("a segment is not encrypted here: {why}"));
+            return self.give_up(&format!("a segment is not encrypted here: {why}"));
         }
+        self.segmenter = None;
         error!(stream = %self.context.stream, why, "a segment is not encrypted, publisher closed");
         self.kick(Kick::BadMedia);
     }
 
     async fn refuse(&mut self, refusal: Refusal) {
+        // The other node's normaliser may be well.
+        if self.follows && matches!(refusal, Refusal::Normalise(_)) {
+            return self.give_up(&refusal.to_string());
+        }
         warn!(stream = %self.context.stream, %refusal, "publisher closed");
         self.kick(Kick::BadMedia);
         self.gone().await;
@@ -535,62 +544,6 @@ impl Stream {
 
     fn publish(&self) {
         self.out.send_replace(Arc::new(self.window.clone()));
-    }
-
-    fn count_gop(&self, marking: ingest_api::window::Marking) {
-        use ingest_api::window::Marking::{Marked, Unmarked, Withheld};
-        let kind = match marking {
-            Marked => "marked",
-            Unmarked => "unmarked",
-            Withheld => "withheld",
-        };
-        let of = OfStreamAnd { stream: self.context.stream.to_string(), kind };
-        self.context.metrics.gops.get_or_create(&of).inc();
-    }
-
-    fn note(&mut self, note: Note) {
-        match note {
-            Note::Started(_) => {}
-            Note::LeftOut(track) => {
-                let text = match track {
-                    Track::Video | Track::Encoding(_) => {
-                        "the publisher sends a further video track that is left out: ids 1 to 4 of H.264, HEVC and AV1 go on beside the first"
-                    }
-                    Track::Audio(_) => {
-                        "the publisher sends an audio track that is left out: ids 1 to 7 of AAC and Opus go on beside the first"
-                    }
-                };
-                self.report("further-tracks", text);
-            }
-            Note::Time(Event::Jump { .. }) => self.report("time-jump", &format!("{note:?}")),
-            Note::Time(Event::Bump { .. }) => self.report("time-bump", &format!("{note:?}")),
-        }
-    }
-
-    fn reported(&mut self, report: Report) {
-        let kind = match report {
-            Report::LongGop { .. } => "long-gop",
-            Report::AudioReanchored { .. } => "audio-gap",
-            Report::EmptyAudio { .. } => "no-audio",
-            Report::EmptyVideo { .. } => "no-video",
-            Report::Oversize { .. } => "oversize",
-            Report::NotAligned { .. } => "not-aligned",
-            Report::NoMpegTs { .. } => "no-mpeg-ts",
-            Report::Hole { .. } => "hole",
-            Report::Dropped { .. } => "dropped",
-            Report::BadPair { .. } => "bad-pair",
-            Report::BadConfig { .. } => "bad-config",
-        };
-        self.report(kind, &format!("{report:?}"));
-    }
-
-    fn report(&mut self, kind: &'static str, text: &str) {
-        let of = OfStreamAnd { stream: self.context.stream.to_string(), kind };
-        self.context.metrics.reports.get_or_create(&of).inc();
-        // One line for a publisher's first of a kind, then the counter tells.
-        if self.told.insert(kind) {
-            warn!(stream = %self.context.stream, kind, "{text}");
-        }
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Kick {
     NoKey,
     /// Another process raised the stream's epoch: it holds the stream now.
     Fenced,
+    /// The pair's other node cannot begin in the middle of it.
+    Unshared,
     /// The node stops.
     Stopping,
 }
@@ -65,6 +67,7 @@ impl Kick {
             Kick::BadMedia => ("the media cannot be published, see the server's log", "bad-media"),
             Kick::NoState => ("the server cannot record segments at the moment", "no-state"),
             Kick::NoKey => ("the server has no key for this stream at the moment", "no-key"),
+            Kick::Unshared => ("begin anew, so that a second server has the stream, too", "unshared"),
             Kick::Fenced => ("another node has taken the stream over", "fenced"),
             Kick::Stopping => ("the server is stopping", "stopping"),
         }
@@ -72,7 +75,7 @@ impl Kick {
 
     /// Whether the publisher would be served again if it connected anew: to this node's next life, or to another node.
     pub fn wants_reconnect(self) -> bool {
-        matches!(self, Kick::Stopping | Kick::Fenced)
+        matches!(self, Kick::Stopping | Kick::Fenced | Kick::Unshared)
     }
 }
 

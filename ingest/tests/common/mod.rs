@@ -60,6 +60,8 @@ pub struct Lab {
     pub cluster: KeyRing,
     /// The program that marks.
     pub marker: PathBuf,
+    /// Further lines of its nodes' configuration.
+    pub more: &'static str,
 }
 
 impl Lab {
@@ -70,7 +72,7 @@ impl Lab {
         let state = Sqlite::open(&dir.database()).unwrap();
         let (key, record) = new_key(mark);
         state.add_stream(record).await.unwrap();
-        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key, marker: marker() }
+        Lab { cluster: dir.keys(KeyKind::Cluster).unwrap(), folder, state, key, marker: marker(), more: "" }
     }
 
     /// Its stream is encrypted from now on.
@@ -91,7 +93,14 @@ impl Lab {
             std::fs::copy(file.path(), folder.path().join("keys").join(file.file_name())).unwrap();
         }
         let state = Sqlite::open(&dir.database()).unwrap();
-        Lab { cluster: self.cluster.clone(), folder, state, key: self.key.clone(), marker: marker() }
+        Lab {
+            cluster: self.cluster.clone(),
+            folder,
+            state,
+            key: self.key.clone(),
+            marker: marker(),
+            more: self.more,
+        }
     }
 
     /// A node on this folder; several may run.
@@ -118,7 +127,8 @@ impl Lab {
         let secure = if shares { secure::listening("0.0.0.0:0", self.folder.path()) } else { String::new() };
         let text = format!(
             "name = \"ingest\"\ndir = \"{dir}\"\nsegment_seconds = 1\n\
-             rtmp_listen = {publishers}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}{secure}"
+             rtmp_listen = {publishers}\norigin_listen = {listen}\nadmin_listen = {listen}\n{more}{}{secure}",
+            self.more
         );
         let config = Config::parse(&text, []).unwrap();
         let marker = self.marker.clone();
@@ -179,6 +189,15 @@ impl Lab {
     pub async fn ended(&self, node: &Node) -> Snapshot {
         self.window(node, |snapshot| !snapshot.live && !snapshot.segments.is_empty()).await
     }
+}
+
+/// How often something was reported of the stream.
+pub async fn reported(node: &Node, kind: &str) -> u64 {
+    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+    let page = String::from_utf8(page).unwrap();
+    let counter = format!("reports_total{{stream=\"demo\",kind=\"{kind}\"}} ");
+    let count = page.lines().find_map(|line| line.split_once(&counter)?.1.parse().ok());
+    count.unwrap_or_else(|| panic!("no {kind} in {page}"))
 }
 
 /// A stream's key and record.

@@ -2,6 +2,7 @@
 //! gives the orders that an election would give. No rights are needed: a proxy stands for the kernel's move of a connection.
 #![allow(clippy::unwrap_used)]
 
+mod anew;
 mod backup;
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,7 +1,7 @@
 //! A whole node on loopback: what encoders are told, what relays are shown, what a restart keeps.
 
 use crate::common::{
-    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, opus_seconds, seconds, soon, stream,
+    Encoder, Lab, av1_seconds, get, hevc_seconds, new_key, opus_seconds, reported, seconds, soon, stream,
 };
 use ingest_api::node_auth::AUTH_HEADER;
 use ingest_api::origin::Route;
@@ -60,15 +60,6 @@ async fn assert_muxed(lab: &Lab, node: &Node, segment: &Segment) {
     );
     assert_eq!(ask(of).await, answers.0);
     assert_eq!(ask(Sha256::of(b"other tracks")).await.0, 404);
-}
-
-/// How often something was reported of the stream.
-pub(crate) async fn reported(node: &Node, kind: &str) -> u64 {
-    let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
-    let page = String::from_utf8(page).unwrap();
-    let counter = format!("reports_total{{stream=\"demo\",kind=\"{kind}\"}} ");
-    let count = page.lines().find_map(|line| line.split_once(&counter)?.1.parse().ok());
-    count.unwrap_or_else(|| panic!("no {kind} in {page}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

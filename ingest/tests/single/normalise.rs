@@ -1,11 +1,9 @@
 //! A stream of long GOPs at a node that normalises, and whose normalising processes end: the publisher is closed, and not
 //! for ever.
 
-#[cfg(feature = "libav")]
-use crate::common::hevc_seconds;
 use crate::common::{Encoder, Lab, get, seconds, soon};
 #[cfg(feature = "libav")]
-use crate::node::reported;
+use crate::common::{hevc_seconds, reported};
 use ingest_api::window::Marking;
 use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::MarkPolicy;

@@ -1,7 +1,8 @@
 //! A publish of several tracks: audio tracks as renditions, encodings of the picture as variants, and what is left out.
 
+use crate::common::reported;
 use crate::common::{Lab, encodings_seconds, of_track, several_seconds, soon, stream};
-use crate::node::{assert_given, reported, three_segments};
+use crate::node::{assert_given, three_segments};
 use ingest_api::origin::Route;
 use ingest_api::window::Marking;
 use ingest_api::{Object, Track};

@@ -10,6 +10,13 @@
 //! **Times.** Presentation times are kept. Our pictures are decoded in the order they are shown, so the n-th has the n-th
 //! decode time: of n pictures shown none is shown before the n-th was sent, therefore no picture is shown before it is
 //! decoded. Sound is not touched, so picture and sound stay as far apart as they were.
+//!
+//! **A twin on another node** can begin where there is nothing that a decoder knows alone: before anything is coded, and right
+//! behind the first picture of an IDR period (`save`).
+
+mod saved;
+
+pub use saved::Saved;
 
 use super::rate::Rate;
 use super::sets::{self, Untrue};
@@ -18,6 +25,7 @@ use super::{Coded, Step};
 use bytes::Bytes;
 use media::config::ConfigError;
 use media::unit::{AccessUnit, Piece, Unit, VideoConfig};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use thiserror::Error;
@@ -75,6 +83,17 @@ pub struct Normaliser {
     avcc: Bytes,
     /// What came behind the first picture, before that came out: sound without a picture would be a stream of its own.
     early: VecDeque<Unit>,
+    /// The period's first picture, while it is the only one.
+    first: Option<First>,
+}
+
+/// How a period begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct First {
+    /// What the period before it left.
+    rate: Rate,
+    pts_90k: i64,
+    access_unit: Bytes,
 }
 
 #[derive(Debug)]
@@ -93,6 +112,8 @@ struct Asked {
     source: Arc<Source>,
     /// The period that it ends.
     ends: Option<u64>,
+    /// It begins a period.
+    begins: bool,
 }
 
 impl Normaliser {
@@ -109,6 +130,7 @@ impl Normaliser {
             rate: None,
             avcc: Bytes::new(),
             early: VecDeque::new(),
+            first: None,
         }
     }
 
@@ -165,6 +187,7 @@ impl Normaliser {
         self.settle(&mut out);
         self.source = None;
         self.state = State::Passing { idr_90k: None, long: false };
+        self.first = None;
         out
     }
 
@@ -175,6 +198,9 @@ impl Normaliser {
     pub fn coded(&mut self, coded: Coded) -> Result<Vec<Unit>, Fault> {
         let asked = self.asked.pop_front().ok_or(Fault::Unasked)?;
         self.rate = Some(coded.rate);
+        if let Some(first) = self.first.as_mut().filter(|_| asked.begins) {
+            first.rate = coded.rate;
+        }
         let mut out = Vec::new();
         for (pts_90k, annexb) in coded.pictures {
             let (period, dts_90k) = self.decode_90k.pop_front().ok_or(Fault::Unasked)?;
@@ -226,6 +252,7 @@ impl Normaliser {
             State::Passing { .. } => {}
             State::Watching { held, .. } => out.extend(held.drain(..).map(Do::Pass)),
             State::Coding { begun } => {
+                self.first = None;
                 if std::mem::take(begun) {
                     self.ask(Step::End, Some(self.period), out);
                 }
@@ -296,6 +323,7 @@ impl Normaliser {
         // The feed gives pictures in one piece.
         let [Piece::Common(access_unit)] = &picture.pieces[..] else { return };
         let access_unit = access_unit.clone();
+        let pts_90k = picture.dts_90k + i64::from(picture.composition_90k);
         if picture.idr && (!*begun || source.is_closed(&access_unit)) {
             let rate = self.rate.unwrap_or_else(|| {
                 let qp = source.first_qp(&access_unit);
@@ -307,10 +335,13 @@ impl Normaliser {
             self.period += 1;
             let (coding, record) = (source.coding, source.record.clone());
             self.ask(Step::Begin { coding, record, gop_90k: self.gop_90k, rate }, ends, out);
+            let (pts_90k, access_unit) = (pts_90k, access_unit.clone());
+            self.first = Some(First { rate, pts_90k, access_unit });
         } else if !*begun {
             return;
+        } else {
+            self.first = None;
         }
-        let pts_90k = picture.dts_90k + i64::from(picture.composition_90k);
         self.decode_90k.push_back((self.period, picture.dts_90k));
         self.shown_90k.push((self.period, pts_90k));
         self.ask(Step::Picture { pts_90k, access_unit }, None, out);
@@ -318,7 +349,8 @@ impl Normaliser {
 
     fn ask(&mut self, step: Step, ends: Option<u64>, out: &mut Vec<Do>) {
         let Some(source) = self.source.clone() else { return };
-        self.asked.push_back(Asked { source, ends });
+        let begins = matches!(step, Step::Begin { .. });
+        self.asked.push_back(Asked { source, ends, begins });
         out.push(Do::Code(step));
     }
 }

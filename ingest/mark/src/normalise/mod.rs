@@ -25,7 +25,7 @@ mod session;
 mod sets;
 mod source;
 
-pub use flow::{Do, Fault, GOP_LONGEST_90K, Normaliser};
+pub use flow::{Do, Fault, GOP_LONGEST_90K, Normaliser, Saved};
 pub use rate::Rate;
 pub use session::{Session, SessionError};
 pub use sets::Untrue;

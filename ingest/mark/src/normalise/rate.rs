@@ -6,6 +6,8 @@
 //! Over a GOP the QP stays where it is, and the next GOP's is set by how far this one missed the publisher's bytes. Within
 //! a GOP it is raised only when the GOP runs away, at a cut the publisher foresaw and we did not.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes that may go out for those that came in, in eighths: a fifth of a GOP is its IDR picture, of which the publisher
 /// sent few or none.
 const SHARE: u64 = 10;
@@ -21,7 +23,7 @@ const STEPS: [(u64, i32); 8] =
     [(2_000, 4), (1_500, 3), (1_250, 2), (1_080, 1), (930, 0), (800, -1), (640, -2), (0, -3)];
 
 /// What carries over from GOP to GOP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// QP of the next GOP.
     pub qp: u8,

@@ -11,6 +11,7 @@ use crate::h264::shown::Shown;
 use crate::host::Host;
 use crate::plan::{Misfit, Plan};
 use bytes::Bytes;
+use media::config::ConfigError;
 use media::unit::{VideoCoding, VideoConfig};
 
 /// QP taken where the publisher's IDR picture does not say its own.
@@ -60,6 +61,14 @@ impl Source {
             #[cfg(not(feature = "libav"))]
             Err(misfit) => Err(misfit),
         }
+    }
+
+    /// The configuration that it is of.
+    ///
+    /// # Errors
+    /// None, of one that `of` has read.
+    pub(super) fn config(&self) -> Result<VideoConfig, ConfigError> {
+        VideoConfig::of(self.coding, self.record.clone())
     }
 
     /// Whether it must be coded anew to be marked, however short its GOPs are.

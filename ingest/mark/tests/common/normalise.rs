@@ -4,7 +4,7 @@ use crate::common::{chosen, decode_strictly, ffmpeg_or_skip, scratch, seed};
 use bytes::Bytes;
 use ingest_api::AudioTrack;
 use mark::h264::{IdrHeader, Pps, Sps};
-use mark::normalise::{Do, Normaliser, Session};
+use mark::normalise::{Do, Normaliser, Saved, Session};
 use mark::{Plan, mark};
 use media::feed::{Feed, Kind};
 use media::unit::{AccessUnit, AudioFrame, Unit};
@@ -74,23 +74,56 @@ fn published(name: &str, size: &str, arguments: &[&str]) -> Vec<Unit> {
     units
 }
 
-/// What the normaliser makes of a stream, its worker's part in this process.
-pub(crate) fn normalised(units: &[Unit]) -> Vec<Unit> {
-    let (mut normaliser, mut session, mut out) = (Normaliser::new(GOP_90K), Session::default(), Vec::new());
-    let mut carry_out = |normaliser: &mut Normaliser, todo: Vec<Do>| {
+/// A normaliser with its worker's part in this process.
+struct Node {
+    normaliser: Normaliser,
+    session: Session,
+}
+
+impl Node {
+    fn new() -> Node {
+        Node { normaliser: Normaliser::new(GOP_90K), session: Session::default() }
+    }
+
+    /// One that begins where another stands.
+    fn twin(saved: Saved) -> Node {
+        let (normaliser, steps) = Normaliser::restore(saved).unwrap();
+        let mut session = Session::default();
+        for step in steps {
+            session.step(step).unwrap();
+        }
+        Node { normaliser, session }
+    }
+
+    fn push(&mut self, unit: &Unit) -> Vec<Unit> {
+        let todo = self.normaliser.push(unit.clone(), true);
+        self.carry_out(todo)
+    }
+
+    fn end(&mut self) -> Vec<Unit> {
+        let todo = self.normaliser.end();
+        self.carry_out(todo)
+    }
+
+    fn carry_out(&mut self, todo: Vec<Do>) -> Vec<Unit> {
+        let mut out = Vec::new();
         for one in todo {
             match one {
                 Do::Pass(unit) => out.push(unit),
-                Do::Code(step) => out.extend(normaliser.coded(session.step(step).unwrap()).unwrap()),
+                Do::Code(step) => {
+                    out.extend(self.normaliser.coded(self.session.step(step).unwrap()).unwrap());
+                }
             }
         }
-    };
-    for unit in units {
-        let todo = normaliser.push(unit.clone(), true);
-        carry_out(&mut normaliser, todo);
+        out
     }
-    let todo = normaliser.end();
-    carry_out(&mut normaliser, todo);
+}
+
+/// What the normaliser makes of a stream.
+pub(crate) fn normalised(units: &[Unit]) -> Vec<Unit> {
+    let mut node = Node::new();
+    let mut out: Vec<Unit> = units.iter().flat_map(|unit| node.push(unit)).collect();
+    out.extend(node.end());
     out
 }
 
@@ -254,4 +287,38 @@ fn what_fits_is_not_touched() {
     }
     let units = published("fits", "176x144", &["-g", "60", "-x264-params", "scenecut=0"]);
     assert_eq!(normalised(&units), units);
+}
+
+/// Wherever a stream may be given to another node, that one makes of the rest what the first one makes; and that is before anything
+/// is coded, and behind the first picture of each period that can be seen to begin.
+#[test]
+fn a_twin_goes_on_alike() {
+    if !ffmpeg_or_skip("a_twin_goes_on_alike") {
+        return;
+    }
+    const PYRAMID: &str = "bframes=3:b-pyramid=normal:ref=4:weightp=2:scenecut=0";
+    for (name, keys, periods) in [("twin-fits", "0,1.5,3", 0), ("twin-late", "0,3,3.5,4.5", 3)] {
+        let arguments = ["-g", "250", "-force_key_frames", keys, "-x264-params", PYRAMID];
+        let units = published(name, "320x192", &arguments);
+        let mut node = Node::new();
+        let (mut out, mut saved) = (Vec::new(), Vec::new());
+        for (at, unit) in units.iter().enumerate() {
+            out.push(node.push(unit));
+            saved.extend(node.normaliser.save().map(|saved| (at + 1, node.normaliser.is_coding(), saved)));
+        }
+        out.push(node.end());
+        // Sound may come before the next picture.
+        let begins =
+            |(at, coding, _): &&(usize, bool, Saved)| *coding && matches!(units[at - 1], Unit::Video(_));
+        assert_eq!(saved.iter().filter(begins).count(), periods, "{name}");
+        assert!(periods > 0 || saved.len() > 20, "{name}: {} places", saved.len());
+        // Of many alike the last ones.
+        for (at, coding, saved) in saved.into_iter().rev().take(20) {
+            let mut twin = Node::twin(saved);
+            for (unit, expected) in units[at..].iter().zip(&out[at..]) {
+                assert_eq!(twin.push(unit), *expected, "{name}, from unit {at} on, coding: {coding}");
+            }
+            assert_eq!(twin.end(), out[units.len()], "{name}, from unit {at} on, coding: {coding}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
-//! Who decides how marking ended for a GOP, where two nodes make the same segments.
+//! Who decides how marking ended for a GOP, and whether a stream is coded anew, where two nodes make the same segments.
 //!
-//! In: what this node made of a GOP of the picture, or of a further encoding of it. Out: what counts. Touches the books of a pair.
+//! In: what this node made of a GOP of the picture, or of a further encoding of it, or would do. Out: what counts. Touches the
+//! books of a pair.
 
 use crate::io::pair::data::{Decisions, Strand};
 use ingest_api::Track;
@@ -17,6 +18,16 @@ pub enum Voice {
 }
 
 impl Voice {
+    /// Whether the stream is coded anew from the picture of this decode time on, given whether this node has room for it.
+    pub(crate) async fn has_room(&mut self, at_90k: i64, ours: bool) -> bool {
+        match self {
+            Voice::Own => ours,
+            Voice::Paired(strand, decisions) => {
+                strand.agree_on_room(at_90k, ours, decisions).await.unwrap_or(ours)
+            }
+        }
+    }
+
     /// The record that counts, and its slices where it is marked, given what this node made of the GOP. `true` when the
     /// holder marked it, this node could not, and the holder's slices did not come: then its own record stays.
     pub(super) async fn decide(

@@ -5,15 +5,21 @@
 
 use super::{Context, Made, MadePart, Stream, Waiting, unix_ms};
 use crate::io::pair::data::{Data, Lead, Listing, Moment, Twin, pass};
+use crate::io::streams::Kick;
 use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Track};
 use media::segment::Segmenter;
 use mirror::PartDigest;
 use mirror::compare::Chain;
 use releve_state::coordinator::{Error as StateError, StreamRecord};
+use std::time::{Duration, Instant};
 
 /// Records told again at a takeover: more than a handover can leave behind.
 const TOLD_MAX: usize = 8;
+/// How long a standby waits for an IDR picture of a stream that is coded anew, after the first instant that was none. Instants come
+/// with IDR pictures and, where there are none, every 10 s: so it is closed after 20 s without one. x264 sends one every 250
+/// pictures when nobody says, after 10.4 s of 24 a second.
+const UNSHARED_MAX: Duration = Duration::from_secs(8);
 
 impl Stream {
     /// What a twin of this stream starts from, without its publisher's part.
@@ -48,9 +54,14 @@ impl Stream {
             pair.begun(&self.context.stream);
         }
         match followed {
-            Ok(()) => true,
+            Ok(()) => {
+                if let Some(pair) = &self.context.pair {
+                    pair.makes(&self.context.stream, true);
+                }
+                true
+            }
             Err(why) => {
-                self.diverged(&format!("this node cannot follow the stream: {why}"));
+                self.give_up(&format!("this node cannot follow the stream: {why}"));
                 false
             }
         }
@@ -90,13 +101,34 @@ impl Stream {
     /// A standby joins between two messages: everything here, and what the connection gave, is of one instant.
     pub(super) async fn moment(&mut self, moment: Moment) {
         let Some(twin) = self.live.as_ref().and_then(|live| live.twin.clone()) else { return };
+        let Some(marking) = self.context.marking.save() else {
+            twin.strand.lapses(&moment);
+            return self.keeps_waiting();
+        };
+        self.waited_for = None;
         let lead = self.lead(moment.record.clone(), &twin).await;
         let (Some(mut lead), Some(live)) = (lead, &self.live) else { return twin.strand.lapses(&moment) };
         let feed = live.feed.snapshot().into();
-        lead.live = moment.live(feed, self.context.marking.save());
+        lead.live = moment.live(feed, marking);
         // The digests of the twin's first segment begin here, so must ours.
         self.chain = Some(Chain::default());
         twin.strand.joined(moment, lead);
+    }
+
+    /// A stream that is coded anew can be given behind an IDR picture of its publisher only. One that sends none leaves all
+    /// publishers without a standby: it is closed, and begins anew on both nodes.
+    fn keeps_waiting(&mut self) {
+        // One that is only being watched is coded or passed by the next instant.
+        let coded = self.context.marking.is_coded_anew();
+        if !coded || self.waited_for.get_or_insert_with(Instant::now).elapsed() < UNSHARED_MAX {
+            return;
+        }
+        self.waited_for = None;
+        self.report(
+            "unshared",
+            "a standby cannot begin with a stream that is coded anew and sends no IDR picture",
+        );
+        self.kick(Kick::Unshared);
     }
 
     /// The publisher lives on elsewhere: nothing is ended here, what is open or unlisted is the other node's to list.
@@ -149,6 +181,9 @@ impl Stream {
             Ok(()) => {}
             // It is tried again before anything is recorded.
             Err(error) => self.report("state-away", &format!("the stream's epoch is not raised: {error}")),
+        }
+        if let Err(error) = self.keep_count().await {
+            self.report("state-away", &format!("what the holder has listed is not recorded: {error}"));
         }
         self.release().await;
         self.copy().await;
@@ -260,6 +295,25 @@ impl Stream {
             twin.strand.raised(epoch);
         }
         Ok(())
+    }
+
+    /// As standby: this node makes nothing of the stream until its next publisher, and the holder does not wait for it. Should it
+    /// hold before, the publisher begins anew.
+    pub(super) fn give_up(&mut self, why: &str) {
+        self.forget();
+        self.diverged(why);
+        if let Some(pair) = &self.context.pair {
+            pair.makes(&self.context.stream, false);
+        }
+    }
+
+    /// The numbers that the holder uses meanwhile are used here too.
+    async fn keep_count(&self) -> Result<(), StateError> {
+        let pair = self.context.pair.as_ref().filter(|_| self.follows && self.segmenter.is_none());
+        match pair.and_then(|pair| pair.newest_heard(&self.context.stream)) {
+            Some(newest) => self.context.state.adopt_segment(&self.context.stream, &newest, unix_ms()).await,
+            None => Ok(()),
+        }
     }
 
     /// The two nodes no longer make the same.

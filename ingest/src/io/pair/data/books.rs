@@ -299,6 +299,23 @@ impl Data {
         self.ring();
     }
 
+    /// As standby: whether this node makes segments of a stream. The holder does not wait for those of one that it does not.
+    pub fn makes(&self, stream: &StreamName, something: bool) {
+        let mut books = self.books();
+        let Books { standby, ledger, .. } = &mut *books;
+        let said = ledger.makes(stream, something);
+        if let (Role::Standby, Some(standby)) = (ledger.role(), standby) {
+            said.into_iter().for_each(|digest| standby.segment(digest));
+        }
+        drop(books);
+        self.ring();
+    }
+
+    /// As standby: the newest segment that the holder has told of.
+    pub fn newest_heard(&self, stream: &StreamName) -> Option<Segment> {
+        self.books().ledger.newest_heard(stream).cloned()
+    }
+
     /// A stream has made a part.
     pub fn made_part(&self, digest: &PartDigest) {
         let mut books = self.books();

@@ -12,15 +12,16 @@
 //!
 //! Parts of the open segment follow the same rules, each by its hash. In `protect = "handover"` an open gate is enough for the holder. Where the two differ, the holder's counts: the holder lists its own
 //! and says so loudly; the standby records the holder's number as used, lists nothing of it, takes the older ones out of its
-//! window (a playlist cannot name a hole), and lists again from the next equal one on.
+//! window (a playlist cannot name a hole), and lists again from the next equal one on. A standby that makes nothing of a stream says
+//! so of each segment that the holder made, or the holder would wait for it.
 
 use crate::config::pair::Protect;
 use failover::Gate;
 use ingest_api::track::TRACKS_MAX;
-use ingest_api::window::{Segment, Sha256};
+use ingest_api::window::{Segment, SegmentTrack, Sha256};
 use ingest_api::{RunId, StreamName, Track};
 use mirror::compare::Side;
-use mirror::{Compare, PartDigest, Role, SegmentDigest, Verdict};
+use mirror::{Compare, PartDigest, Role, SegmentDigest, Stations, Verdict};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -70,6 +71,8 @@ struct Stream {
     made: Option<u64>,
     /// Up to here nobody is waited for.
     free: Option<u64>,
+    /// As standby: this node makes nothing of it, and says so of each segment.
+    makes_nothing: bool,
     facts: Facts,
 }
 
@@ -153,7 +156,7 @@ impl Ledger {
         &mut self,
         name: &StreamName,
         record: &Segment,
-        stations: &mirror::Stations,
+        stations: &Stations,
     ) -> Vec<SegmentDigest> {
         let stream = self.streams.entry(name.clone()).or_default();
         if stream.run != Some(record.run) {
@@ -166,15 +169,7 @@ impl Ledger {
         if self.role == Role::Holder && matches!(self.gate, Gate::Alone(_)) {
             stream.free = stream.made;
         }
-        let digest = |track: &ingest_api::window::SegmentTrack| SegmentDigest {
-            stream: name.clone(),
-            run: record.run,
-            number: record.number,
-            track: track.track,
-            sha256: track.sha256,
-            stations: *stations,
-        };
-        let digests: Vec<_> = record.tracks.iter().map(digest).collect();
+        let digests = digests(name, record, stations);
         stream.said.extend(digests.iter().cloned());
         stream.said.retain(|said| said.number.saturating_add(SAID_MAX) > record.number);
         for digest in &digests {
@@ -193,13 +188,31 @@ impl Ledger {
         self.compare.handle_digest(Side::Theirs, digest);
     }
 
-    /// The holder's record of a segment.
-    pub(super) fn heard_record(&mut self, name: &StreamName, record: Segment) {
-        let theirs = &mut self.streams.entry(name.clone()).or_default().theirs;
-        theirs.insert(record.number, record);
-        while theirs.len() > WORDS_MAX {
-            theirs.pop_first();
+    /// The holder's record of a segment: what it is told in return.
+    pub(super) fn heard_record(&mut self, name: &StreamName, record: Segment) -> Vec<SegmentDigest> {
+        let stream = self.streams.entry(name.clone()).or_default();
+        let answer = if stream.makes_nothing { nothing(name, &record) } else { Vec::new() };
+        stream.theirs.insert(record.number, record);
+        while stream.theirs.len() > WORDS_MAX {
+            stream.theirs.pop_first();
         }
+        answer
+    }
+
+    /// Whether this node makes segments of a stream that it follows: what the holder is told of those that it made already.
+    pub(super) fn makes(&mut self, name: &StreamName, something: bool) -> Vec<SegmentDigest> {
+        let stream = self.streams.entry(name.clone()).or_default();
+        stream.makes_nothing = !something;
+        if something {
+            return Vec::new();
+        }
+        let lacking = stream.theirs.values().filter(|record| Some(record.number) > stream.made);
+        lacking.flat_map(|record| nothing(name, record)).collect()
+    }
+
+    /// The newest record that the holder has told of a stream.
+    pub(super) fn newest_heard(&self, name: &StreamName) -> Option<&Segment> {
+        self.streams.get(name)?.theirs.values().next_back()
     }
 
     /// The fencing term at the holder.
@@ -300,4 +313,22 @@ impl Ledger {
     pub(super) fn facts(&self) -> impl Iterator<Item = (&StreamName, &Facts)> {
         self.streams.iter().map(|(name, stream)| (name, &stream.facts))
     }
+}
+
+/// What is said of a segment's tracks.
+fn digests(name: &StreamName, record: &Segment, stations: &Stations) -> Vec<SegmentDigest> {
+    let digest = |track: &SegmentTrack| SegmentDigest {
+        stream: name.clone(),
+        run: record.run,
+        number: record.number,
+        track: track.track,
+        sha256: track.sha256,
+        stations: *stations,
+    };
+    record.tracks.iter().map(digest).collect()
+}
+
+/// The same of one that is not made here.
+fn nothing(name: &StreamName, record: &Segment) -> Vec<SegmentDigest> {
+    digests(name, record, &Stations([[0; 16]; 4])).into_iter().map(SegmentDigest::of_nothing).collect()
 }

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 /// Raise it with any change of what is below, or of a saved state in it.
-const VERSION: u8 = 10;
+const VERSION: u8 = 11;
 
 /// Bytes that are no word of this version.
 #[derive(Debug, Error)]
@@ -137,8 +137,8 @@ pub(super) enum Again {
 /// A word between two bytes of input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Word {
-    /// How marking ended for a GOP.
-    Gop(Decision),
+    /// What the holder decided on a stream.
+    Decided(Decision),
     /// A finished segment.
     Made(Segment),
     /// The stream's fencing term at the holder is this now.

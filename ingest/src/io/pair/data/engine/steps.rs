@@ -223,7 +223,7 @@ impl Engine {
         let Some(entry) = books.entries.get(&connection) else { return };
         let strand = entry.strand.clone();
         match word {
-            Word::Gop(word) => strand.into_iter().for_each(|strand| strand.decided(word.clone())),
+            Word::Decided(word) => strand.into_iter().for_each(|strand| strand.decided(word.clone())),
             Word::Next(next) => strand.into_iter().for_each(|strand| strand.next(connection, next)),
             Word::Shares(second) => {
                 if let Some(of) = strand {
@@ -232,8 +232,12 @@ impl Engine {
             }
             Word::Made(record) => {
                 if let Some(stream) = &entry.stream {
-                    books.ledger.heard_record(stream, record);
+                    let answer = books.ledger.heard_record(stream, record);
+                    if let Some(standby) = &mut books.standby {
+                        answer.into_iter().for_each(|digest| standby.segment(digest));
+                    }
                     drop(guard);
+                    self.data.ring();
                     self.data.tell_streams();
                 }
             }

@@ -1,6 +1,6 @@
-//! How a stream's GOPs are marked, and what the two nodes give each other of what they made.
+//! How a stream's GOPs are marked, whether it is coded anew, and what the two nodes give each other of what they made.
 //!
-//! In: what this node made of a GOP; the holder's word on it. Out: what counts; slices and segments that the other node lacks.
+//! In: what this node made or would make of a GOP; the holder's word on it. Out: what counts; slices and segments that the other node lacks.
 //! Touches the books.
 
 use super::super::asked::{Answer, Want};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 const SLICES_MAX: Duration = Duration::from_secs(1);
 
 impl Of {
-    /// As standby: how the holder marked a GOP.
+    /// As standby: what the holder decided.
     pub(in super::super) fn decided(&self, word: Decision) {
         if let Some(decisions) = &self.inner().decisions {
             let _ = decisions.send(word);
@@ -74,14 +74,30 @@ impl Strand {
 
     /// The holder's word on a GOP of a track, `None` where this node is the holder: then the twin is told ours.
     pub async fn agree(&self, track: Track, ours: &Gop, decisions: &mut Decisions) -> Option<Gop> {
+        let known = |decisions: &mut Decisions| decisions.on(track, ours.start_90k);
+        self.agreed(decisions, known, || Decision::Gop(track, ours.clone())).await
+    }
+
+    /// The holder's word on whether the stream is coded anew from the picture of this decode time on; `None` as in `agree`.
+    pub async fn agree_on_room(&self, at_90k: i64, ours: bool, decisions: &mut Decisions) -> Option<bool> {
+        let known = |decisions: &mut Decisions| decisions.on_room(at_90k);
+        self.agreed(decisions, known, || Decision::Room(at_90k, ours)).await
+    }
+
+    async fn agreed<T>(
+        &self,
+        decisions: &mut Decisions,
+        known: impl Fn(&mut Decisions) -> Said<T>,
+        ours: impl FnOnce() -> Decision,
+    ) -> Option<T> {
         let mut news = self.data.news();
         loop {
             // What a holder said before it died counts.
-            match decisions.on(track, ours.start_90k) {
+            match known(decisions) {
                 Said::Word(theirs) => return Some(theirs),
                 Said::Never => return None,
                 Said::NotYet if self.data.is_holder() => {
-                    self.note(Word::Gop((track, ours.clone())));
+                    self.note(Word::Decided(ours()));
                     return None;
                 }
                 Said::NotYet => tokio::select! {
