@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the feeds that demo, tests and benchmarks push, and prints their paths, one a line.
 #
-#   scripts/clip.sh [720|1080|540|360|megabyte|baseline|interlaced|open|wander|wander-2s|wander-long|dark|flat] …   (720 when none is named)
+#   scripts/clip.sh [720|1080|540|360|megabyte|baseline|interlaced|open|wander|wander-2s|wander-8s|wander-long|dark|flat] …   (720 when none is named)
 #
 # The pictures are real: ten seconds of sea from the npm package `vide` (MIT), fetched by exact version and checked
 # by hash. A feed is FLV, as a broadcaster sends it: H.264 with closed GOPs of 2 s, AAC 48 kHz, a burnt-in frame counter
@@ -53,7 +53,7 @@ encode() { # FEED OUT
     megabyte) seconds=16 rate=4000k ;;
     baseline) seconds=8 size=640x360 rate=600k x264=(-profile:v baseline -bf 0) ;;
     # A window that wanders over the sea, in closed GOPs of 1 s: no two seconds look alike, so a copy has one place.
-    wander | wander-2s | wander-long | dark | flat)
+    wander | wander-2s | wander-8s | wander-long | dark | flat)
         seconds=64 gop=30
         after="crop=w=iw*0.7:h=ih*0.7:x='(iw-ow)*(0.5+0.5*sin(t/4.1))':y='(ih-oh)*(0.5+0.5*cos(t/5.3))',scale=$size:flags=bicubic"
         case $1 in
@@ -74,12 +74,13 @@ encode() { # FEED OUT
         x264=(-profile:v high -bf 2 -flags +ildct+ilme)
         ;;
     *)
-        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, 360, megabyte, baseline, interlaced, open, wander, wander-2s, wander-long, dark and flat" >&2
+        echo "clip.sh: '$1' is no feed; there are 720, 1080, 540, 360, megabyte, baseline, interlaced, open, wander, wander-2s, wander-8s, wander-long, dark and flat" >&2
         return 2
         ;;
     esac
     local -a keys=(-g "$gop" -keyint_min "$gop" -sc_threshold 0 -force_key_frames "expr:gte(t,n_forced*$gop/30)")
-    [[ $1 != open ]] || keys=(-g 250)
+    # x264's default.
+    [[ $1 != open && $1 != wander-8s ]] || keys=(-g 250)
     local frames=$((seconds * 30)) audio_frames=$((seconds * 48000 / 1024))
     [[ $1 != interlaced ]] || frames=$((seconds * 15))
     local counter="drawtext=text='%{frame_num}':fontsize=h/12:fontcolor=white:box=1:boxcolor=black@0.6:boxborderw=12:x=w/24:y=h-h/7"

@@ -6,6 +6,7 @@
 #                                           line of FILE (target/takeover-long.jsonl); batches that are there are not repeated
 #   scripts/takeover-lab.sh players [PLAYER …] [--count N] [--short]
 #   scripts/takeover-lab.sh leak [--count N]    a viewer's copy across takeovers is traced by either node's archive: 2 minutes
+#   scripts/takeover-lab.sh leak --anew         the same of a publisher with GOPs of 8.3 s, whom both nodes code anew
 #
 # Scenarios; without a name all of them, one after the other:
 #
@@ -58,7 +59,7 @@ if [[ -z ${RELEVE_BIN_DIR:-} ]]; then
     RELEVE_BIN_DIR=${CARGO_TARGET_DIR:-$here/target}/release
 fi
 export RELEVE_BIN_DIR
-"$here/scripts/clip.sh" 720 1080 baseline wander >/dev/null
+"$here/scripts/clip.sh" 720 1080 baseline wander wander-8s >/dev/null
 if [[ ${1:-} == players ]] && command -v npm >/dev/null && [[ ! -d $here/tests/browser/node_modules/hls.js ]]; then
     npm ci --silent --no-audit --no-fund --prefix "$here/tests/browser"
 fi

@@ -14,6 +14,8 @@ pub const SMALL: &str = "baseline";
 pub const WANDER: &str = "wander";
 /// The same in closed GOPs of 2 s, 64 s long.
 pub const WANDER_2S: &str = "wander-2s";
+/// The film of `WANDER`, 64 s of it, in closed GOPs of 250 pictures: 8.3 s.
+pub const WANDER_8S: &str = "wander-8s";
 /// The same as `WANDER`, 176 s long: for colluders who take their time.
 pub const WANDER_LONG: &str = "wander-long";
 /// The same at a sixth of its brightness, 64 s long: marks are small in the dark.

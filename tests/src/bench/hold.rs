@@ -89,7 +89,8 @@ fn figures(label: &str, samples: &[Sample], held: bool) -> Vec<(String, f64)> {
 }
 
 fn measure(prefix: &str, protect: &str, streams: usize, time: Duration) -> Result<Sample> {
-    let mut rig = Rig::prepare(prefix, &Wish { protect, streams, lag: None, marked: false })?;
+    let mut rig =
+        Rig::prepare(prefix, &Wish { protect, streams, lag: None, marked: false, normalise: false })?;
     rig.pair_up()?;
     let keys: Vec<String> = rig.streams.iter().map(|(_, key)| key.clone()).collect();
     let flock = Flock::start(feed::FULL_HD, Rig::address()?, &keys)?;

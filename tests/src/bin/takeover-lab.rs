@@ -2,8 +2,8 @@
 //! NAME …] [--count N] [--publishers P] [--protect LEVEL] [--backup] [--short] [--json]`; `takeover-lab PREFIX sum FILE` adds
 //! up the lines of many batches.
 //!
-//! `takeover-lab PREFIX players [PLAYER …] [--count N] [--short]` has real players look on, `takeover-lab PREFIX leak [--count
-//! N]` traces a viewer's copy.
+//! `takeover-lab PREFIX players [PLAYER …] [--count N] [--short]` has real players look on, `takeover-lab PREFIX leak [--anew]
+//! [--count N]` traces a viewer's copy.
 //!
 //! In: scenarios. Out: a JSON line for each, `{"scenario","protect","count","skipped","ok","runs":[…],"whole":{…},"summary":{…},
 //! "jitter_ms":{…}}`; for people a line for each run on stderr, unless `--json`. Exit 0 when all went unnoticed, and every

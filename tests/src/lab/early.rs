@@ -55,8 +55,10 @@ struct Heard {
 /// # Errors
 /// When the lab itself does not work.
 pub fn play(prefix: &str, protect: &str, count: usize) -> Result<Outcome> {
-    let mut rig =
-        Rig::prepare(prefix, &Wish { protect, streams: PLACES.len() + 1, lag: None, marked: false })?;
+    let mut rig = Rig::prepare(
+        prefix,
+        &Wish { protect, streams: PLACES.len() + 1, lag: None, marked: false, normalise: false },
+    )?;
     rig.pair_up()?;
     let _ffmpeg = rig.publish(feed::HD)?;
     let (mut runs, mut problems) = (Vec::new(), Vec::new());

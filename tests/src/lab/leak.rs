@@ -39,22 +39,24 @@ const QUIET_S: f64 = 14.0;
 /// What the nodes are asked for together with.
 const ASKED: [(&str, &[usize]); 3] = [("a", &[0]), ("b", &[1]), ("both", &[1, 0])];
 
-/// `leak [--count N]`: exit as the other labs.
+/// `leak [--anew] [--count N]`: exit as the other labs. `--anew`: the publisher's GOPs are of 8.3 s, and both nodes code it anew.
 ///
 /// # Errors
 /// When the lab itself does not work, or the words are not understood.
 pub fn run(prefix: &str, words: &[String]) -> Result<bool> {
-    let count: usize = match words {
+    let anew = words.first().is_some_and(|word| word == "--anew");
+    let count: usize = match &words[usize::from(anew)..] {
         [] => 1,
         [word, count] if word == "--count" => count.parse().context("--count")?,
-        _ => return Err(anyhow!("leak takes --count N only")),
+        _ => return Err(anyhow!("leak takes --anew and --count N only")),
     };
     let mut all = true;
     for _ in 0..count {
-        let mut rig = Rig::prepare(prefix, &Wish { protect: "commit", streams: 1, lag: None, marked: true })?;
+        let wish = Wish { protect: "commit", streams: 1, lag: None, marked: true, normalise: anew };
+        let mut rig = Rig::prepare(prefix, &wish)?;
         rig.begin(0)?;
         let capture = Capture::start()?;
-        let mut stage = enter(rig, capture)?;
+        let mut stage = enter(rig, capture, if anew { feed::WANDER_8S } else { feed::WANDER })?;
         let line =
             one(&mut stage).unwrap_or_else(|error| json!({"ok": false, "error": format!("{error:#}")}));
         println!("{line}");
@@ -69,9 +71,9 @@ pub fn run(prefix: &str, words: &[String]) -> Result<bool> {
 }
 
 /// The first node holds alone, and ffmpeg publishes to it.
-fn enter(rig: Rig, capture: Capture) -> Result<Stage> {
+fn enter(rig: Rig, capture: Capture, film: &str) -> Result<Stage> {
     rig.await_state(0, &["solo"], Duration::from_secs(20))?;
-    let ffmpeg = rig.publish(feed::WANDER)?;
+    let ffmpeg = rig.publish(film)?;
     let (port, _) = wait_for("connection of ffmpeg", Duration::from_secs(10), || capture.newest())?;
     Ok(Stage { rig, capture, steady: Vec::new(), ffmpeg: (ffmpeg, port) })
 }

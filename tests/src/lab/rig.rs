@@ -43,6 +43,8 @@ pub struct Wish<'a> {
     pub lag: Option<Duration>,
     /// Whether nothing may be published without marks; else nothing is marked.
     pub marked: bool,
+    /// Whether the nodes code anew what cannot be marked.
+    pub normalise: bool,
 }
 
 impl Rig {
@@ -355,7 +357,7 @@ fn config(place: usize, dir: &Path, wish: &Wish) -> String {
         None => format!("link_listen = \"10.78.0.{me}:7400\"\nlink_peer = \"10.78.0.{peer}:7400\"\n"),
     };
     format!(
-        "name = \"{name}\"\ndir = {dir:?}\norigin_listen = \"10.77.0.{me}:8090\"\nadmin_listen = \"10.77.0.{me}:8091\"\n\
+        "name = \"{name}\"\ndir = {dir:?}\nnormalise = \"{normalise}\"\norigin_listen = \"10.77.0.{me}:8090\"\nadmin_listen = \"10.77.0.{me}:8091\"\n\
          [pair]\nprotect = \"{protect}\"\nnode = {me}\npeer = {peer}\n{link}\
          peer_admin = \"http://10.77.0.{peer}:8091\"\n\
          paths = [{{ local = \"10.78.0.{me}:7401\", peer = \"10.78.0.{peer}:7401\" }}, \
@@ -364,6 +366,7 @@ fn config(place: usize, dir: &Path, wish: &Wish) -> String {
                       {{ id = 3, address = \"10.77.0.11:7403\" }}]\n\
          addresses = [{{ ip = \"{VIP}\", interface = \"eth0\" }}]\n",
         name = HOSTS[place],
+        normalise = if wish.normalise { "auto" } else { "off" },
     )
 }
 

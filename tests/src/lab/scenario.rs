@@ -179,7 +179,7 @@ fn perform(prefix: &str, play: Play) -> Result<Outcome> {
     let lag = matches!(scenario, Scenario::LagOn | Scenario::LagOff).then_some(LAG);
     let feeds = scenario.steady(play.publishers);
     let streams = 1 + feeds.len();
-    let mut rig = Rig::prepare(prefix, &Wish { protect, streams, lag, marked: false })?;
+    let mut rig = Rig::prepare(prefix, &Wish { protect, streams, lag, marked: false, normalise: false })?;
     let proof = (scenario == Scenario::CommitProof).then(|| Proof::start(&rig.net)).transpose()?;
     let echo = (scenario == Scenario::Beats).then(|| Echo::start(&rig.net)).transpose()?;
     rig.pair_up()?;

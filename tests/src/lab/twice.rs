@@ -42,7 +42,8 @@ struct Stage {
 /// When the lab itself does not work, or this scenario has no such form.
 pub fn play(prefix: &str, play: Play) -> Result<Outcome> {
     let Play { scenario, protect, count, .. } = play;
-    let mut rig = Rig::prepare(prefix, &Wish { protect, streams: 1, lag: None, marked: false })?;
+    let mut rig =
+        Rig::prepare(prefix, &Wish { protect, streams: 1, lag: None, marked: false, normalise: false })?;
     rig.pair_up()?;
     let wires = [Capture::of(OWN[0])?, Capture::of(OWN[1])?];
     let ffmpeg = publish(&rig)?;

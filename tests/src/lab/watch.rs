@@ -94,8 +94,10 @@ struct Stage {
 
 impl Stage {
     fn set(prefix: &str) -> Result<Stage> {
-        let mut rig =
-            Rig::prepare(prefix, &Wish { protect: "commit", streams: 1, lag: None, marked: false })?;
+        let mut rig = Rig::prepare(
+            prefix,
+            &Wish { protect: "commit", streams: 1, lag: None, marked: false, normalise: false },
+        )?;
         rig.pair_up()?;
         let publisher = rig.publish(feed::SMALL)?;
         let url = rig.urls("demo")?.pop().context("the third relay")?;
