@@ -105,6 +105,7 @@ pub async fn run(
         told: BTreeSet::new(),
         lacking: None,
         spare: None,
+        counted: None,
         waited_for: None,
         seals: Vec::new(),
         server_keys: None,
@@ -218,6 +219,8 @@ struct Stream {
     lacking: Option<u64>,
     /// What was listed here before it began anew behind what the other node listed.
     spare: Option<Window>,
+    /// The highest number of the holder's that is recorded here while this node makes nothing of the stream.
+    counted: Option<u64>,
     /// Since when a standby waits for an instant at which the stream can be given to it.
     waited_for: Option<Instant>,
     /// What encrypts the present segments.

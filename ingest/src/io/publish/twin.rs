@@ -308,12 +308,13 @@ impl Stream {
     }
 
     /// The numbers that the holder uses meanwhile are used here too.
-    async fn keep_count(&self) -> Result<(), StateError> {
+    async fn keep_count(&mut self) -> Result<(), StateError> {
         let pair = self.context.pair.as_ref().filter(|_| self.follows && self.segmenter.is_none());
-        match pair.and_then(|pair| pair.newest_heard(&self.context.stream)) {
-            Some(newest) => self.context.state.adopt_segment(&self.context.stream, &newest, unix_ms()).await,
-            None => Ok(()),
-        }
+        let newest = pair.and_then(|pair| pair.newest_heard(&self.context.stream));
+        let Some(newest) = newest.filter(|newest| Some(newest.number) > self.counted) else { return Ok(()) };
+        self.context.state.adopt_segment(&self.context.stream, &newest, unix_ms()).await?;
+        self.counted = Some(newest.number);
+        Ok(())
     }
 
     /// The two nodes no longer make the same.
