@@ -63,7 +63,7 @@ cat "$longest"
 
 # Players decode in real time: who must not wait plays alone, so that a stall is the programs' and not the machine's.
 step "players that must not wait"
-steady=(chromium_ hls_js_notices pathways:: tracks::)
+steady=(chromium_ hls_js_notices pathways:: tracks:: events::hls_js)
 tests --workspace --test players -- --test-threads 1 "${steady[@]}"
 step "other players"
 tests --workspace --test players -- --test-threads 2 "${steady[@]/#/--skip=}"
