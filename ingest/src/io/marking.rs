@@ -74,7 +74,9 @@ pub struct Saved {
 #[derive(Debug, Error)]
 pub enum RestoreError {
     /// One of the two nodes normalises, the other does not.
-    #[error("`normalise` is not the same in both nodes' configurations")]
+    #[error(
+        "`normalise` is not the same in both nodes' configurations: set it alike and start this node again"
+    )]
     NotAlike,
     /// One of the two has libavcodec, perhaps.
     #[error("the other node codes the stream anew, and here it does not decode: {0}")]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::common::reported;
 use ingest_api::window::Sha256;
+use mark::h264::nal::{kind, split_annexb};
 use releve_ingest::io::publish::GRACE;
 use rtmp::{MediaKind, Message};
 use std::ops::Range;
@@ -27,7 +28,7 @@ fn of_one_idr_picture(pictures: u32) -> Vec<Message> {
         let samples = (0..64 * 64 * 3 / 2).map(|at: u32| (at / 5 + number * 3) as u8).collect();
         let picture = codec::Picture::new(64, 64, samples).unwrap();
         let annexb = encoder.encode(&picture, 30, number == 0).unwrap();
-        let units: Vec<&[u8]> = units_of(&annexb);
+        let units = split_annexb(&annexb);
         let of = |kinds: &[u8]| units.iter().copied().find(|unit| kinds.contains(&(unit[0] & 31))).unwrap();
         let mut say = |payload: Vec<u8>| {
             let timestamp = number * 100 / 3;
@@ -35,26 +36,17 @@ fn of_one_idr_picture(pictures: u32) -> Vec<Message> {
         };
         let sized = |unit: &[u8]| [&(unit.len() as u16).to_be_bytes()[..], unit].concat();
         if number == 0 {
-            let (sps, pps) = (of(&[7]), of(&[8]));
+            let (sps, pps) = (of(&[kind::SPS]), of(&[kind::PPS]));
             // ISO/IEC 14496-15 §5.3.3.1.2.
             let record =
                 [&[1, sps[1], sps[2], sps[3], 0xff, 0xe1], &sized(sps)[..], &[1], &sized(pps)].concat();
             say([&[0x17, 0, 0, 0, 0], &record[..], &[0xfd, 0xf8, 0xf8, 0]].concat());
         }
-        let slice = of(&[1, 5]);
+        let slice = of(&[kind::SLICE, kind::IDR]);
         let head = if number == 0 { 0x17 } else { 0x27 };
         say([&[head, 1, 0, 0, 0], &(slice.len() as u32).to_be_bytes()[..], slice].concat());
     }
     messages
-}
-
-/// The NAL units of Annex B.
-fn units_of(annexb: &[u8]) -> Vec<&[u8]> {
-    let begins: Vec<usize> = (3..annexb.len()).filter(|at| annexb[at - 3..*at] == [0, 0, 1]).collect();
-    let end = |next: Option<&usize>| next.map_or(annexb.len(), |next| next - 3);
-    let unit = |(at, begin): (usize, &usize)| annexb[*begin..end(begins.get(at + 1))].strip_suffix(&[0]);
-    let whole = |(at, begin): (usize, &usize)| &annexb[*begin..end(begins.get(at + 1))];
-    begins.iter().enumerate().map(|one| unit(one).unwrap_or(whole(one))).collect()
 }
 
 /// The holder is alone.
