@@ -126,6 +126,25 @@ async fn both_nodes_encrypt_alike() {
     pair.stop().await;
 }
 
+/// A standby that cannot encrypt makes nothing of the stream, and the holder does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_without_the_content_key_holds_nothing_up() {
+    let first = Lab::new(MarkPolicy::Off).await.encrypted().await;
+    let second = first.twin().await;
+    std::fs::remove_file(second.folder.path().join("keys/content.key")).unwrap();
+    let (a, b) = (free_address(), free_address());
+    let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+    pair.join().await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    encoder.send(&seconds(0..4)).await;
+    encoder.leaves().await;
+    let listed = pair.holder.lab.listed(&pair.holder.node, 4).await;
+    assert!(listed.segments.iter().all(|segment| segment.key.is_some()));
+    let standby = pair.standby.lab.window(&pair.standby.node, |_| true).await;
+    assert!(standby.segments.is_empty(), "nothing goes out in the clear");
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_go_on_at_a_standby_that_was_away_while_a_publisher_came_and_went() {
     let first = Lab::new(MarkPolicy::Off).await;
