@@ -49,8 +49,14 @@ fn hls_js_plays_aes_128_and_fetches_each_key_once() -> Result<()> {
     Ok(())
 }
 
-/// The steering manifest moves a player that is watching, and it plays on.
-fn is_steered(player: &str) -> Result<()> {
+/// What hls.js says when it goes over to another way, none of it fatal: it lets go of what was on its way, and it fetches the
+/// segment of sound that it holds once more. Most times it sees that it has that one already; not where it adds the bytes
+/// before it has read their times, since pictures with two B frames at 30 a second begin 67 ms after their sound, and it forgives 50
+/// (`isFragmentFullyBuffered` of its buffer-controller, 1.7).
+const HLS_JS_IN_PASSING: [&str; 2] = ["networkError aborted", "mediaError bufferAppendNoProgress"];
+
+/// The steering manifest moves a player that is watching, and it plays on. `in_passing`: what it may say, once for each change.
+fn is_steered(player: &str, in_passing: &[&str]) -> Result<()> {
     // Room for all: the relay's own manifest says `relay` first, until the script has it say another.
     let (cluster, _publisher) = on_air("low_latency = false", &[("RELEVE_RELAY_CDN_OVERFLOW", "1000")])?;
     let url = cluster.mint("demo", "alice", 600)?.remove(0);
@@ -61,7 +67,14 @@ fn is_steered(player: &str) -> Result<()> {
     for track in ["video", "audio"] {
         ensure!(facts[track] == json!(["relay", "cdn", "relay"]), "{player}, {track}: {facts}");
     }
-    ensure!(facts["said"] == json!([]), "{player}: {facts}");
+    let said: Vec<&str> =
+        facts["said"].as_array().context("said")?.iter().filter_map(Value::as_str).collect();
+    ensure!(said.iter().all(|words| in_passing.contains(words)), "{player}: {facts}");
+    const CHANGES: usize = 2;
+    for words in in_passing {
+        let times = said.iter().filter(|one| *one == words).count();
+        ensure!(times <= CHANGES, "{player} said {words} {times} times: {facts}");
+    }
     let number = |name: &str| facts[name].as_f64().with_context(|| format!("{name} in {facts}"));
     ensure!(number("manifests")? >= 3.0, "{facts}");
     // Shaka waits for a tenth of a second now and then; a way that gives nothing is a wait of a segment.
@@ -75,10 +88,10 @@ fn is_steered(player: &str) -> Result<()> {
 
 #[test]
 fn hls_js_is_steered_to_the_cdn_and_back() -> Result<()> {
-    is_steered("hls.js")
+    is_steered("hls.js", &HLS_JS_IN_PASSING)
 }
 
 #[test]
 fn shaka_is_steered_to_the_cdn_and_back() -> Result<()> {
-    is_steered("shaka")
+    is_steered("shaka", &[])
 }
