@@ -7,6 +7,8 @@
 #            long marking holds a GOP back; RELEVE_BENCH_PUBLISHERS sets how many there are (4),
 #            RELEVE_BENCH_APART=1 has them begin at different moments of a GOP;
 #            throughput of the RTMP parser and the segment writer beside a plain copy
+#   late     how much later a viewer is told of a part because its stream is marked, beside the same streams passed through;
+#            RELEVE_BENCH_PUBLISHERS and RELEVE_BENCH_APART as in ingest
 #   relay    processor time per GB, latency and memory of a relay under viewers of a live stream at 1 Mb/s, each with a
 #            session and marked slices, beside nginx with the same bytes as plain files, without a check and with its own
 #            (secure_link); RELEVE_BENCH_VIEWERS sets how many, here and in what follows down to reload

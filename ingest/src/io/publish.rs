@@ -22,6 +22,7 @@ use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Run, RunId, StreamName, Track};
 use media::feed::{Feed, FeedError, Kind};
 use media::segment::{OfSegment, Output, Segmenter};
+use media::unit::{AccessUnit, Unit};
 use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
@@ -387,6 +388,9 @@ impl Stream {
         let notes = live.feed.take_notes();
         notes.into_iter().for_each(|note| self.note(note));
         for unit in units {
+            if let Unit::Video(picture) = &unit {
+                self.ahead(picture).await;
+            }
             let Some(run) = self.segmenter.as_ref().map(|_| self.run) else { return };
             let Some(live) = &mut self.live else { return };
             pass::unit(&mut self.chain, Station::Units, &unit);
@@ -404,7 +408,18 @@ impl Stream {
         }
     }
 
-    async fn segment(&mut self, unit: media::unit::Unit) {
+    /// What an IDR picture ends does not wait until that picture is marked. What a normaliser takes comes out as another picture,
+    /// at another time.
+    async fn ahead(&mut self, picture: &AccessUnit) {
+        if self.context.marking.is_coded_anew() {
+            return;
+        }
+        let Some(segmenter) = &mut self.segmenter else { return };
+        let outputs = segmenter.announce(picture);
+        self.carry_out(outputs).await;
+    }
+
+    async fn segment(&mut self, unit: Unit) {
         pass::unit(&mut self.chain, Station::Marked, &unit);
         let Some(segmenter) = &mut self.segmenter else { return };
         let outputs = segmenter.push(unit);

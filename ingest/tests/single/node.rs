@@ -13,6 +13,9 @@ use releve_state::Coordinator;
 use releve_state::coordinator::MarkPolicy;
 use rtmp::Message;
 use rtmp::amf::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn numbers(snapshot: &Snapshot) -> Vec<u64> {
@@ -152,6 +155,39 @@ async fn a_stream_that_can_be_marked_is() {
     let route = Route::Segment { stream: stream(), track: Track::Video, number: 0 };
     let object = Object::decode(lab.ask(node.origin, route).await.unwrap().1.into()).unwrap();
     assert_eq!(object.pairs.len(), usize::from(gops[0].slices));
+    soon(node.stop()).await;
+}
+
+/// The marking processes stand still: a picture waits for them for as long as it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_idr_picture_ends_does_not_wait_for_its_marks() {
+    let mut lab = Lab::new(MarkPolicy::Require).await;
+    let (pids, marker) = (lab.folder.path().join("pids"), lab.folder.path().join("marker"));
+    let script = format!("#!/bin/sh\necho $$ >>{}\nexec {} \"$@\"\n", pids.display(), lab.marker.display());
+    std::fs::write(&marker, script).unwrap();
+    std::fs::set_permissions(&marker, Permissions::from_mode(0o700)).unwrap();
+    lab.marker = marker;
+    let node = lab.node(GRACE).await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..1)).await;
+    let marked = async || {
+        let (.., page) = get(node.admin, "/metrics", "").await.unwrap();
+        let page = String::from_utf8(page).unwrap();
+        let count = page.lines().find_map(|line| line.strip_prefix("releve_ingest_mark_seconds_count "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let first = async {
+        while marked().await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(first).await;
+    for pid in std::fs::read_to_string(&pids).unwrap().lines() {
+        assert!(Command::new("kill").args(["-STOP", pid]).status().unwrap().success());
+    }
+    encoder.send(&seconds(1..2)).await;
+    lab.listed(&node, 1).await;
+    assert_eq!(marked().await, 1, "the second picture is being marked");
     soon(node.stop()).await;
 }
 

@@ -55,9 +55,7 @@ struct Marking {
 /// # Errors
 /// When a program is missing or does not start.
 pub fn run(short: bool) -> Result<Report> {
-    let wanted = std::env::var("RELEVE_BENCH_PUBLISHERS").ok().map(|count| count.parse()).transpose()?;
-    let streams = wanted.unwrap_or(if short { 2 } else { 4 });
-    let apart = std::env::var_os("RELEVE_BENCH_APART").is_some();
+    let (streams, apart) = streams(short)?;
     let plan = match short {
         true => Plan { rounds: 1, streams, apart, time: Duration::from_secs(10) },
         false => Plan { rounds: 3, streams, apart, time: Duration::from_secs(30) },
@@ -150,8 +148,15 @@ fn theirs(plan: &Plan) -> Result<Sample> {
     Ok(sample)
 }
 
+/// How many streams there are, and whether they begin apart.
+pub(super) fn streams(short: bool) -> Result<(usize, bool)> {
+    let wanted = std::env::var("RELEVE_BENCH_PUBLISHERS").ok().map(|count| count.parse()).transpose()?;
+    let apart = std::env::var_os("RELEVE_BENCH_APART").is_some();
+    Ok((wanted.unwrap_or(if short { 2 } else { 4 }), apart))
+}
+
 /// When each stream begins, after the first: at once, or anywhere within a GOP, the same for each server and round.
-fn moments(streams: usize, apart: bool) -> Vec<Duration> {
+pub(super) fn moments(streams: usize, apart: bool) -> Vec<Duration> {
     let mut state = 1u64;
     let mut drawn: Vec<Duration> = (0..streams)
         .map(|_| {

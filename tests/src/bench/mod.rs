@@ -13,6 +13,7 @@ pub mod hostile;
 pub mod https;
 pub mod ingest;
 pub mod keepalived;
+pub mod late;
 pub mod load;
 pub mod micro;
 pub mod nginx;

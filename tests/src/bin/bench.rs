@@ -8,7 +8,7 @@
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-const NAMES: &str = "burst, closed, first, flat, hold, hostile, https, idle, ingest, many, parts, relay, reload, takeover, trace";
+const NAMES: &str = "burst, closed, first, flat, hold, hostile, https, idle, ingest, late, many, parts, relay, reload, takeover, trace";
 
 fn main() -> ExitCode {
     match run() {
@@ -53,6 +53,7 @@ fn run() -> Result<u64> {
         Some("first") => tests::bench::first::run(short)?,
         Some("flat") => tests::bench::flat::run(short)?,
         Some("https") => tests::bench::https::run(short)?,
+        Some("late") => tests::bench::late::run(short)?,
         Some("reload") => tests::bench::relay::reload(short)?,
         Some(other) => bail!("there is no benchmark {other:?}; there are: {NAMES}"),
         None => bail!("usage: bench NAME [--short] [--json]; there are: {NAMES}"),

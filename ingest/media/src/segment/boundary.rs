@@ -55,7 +55,7 @@ impl Segmenter {
             || open.pairs() + unit.pieces.len() > PAIRS_MAX
             || open.samples() >= SEGMENT_SAMPLES_MAX;
         let forced = !unit.idr && (elapsed + step > max || (self.gop.length_90k > max && elapsed >= target));
-        let fits = unit.idr && elapsed < target && elapsed + gop_so_far <= max;
+        let fits = unit.idr && self.takes_another_gop(open, dts);
         if elapsed > 0 && (changed || other_key || oversize || forced || (unit.idr && !fits)) {
             if forced && !self.gop.reported {
                 self.gop.reported = true;
@@ -73,6 +73,30 @@ impl Segmenter {
         } else if open.part_is_full(dts, step, unit.len(), self.run.part_90k.max(1)) {
             self.close_part(dts, out);
         }
+    }
+
+    /// What an IDR picture of this time ends whatever it is like: the part of `boundary_before` that asks for nothing else of it. Where
+    /// the track has stalled there is more to do first, which waits for the picture.
+    pub(super) fn boundary_ahead(&mut self, dts: i64, out: &mut Vec<Output>) {
+        let Some(open) = &self.open else { return };
+        let elapsed = dts - open.start_90k();
+        if elapsed <= 0 || elapsed > self.max_90k() {
+            return;
+        }
+        let step = self.gop.steps_90k[0].max(self.gop.steps_90k[1]);
+        if !self.takes_another_gop(open, dts) {
+            self.cut(dts, out); // the picture opens the next one, by the configuration that it comes with
+        } else if open.part_is_full(dts, step, 0, self.run.part_90k.max(1)) {
+            self.close_part(dts, out);
+        }
+    }
+
+    /// Whether an IDR picture of this time goes on with the open segment: before the target, and another GOP like the one that
+    /// it ends has room.
+    fn takes_another_gop(&self, open: &Open, dts: i64) -> bool {
+        let elapsed = dts - open.start_90k();
+        let gop_so_far = self.gop.start_90k.map_or(0, |start| dts - start);
+        elapsed < self.target_90k() && elapsed + gop_so_far <= self.max_90k()
     }
 
     /// Where a segment ends whose track stopped.

@@ -11,6 +11,8 @@
 //! - Without video: at the first frame at or after T.
 //! - Where one track stalls and the other goes on: at T, so that no segment is ever longer than MAX.
 //!
+//! What an IDR picture ends whatever becomes of its marks, it may end before they are there: `announce`.
+//!
 //! A boundary is the decode time of the picture that cuts. All tracks are cut there: audio frames with an earlier time
 //! go to the old segment, others wait for the new one, late ones go to the open one. All tracks have every number and
 //! every part; where nothing came there is an empty fragment, so numbers never have holes and no track waits for another.
@@ -167,6 +169,16 @@ impl Segmenter {
         out
     }
 
+    /// An IDR picture that comes by `push` when it is marked: what it ends for certain is given at once, so that nobody waits for
+    /// the marks of a picture that comes after. Both answers together are what `push` alone would have given.
+    pub fn announce(&mut self, picture: &AccessUnit) -> Vec<Output> {
+        let mut out = Vec::new();
+        if picture.idr && self.refuses(picture, false).is_none() {
+            self.boundary_ahead(picture.dts_90k, &mut out);
+        }
+        out
+    }
+
     fn encodes_like(&mut self, encoding: Encoding, config: Arc<VideoConfig>, out: &mut Vec<Output>) {
         if self.encodings.has(encoding, &config) {
             return;
@@ -246,23 +258,7 @@ impl Segmenter {
             (None, true) => false,
             (_, false) => self.gop.withheld,
         };
-        let late =
-            self.open.as_ref().is_some_and(|open| dts < open.start_90k() || dts <= open.part_floor_90k())
-                || self.gop.last_90k.is_some_and(|last| dts <= last);
-        let refused = if self.video.is_none() {
-            Some(DropCause::NoConfig)
-        } else if !(0..=TICKS_MAX).contains(&dts) {
-            Some(DropCause::Time)
-        } else if (unit.is_empty() && !withheld) || unit.len() > UNIT_BYTES_MAX {
-            Some(DropCause::Size)
-        } else if !unit.idr && (self.gop.needs_idr || self.gop.start_90k.is_none()) {
-            Some(DropCause::WaitsForIdr)
-        } else if late {
-            Some(DropCause::Late)
-        } else {
-            None
-        };
-        if let Some(why) = refused {
+        if let Some(why) = self.refuses(&unit, withheld) {
             self.gop.needs_idr = true;
             out.push(Output::Report(Report::Dropped { track: Track::Video, time_90k: dts, why }));
             return;
@@ -275,6 +271,27 @@ impl Segmenter {
         self.gop.saw(dts, unit.idr, withheld);
         let open = self.open.as_mut().expect("opened above");
         open.picture(unit, withheld, out);
+    }
+
+    /// Why a picture is left out.
+    fn refuses(&self, unit: &AccessUnit, withheld: bool) -> Option<DropCause> {
+        let dts = unit.dts_90k;
+        let late =
+            self.open.as_ref().is_some_and(|open| dts < open.start_90k() || dts <= open.part_floor_90k())
+                || self.gop.last_90k.is_some_and(|last| dts <= last);
+        if self.video.is_none() {
+            Some(DropCause::NoConfig)
+        } else if !(0..=TICKS_MAX).contains(&dts) {
+            Some(DropCause::Time)
+        } else if (unit.is_empty() && !withheld) || unit.len() > UNIT_BYTES_MAX {
+            Some(DropCause::Size)
+        } else if !unit.idr && (self.gop.needs_idr || self.gop.start_90k.is_none()) {
+            Some(DropCause::WaitsForIdr)
+        } else if late {
+            Some(DropCause::Late)
+        } else {
+            None
+        }
     }
 
     /// Opens the next segment for a unit at `tick`; not where that lies before its start.
@@ -322,9 +339,11 @@ impl Segmenter {
         open.close_part(end_90k, date_unix_ms, (&mut self.voices, &mut self.encodings), out);
     }
 
-    /// Ends the open segment at a tick after its open part's start.
+    /// Ends the open segment at a tick after its open part's start, or at that, where `announce` has closed the part before it.
     fn cut(&mut self, end_90k: i64, out: &mut Vec<Output>) {
-        self.close_part(end_90k, out);
+        if self.open.as_ref().is_some_and(|open| open.part_start_90k() < end_90k) {
+            self.close_part(end_90k, out);
+        }
         let Some(open) = self.open.take() else { return };
         self.previous = Some(open.names());
         self.next_number = self.next_number.saturating_add(1);

@@ -523,6 +523,42 @@ proptest! {
         }
     }
 
+    /// Announced or not, the same comes of any units, of IDR pictures that change with their marks too: of a configuration that
+    /// comes between the two, of a GOP under another code key, of one that is withheld.
+    #[test]
+    fn what_is_announced_comes_sooner_and_is_the_same(
+        target in 1u32..4,
+        units in proptest::collection::vec((0u8..24, 1i64..30_000, 0u8..4), 1..300),
+    ) {
+        let begin = [video_config(0xc0), audio_config(AT_48K), picture(0, true)];
+        let (mut told, mut not) = (Segmenter::begin(run(target)), Segmenter::begin(run(target)));
+        let (mut sooner, mut plain) = (push(&mut told, begin.clone()), push(&mut not, begin));
+        let mut times = [0i64; 2];
+        for (kind, step, more) in units {
+            let track = usize::from(kind % 3 == 0);
+            times[track] = (times[track] + step / if track == 1 { 20 } else { 3 }).max(times[0].max(times[1]) - 90_000);
+            let idr = kind > 15;
+            let late = if kind == 23 { step } else { 0 };
+            let mut unit = if track == 0 { picture(times[0] - late, idr) } else { sound(times[1]) };
+            if let Unit::Video(picture) = &mut unit {
+                sooner.extend(told.announce(picture));
+                let marking = if more == 3 { Marking::Withheld } else { Marking::Marked };
+                picture.gop = idr.then(|| gop(more, times[0], [1, 2, 1, 0][usize::from(more)], marking));
+                if more == 3 && idr {
+                    picture.pieces.clear();
+                }
+            }
+            let between = (idr && more == 2).then(|| video_config(0xc0 + kind % 2));
+            sooner.extend(push(&mut told, between.clone().into_iter().chain([unit.clone()])));
+            plain.extend(push(&mut not, between.into_iter().chain([unit])));
+            prop_assert_eq!(told.snapshot(), not.snapshot());
+        }
+        sooner.extend(told.gone());
+        plain.extend(not.gone());
+        check(&sooner, &run(target));
+        prop_assert!(sooner == plain);
+    }
+
     /// Times that no timeline gives are refused or answered with a hole, never with a panic.
     #[test]
     fn any_times_are_answered(units in proptest::collection::vec((any::<bool>(), any::<bool>(), prop_oneof![any::<i64>(), 0i64..1_000_000]), 1..60)) {
