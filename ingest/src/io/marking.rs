@@ -149,6 +149,11 @@ impl Marking {
         Some(Saved { policy: self.policy, subjects, normaliser })
     }
 
+    /// Whether `apply` of this unit gives it before anything that comes later, marked perhaps: no normaliser holds it or codes it.
+    pub fn passes(&self, unit: &Unit) -> bool {
+        self.policy == MarkPolicy::Off || self.normalising.as_ref().is_none_or(|one| one.passes(unit))
+    }
+
     /// Whether a normaliser codes the stream.
     pub fn is_coded_anew(&self) -> bool {
         self.normalising.as_ref().is_some_and(Normalising::is_coding)

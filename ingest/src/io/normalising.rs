@@ -104,6 +104,11 @@ impl Normalising {
         if self.before.is_empty() { self.flow.save() } else { None }
     }
 
+    /// Whether `apply` of this unit gives it back at once, as it is.
+    pub fn passes(&self, unit: &Unit) -> bool {
+        self.before.is_empty() && self.flow.passes(unit)
+    }
+
     /// Whether the stream is coded anew.
     pub fn is_coding(&self) -> bool {
         self.flow.is_coding()

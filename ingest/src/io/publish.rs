@@ -22,7 +22,7 @@ use ingest_api::window::{Part, Segment};
 use ingest_api::{Object, Run, RunId, StreamName, Track};
 use media::feed::{Feed, FeedError, Kind};
 use media::segment::{OfSegment, Output, Segmenter};
-use media::unit::{AccessUnit, Unit};
+use media::unit::Unit;
 use media::window::Window;
 use mirror::compare::Chain;
 use mirror::{PartDigest, Station};
@@ -388,9 +388,7 @@ impl Stream {
         let notes = live.feed.take_notes();
         notes.into_iter().for_each(|note| self.note(note));
         for unit in units {
-            if let Unit::Video(picture) = &unit {
-                self.ahead(picture).await;
-            }
+            self.ahead(&unit).await;
             let Some(run) = self.segmenter.as_ref().map(|_| self.run) else { return };
             let Some(live) = &mut self.live else { return };
             pass::unit(&mut self.chain, Station::Units, &unit);
@@ -408,13 +406,12 @@ impl Stream {
         }
     }
 
-    /// What an IDR picture ends does not wait until that picture is marked. What a normaliser takes comes out as another picture,
-    /// at another time.
-    async fn ahead(&mut self, picture: &AccessUnit) {
-        if self.context.marking.is_coded_anew() {
+    /// What an IDR picture ends does not wait until that picture is marked. One that a normaliser takes is not the next to come.
+    async fn ahead(&mut self, unit: &Unit) {
+        let (Unit::Video(picture), Some(segmenter)) = (unit, &mut self.segmenter) else { return };
+        if !self.context.marking.passes(unit) {
             return;
         }
-        let Some(segmenter) = &mut self.segmenter else { return };
         let outputs = segmenter.announce(picture);
         self.carry_out(outputs).await;
     }

@@ -9,6 +9,43 @@ use releve_ingest::io::publish::GRACE;
 use releve_state::coordinator::MarkPolicy;
 use rtmp::{MediaKind, Message};
 
+/// A configuration says another level in its record: it is not the one before.
+fn of_another_level(message: Message) -> Message {
+    let mut payload = message.payload.to_vec();
+    if message.kind == MediaKind::Video && payload[1] == 0 {
+        payload[8] += 1; // ISO/IEC 14496-15 §5.3.3.1.2, behind five bytes of FLV
+    }
+    Message { payload: payload.into(), ..message }
+}
+
+/// What is held until it is known whether it fits comes after what was there before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_configuration_within_a_segment_loses_no_picture() {
+    let lab = Lab::new(MarkPolicy::Prefer).await;
+    let node = lab.node_with(GRACE, "normalise = \"auto\"\n").await;
+    let mut encoder = Encoder::accepted(&node, &lab.key).await;
+    encoder.send(&seconds(0..2)).await;
+    let begun = seconds(2..3).into_iter().filter(|message| message.timestamp < 2_300);
+    encoder.send(&begun.collect::<Vec<_>>()).await;
+    let is_configuration = |message: &Message| message.payload[1] == 0;
+    for second in 0..3 {
+        let later =
+            |message: Message| Message { timestamp: message.timestamp + 2_300, ..of_another_level(message) };
+        let messages = seconds(second..second + 1).into_iter().map(later);
+        let messages = messages.filter(|message| second == 0 || !is_configuration(message));
+        encoder.send(&messages.collect::<Vec<_>>()).await;
+    }
+    encoder.leaves().await;
+    let snapshot = lab.ended(&node).await;
+    let starts: Vec<i64> = snapshot
+        .segments
+        .iter()
+        .flat_map(|segment| segment.gops.iter().map(|gop| gop.start_90k / 9_000))
+        .collect();
+    assert_eq!(starts, [0, 10, 20, 23, 33, 43], "tenths of a second");
+    soon(node.stop()).await;
+}
+
 /// Four seconds of which only the first begins with an IDR picture.
 fn long() -> Vec<Message> {
     let first = seconds(0..1);

@@ -147,6 +147,11 @@ impl Normaliser {
         }
     }
 
+    /// Whether `push` of this unit gives it back at once, as it is.
+    pub fn passes(&self, unit: &Unit) -> bool {
+        matches!(self.state, State::Passing { .. }) && !self.needs_room(unit)
+    }
+
     /// Whether pictures are coded anew.
     pub fn is_coding(&self) -> bool {
         matches!(self.state, State::Coding { .. })
