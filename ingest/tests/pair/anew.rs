@@ -135,6 +135,30 @@ async fn both_nodes_code_a_stream_anew_alike_through_a_handover() {
     pair.stop().await;
 }
 
+/// HEVC is coded from its first picture on, and its first second is rated by that picture alone.
+#[cfg(feature = "libav")]
+#[tokio::test(flavor = "multi_thread")]
+async fn both_nodes_code_hevc_alike_through_a_handover() {
+    let media = crate::common::hevc_seconds(0..9);
+    let mut pair = normalising().await;
+    pair.join().await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    let (before, after) = media.split_at(media.len() * 5 / 18);
+    encoder.send(before).await;
+    pair.alike(0, 2).await;
+    assert_eq!(reported(&pair.standby.node, "normalised").await, 1);
+    pair.hand_over().await;
+    let (before, after) = after.split_at(after.len() / 2);
+    encoder.send(before).await;
+    pair.join().await;
+    pair.alike(0, 5).await;
+    encoder.send(after).await;
+    encoder.leaves().await;
+    let segments = pair.alike(0, 9).await;
+    looks_whole(&pair, &segments);
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_the_middle_of_a_period_does_not_show() {
     let media = film(0..3);
