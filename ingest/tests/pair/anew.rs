@@ -251,6 +251,26 @@ async fn a_standby_that_cannot_code_it_holds_nothing_up() {
     pair.stop().await;
 }
 
+/// A standby whose configuration differs says so, and holds nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_does_not_normalise_says_so_and_holds_nothing_up() {
+    let mut first = Lab::new(MarkPolicy::Prefer).await;
+    first.more = NORMALISES;
+    let mut second = first.twin().await;
+    second.more = "";
+    let (a, b) = (free_address(), free_address());
+    let mut pair = Pair::of((first, a, b), (second, b, a), Protect::Commit).await;
+    let mut encoder = Encoder::accepted(&pair.holder.node, &pair.holder.lab.key).await;
+    let media = seconds(0..20);
+    let rest = joins(&mut pair, &mut encoder, &media).await;
+    encoder.send(rest).await;
+    encoder.leaves().await;
+    assert_eq!(reported(&pair.standby.node, "diverged").await, 1);
+    let whole = |snapshot: &Snapshot| snapshot.segments.last().is_some_and(|last| last.number == 19);
+    pair.holder.lab.window(&pair.holder.node, whole).await;
+    pair.stop().await;
+}
+
 /// When it holds after all, the publisher begins anew there, behind the numbers that the other one used.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_survivor_that_made_nothing_of_a_stream_goes_on_with_its_numbers() {
